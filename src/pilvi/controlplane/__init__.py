@@ -1,0 +1,50 @@
+"""A Kubernetes control plane as data: key material, files, command lines, order, kubeadm phases.
+
+`plane/` runs the platform's with it, `providers/kamaji/` each tenant's. Nothing here starts a process except `run_phase`.
+"""
+
+from pilvi.controlplane.files import File, file_set, install_files
+from pilvi.controlplane.keys import AUTHORITIES, LEAVES, Keys, create_authorities, create_keys, issue_leaf, renew_leaves
+from pilvi.controlplane.kubeadm import (
+    ADDON_COREDNS,
+    ADDON_KUBE_PROXY,
+    BOOTSTRAP_TOKEN,
+    UPLOAD_CONFIG,
+    AddonImage,
+    KubeadmOptions,
+    kubeadm_config,
+    run_phase,
+)
+from pilvi.controlplane.spec import API_SERVER, COMPONENTS, CONTROLLER_MANAGER, ETCD, SCHEDULER, ControlPlane
+from pilvi.controlplane.units import FIRST_COMPONENTS, LATER_COMPONENTS, unit_names, unit_spec
+
+__all__ = [
+    "ADDON_COREDNS",
+    "ADDON_KUBE_PROXY",
+    "API_SERVER",
+    "AUTHORITIES",
+    "BOOTSTRAP_TOKEN",
+    "COMPONENTS",
+    "CONTROLLER_MANAGER",
+    "ETCD",
+    "FIRST_COMPONENTS",
+    "LATER_COMPONENTS",
+    "LEAVES",
+    "SCHEDULER",
+    "UPLOAD_CONFIG",
+    "AddonImage",
+    "ControlPlane",
+    "File",
+    "Keys",
+    "KubeadmOptions",
+    "create_authorities",
+    "create_keys",
+    "file_set",
+    "install_files",
+    "issue_leaf",
+    "kubeadm_config",
+    "renew_leaves",
+    "run_phase",
+    "unit_names",
+    "unit_spec",
+]

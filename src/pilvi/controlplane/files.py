@@ -1,0 +1,63 @@
+"""The files that a control plane's units read: key material and kubeconfigs."""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import msgspec
+
+from pilvi.controlplane.keys import CA, Keys
+from pilvi.controlplane.spec import ControlPlane
+from pilvi.lib.files import write_atomic
+from pilvi.pki import kubeconfig_by_file
+
+# Users that get a kubeconfig on disk: the two components, and the engine (super-admin works before any RBAC exists).
+KUBECONFIG_USERS = ("controller-manager", "scheduler", "super-admin")
+
+
+class File(msgspec.Struct, frozen=True):
+    """One file to be written with mode 0600 for the control plane's user."""
+
+    path: Path
+    data: bytes
+
+    def __repr__(self) -> str:
+        """Name the path only: the data may be a private key."""
+        return f"File({self.path})"
+
+
+def file_set(plane: ControlPlane, keys: Keys) -> list[File]:
+    """Everything that `unit_specs(plane)` refers to, apart from data directories."""
+    pki = plane.pki_dir
+    files = [File(pki / f"{name}.crt", pair.certificate) for name, pair in keys.authorities.items()]
+    # The controller manager signs kubelets' certificates, so it alone needs an authority's key.
+    files.append(File(pki / f"{CA}.key", keys.authorities[CA].key))
+    for name, pair in keys.leaves.items():
+        files += [File(pki / f"{name}.crt", pair.certificate), File(pki / f"{name}.key", pair.key)]
+    files += [File(pki / "sa.pub", keys.service_account.certificate), File(pki / "sa.key", keys.service_account.key)]
+    files += [
+        File(
+            plane.kubeconfig(user),
+            kubeconfig_by_file(
+                plane.server, pki / f"{CA}.crt", pki / f"{user}.crt", pki / f"{user}.key", cluster=plane.cluster_name, user=user
+            ),
+        )
+        for user in KUBECONFIG_USERS
+    ]
+    return files
+
+
+def install_files(plane: ControlPlane, files: Iterable[File]) -> frozenset[Path]:
+    """Write what differs from the disk, owned by the control plane's user; returns the paths that changed.
+
+    Short blocking writes of a few kilobytes. Raises OSError (disk full, for one); every file is whole, old or new, afterwards.
+    """
+    for folder in (plane.data_dir, plane.pki_dir, plane.data_dir / "etcd"):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.chown(folder, plane.uid, plane.gid)
+    changed = set()
+    for file in files:
+        if not file.path.exists() or file.path.read_bytes() != file.data:
+            write_atomic(file.path, file.data, mode=0o600, owner=(plane.uid, plane.gid))
+            changed.add(file.path)
+    return frozenset(changed)

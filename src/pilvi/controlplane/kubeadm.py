@@ -1,0 +1,102 @@
+"""kubeadm's own phases, run against a control plane that answers: what `kubeadm join` and every node need to find in it.
+
+The phases come from the kubeadm of the control plane's version, so ConfigMaps, RBAC and add-ons are upstream's for that
+release. Called by `providers/kamaji/`; the platform's plane has no nodes that join.
+"""
+
+import tempfile
+from pathlib import Path
+
+import msgspec
+import yaml
+
+from pilvi import kit
+from pilvi.controlplane.spec import ControlPlane
+from pilvi.lib.run import run
+
+PHASE_TIMEOUT_S = 60.0
+
+UPLOAD_CONFIG = ("upload-config", "all")
+BOOTSTRAP_TOKEN = ("bootstrap-token",)
+ADDON_KUBE_PROXY = ("addon", "kube-proxy")
+ADDON_COREDNS = ("addon", "coredns")
+
+
+class AddonImage(msgspec.Struct, frozen=True):
+    """Where an add-on's image comes from, when not from upstream's default."""
+
+    repository: str | None = None
+    tag: str | None = None
+
+
+class KubeadmOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """What the phases write beyond the control plane's own facts.
+
+    `kubelet` holds fields of KubeletConfiguration for all nodes. `dns_image` overrides CoreDNS's image.
+    """
+
+    kubelet: dict[str, object] = {}
+    dns_image: AddonImage = AddonImage()
+    image_repository: str | None = None
+
+
+def kubeadm_config(plane: ControlPlane, options: KubeadmOptions) -> str:
+    """The configuration documents for `kubeadm init phase --config`, as YAML."""
+    cluster: dict[str, object] = {
+        "apiVersion": "kubeadm.k8s.io/v1beta4",
+        "kind": "ClusterConfiguration",
+        "clusterName": plane.cluster_name,
+        "kubernetesVersion": plane.version,
+        "controlPlaneEndpoint": plane.endpoint,
+        "certificatesDir": "/etc/kubernetes/pki",
+        "encryptionAlgorithm": "ECDSA-P256",
+        "networking": {
+            "dnsDomain": plane.cluster_domain,
+            "serviceSubnet": str(plane.service_cidr),
+            **({"podSubnet": str(plane.pod_cidr)} if plane.pod_cidr else {}),
+        },
+    }
+    if options.image_repository:
+        cluster["imageRepository"] = options.image_repository
+    image = {"imageRepository": options.dns_image.repository, "imageTag": options.dns_image.tag}
+    if any(image.values()):
+        cluster["dns"] = {key: value for key, value in image.items() if value}
+    documents = [
+        {
+            "apiVersion": "kubeadm.k8s.io/v1beta4",
+            "kind": "InitConfiguration",
+            "localAPIEndpoint": {"advertiseAddress": str(plane.advertise_address or plane.address), "bindPort": plane.port},
+            # Joining nodes bring tokens of their own; the one that kubeadm makes here in any case ends soon.
+            "bootstrapTokens": [{"ttl": "1m0s"}],
+            "nodeRegistration": {"name": "none", "criSocket": "unix:///run/containerd/containerd.sock"},
+        },
+        cluster,
+        {
+            "apiVersion": "kubelet.config.k8s.io/v1beta1",
+            "kind": "KubeletConfiguration",
+            "clusterDNS": [str(plane.dns_address or plane.service_cidr[10])],
+            "clusterDomain": plane.cluster_domain,
+            **options.kubelet,
+        },
+        {
+            "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
+            "kind": "KubeProxyConfiguration",
+            "mode": "nftables",
+            **({"clusterCIDR": str(plane.pod_cidr)} if plane.pod_cidr else {}),
+            # Sandboxes share the host's conntrack table, whose size is the host's matter.
+            "conntrack": {"maxPerCore": 0, "min": 0},
+        },
+    ]
+    return yaml.safe_dump_all(documents, sort_keys=False)
+
+
+async def run_phase(plane: ControlPlane, kubeconfig: Path, options: KubeadmOptions, phase: tuple[str, ...]) -> None:
+    """Run one `kubeadm init phase`; may be called repeatedly.
+
+    `kubeconfig` must be of a cluster administrator. Raises DriverError with kubeadm's last lines.
+    """
+    with tempfile.TemporaryDirectory(prefix="pilvi-kubeadm-") as folder:
+        config = Path(folder) / "config.yaml"
+        config.write_text(kubeadm_config(plane, options))
+        argv = [str(kit.get_binary("kubeadm", plane.version)), "init", "phase", *phase, f"--config={config}", f"--kubeconfig={kubeconfig}"]
+        await run(argv, timeout_s=PHASE_TIMEOUT_S)
