@@ -1,0 +1,100 @@
+"""Files that are whole or absent, whatever happens, and trees that are removed without reaching into a mount.
+
+All functions block for as long as the disk takes: small files are fine in the event loop, trees belong in `asyncio.to_thread`.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from pilvi.errors import PilviError, UserError
+
+__all__ = ["find_json", "find_mounts_below", "read_json", "remove_tree", "write_atomic", "write_json"]
+
+
+def write_atomic(path: Path, data: str | bytes, *, mode: int = 0o644, owner: tuple[int, int] | None = None) -> None:
+    """Make `path` hold exactly `data`, with `mode` and `owner` (uid, gid), or leave it as it was.
+
+    The content is on disk before the name points to it (fsync of file and directory), and no reader ever sees a part of it or
+    a wider mode. A symlink at `path` is replaced, not followed. Raises OSError.
+    """
+    content = data.encode() if isinstance(data, str) else data
+    fd, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(fd, "wb") as file:
+            file.write(content)
+            if owner is not None:
+                os.fchown(file.fileno(), *owner)
+            os.fchmod(file.fileno(), mode)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+    _sync_directory(path.parent)
+
+
+def read_json(path: Path) -> Any:
+    """The decoded content of a JSON file. Raises OSError, or UserError when it is not JSON."""
+    try:
+        return msgspec.json.decode(path.read_bytes())
+    except msgspec.DecodeError as e:
+        raise UserError(f"file {path} does not hold JSON", hint=f"look at {path}; if it was cut off, remove it") from e
+
+
+def find_json(path: Path) -> Any | None:
+    """Like `read_json`, but None when there is no such file."""
+    try:
+        return read_json(path)
+    except FileNotFoundError:
+        return None
+
+
+def write_json(path: Path, value: Any, *, mode: int = 0o600, owner: tuple[int, int] | None = None) -> None:
+    """`write_atomic` of `value` (plain data or a msgspec struct) as indented JSON with a final newline."""
+    write_atomic(path, msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n", mode=mode, owner=owner)
+
+
+def find_mounts_below(path: Path) -> list[Path]:
+    """Mount points at or below `path` in this mount namespace, deepest first."""
+    root = os.path.realpath(path)
+    points = []
+    for line in Path("/proc/self/mountinfo").read_bytes().splitlines():
+        # Field 5, with space, tab, newline and backslash as octal escapes (proc(5)).
+        point = os.fsdecode(line.split(b" ")[4].decode("unicode_escape").encode("latin-1"))
+        if point == root or point.startswith(root.rstrip("/") + "/"):
+            points.append(Path(point))
+    return sorted(points, key=lambda point: len(point.parts), reverse=True)
+
+
+def remove_tree(path: Path) -> None:
+    """Remove `path` and everything below it; nothing there is fine.
+
+    Refuses with PilviError, before anything is removed, when something is mounted at or below it: a bind mount has the same
+    device number as its source, so only the mount table tells that the files belong to somebody else. Symlinks are removed,
+    never followed.
+    Raises OSError when the disk refuses.
+    """
+    if not os.path.lexists(path):
+        return
+    if path.is_symlink() or not path.is_dir():
+        path.unlink()
+        return
+    if mounts := find_mounts_below(path):
+        raise PilviError(f"{path} is not removed: {mounts[0]} is a mount point; unmount it first")
+    shutil.rmtree(path)
+
+
+def _sync_directory(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
