@@ -52,7 +52,8 @@ def install_files(plane: ControlPlane, files: Iterable[File]) -> frozenset[Path]
 
     Short blocking writes of a few kilobytes. Raises OSError (disk full, for one); every file is whole, old or new, afterwards.
     """
-    for folder in (plane.data_dir, plane.pki_dir, plane.data_dir / "etcd"):
+    files = list(files)
+    for folder in sorted({plane.data_dir, plane.data_dir / "etcd", *(file.path.parent for file in files)}):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         os.chown(folder, plane.uid, plane.gid)
     changed = set()

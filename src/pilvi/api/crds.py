@@ -1,0 +1,41 @@
+"""All custom resource definitions and admission policies of pilvi, in the order in which they are printed and installed."""
+
+from collections.abc import Sequence
+
+from pilvi.api.capk import KubevirtCluster, KubevirtClusterTemplate, KubevirtMachine, KubevirtMachineTemplate
+from pilvi.api.controlplane import KamajiControlPlane, KamajiControlPlaneTemplate
+from pilvi.api.crd import crd_of
+from pilvi.api.kamaji import DataStore, TenantControlPlane
+from pilvi.api.kubeovn import IP, Subnet, Vpc
+from pilvi.api.kubevirt import VirtualMachine, VirtualMachineInstance
+from pilvi.api.object import Object
+from pilvi.api.policies import policies_of
+from pilvi.api.resource import JsonObject
+
+__all__ = ["KINDS", "all_crds", "all_policies"]
+
+KINDS: tuple[type[Object], ...] = (
+    KamajiControlPlane,
+    KamajiControlPlaneTemplate,
+    TenantControlPlane,
+    DataStore,
+    KubevirtCluster,
+    KubevirtClusterTemplate,
+    KubevirtMachine,
+    KubevirtMachineTemplate,
+    VirtualMachine,
+    VirtualMachineInstance,
+    Vpc,
+    Subnet,
+    IP,
+)
+
+
+def all_crds() -> list[JsonObject]:
+    """The CustomResourceDefinitions of all kinds that pilvi serves."""
+    return [crd_of(kind) for kind in KINDS]
+
+
+def all_policies(kubernetes_versions: Sequence[str]) -> list[JsonObject]:
+    """The ValidatingAdmissionPolicies and their bindings; `kubernetes_versions` are those that clusters may have, such as v1.37.2."""
+    return [policy for kind in KINDS for policy in policies_of(kind, kubernetes_versions)]

@@ -1,0 +1,35 @@
+"""Kamaji's kinds: control planes of clusters, and where they keep their data."""
+
+from pilvi.api.kamaji.datastore import DataStore, DataStoreSpec, DataStoreStatus
+from pilvi.api.kamaji.parts import CoreDNS, Kubelet, KubeProxy
+from pilvi.api.kamaji.status import TenantControlPlaneStatus
+from pilvi.api.kamaji.tenantcontrolplane import (
+    Addons,
+    ControlPlane,
+    Deployment,
+    ExtraArgs,
+    Kubernetes,
+    NetworkProfile,
+    ServiceSpec,
+    TenantControlPlane,
+    TenantControlPlaneSpec,
+)
+
+__all__ = [
+    "Addons",
+    "ControlPlane",
+    "CoreDNS",
+    "DataStore",
+    "DataStoreSpec",
+    "DataStoreStatus",
+    "Deployment",
+    "ExtraArgs",
+    "KubeProxy",
+    "Kubelet",
+    "Kubernetes",
+    "NetworkProfile",
+    "ServiceSpec",
+    "TenantControlPlane",
+    "TenantControlPlaneSpec",
+    "TenantControlPlaneStatus",
+]

@@ -1,0 +1,290 @@
+"""Kube-OVN's kinds: virtual private clouds, their subnets, and one IP object for each machine."""
+
+# A struct is described at the field that holds it.
+# ruff: noqa: D101
+
+from typing import Annotated, ClassVar
+
+from pilvi.api.core import LabelSelector
+from pilvi.api.field import DateTime, Part, accepted, implemented, shape
+from pilvi.api.object import Column, Definition, Object, Rule
+from pilvi.api.resource import Resource
+
+__all__ = ["IP", "IPSpec", "Subnet", "SubnetSpec", "SubnetStatus", "Vpc", "VpcSpec", "VpcStatus"]
+
+
+class VpcBfdPort(Part):
+    enabled: bool = False
+    ip: str | None = None
+    node_selector: LabelSelector | None = None
+
+
+class PolicyRoute(Part):
+    action: str | None = None
+    match: str | None = None
+    next_hop_ip: str | None = None
+    priority: int | None = None
+
+
+class StaticRoute(Part):
+    bfd_id: str | None = None
+    cidr: Annotated[str | None, implemented("Where packets go, an IPv4 network.")] = None
+    ecmp_mode: str | None = None
+    next_hop_ip: Annotated[str | None, implemented("Machine in a Subnet of the Vpc that forwards them.")] = None
+    policy: Annotated[str | None, implemented("policyDst; another one is a condition.")] = None
+    route_table: str | None = None
+
+
+class VpcPeering(Part):
+    local_connect_ip: str | None = None
+    remote_vpc: str | None = None
+
+
+class VpcSpec(Part):
+    bfd_port: VpcBfdPort | None = None
+    default_subnet: Annotated[str | None, implemented("Subnet of machines that name none.")] = None
+    enable_bfd: bool | None = None
+    enable_external: Annotated[
+        bool | None,
+        accepted("Whether the VPC reaches outside.", "every VPC reaches outside through source NAT", when="self == false"),
+    ] = None
+    extra_external_subnets: list[str] = []
+    namespaces: Annotated[list[str], implemented("Namespaces whose machines may use the VPC; empty means all.")] = []
+    policy_routes: list[PolicyRoute] = []
+    static_routes: Annotated[list[StaticRoute], implemented("More routes of the router.")] = []
+    vpc_peerings: list[VpcPeering] = []
+
+
+class NetworkCondition(Part):
+    last_transition_time: DateTime | None = None
+    last_update_time: DateTime | None = None
+    message: str | None = None
+    observed_generation: int | None = None
+    reason: str | None = None
+    status: str | None = None
+    type: str | None = None
+
+
+class VpcBfdPortStatus(Part):
+    ip: str | None = None
+    name: str | None = None
+    nodes: list[str] = []
+
+
+class VpcStatus(Part):
+    bfd_port: VpcBfdPortStatus | None = None
+    conditions: list[NetworkCondition] = []
+    default: bool | None = None
+    default_logical_switch: Annotated[str | None, shape("Subnet of machines that name none.")] = None
+    enable_bfd: bool | None = None
+    enable_external: bool | None = None
+    extra_external_subnets: list[str] = []
+    router: Annotated[str | None, shape("Network namespace that is the router.")] = None
+    sctp_load_balancer: str | None = None
+    sctp_session_load_balancer: str | None = None
+    standby: Annotated[bool | None, shape("The router is up.")] = None
+    subnets: Annotated[list[str], shape("Subnets of this VPC.")] = []
+    tcp_load_balancer: str | None = None
+    tcp_session_load_balancer: str | None = None
+    udp_load_balancer: str | None = None
+    udp_session_load_balancer: str | None = None
+    vpc_peerings: list[str] = []
+
+
+class Vpc(Object):
+    """A private network: one router, its subnets behind it; nothing joins two of them."""
+
+    RESOURCE: ClassVar[Resource] = Resource("kubeovn.io", "v1", "vpcs", "Vpc", namespaced=False)
+    DEFINITION: ClassVar[Definition] = Definition(
+        short_names=("vpc",),
+        columns=(
+            Column("EnableExternal", ".status.enableExternal", "boolean"),
+            Column("EnableBfd", ".status.enableBfd", "boolean"),
+            Column("Standby", ".status.standby", "boolean"),
+            Column("Subnets", ".status.subnets"),
+            Column("ExtraExternalSubnets", ".status.extraExternalSubnets"),
+            Column("Namespaces", ".spec.namespaces"),
+            Column("DefaultSubnet", ".status.defaultLogicalSwitch"),
+        ),
+    )
+
+    spec: VpcSpec | None = None
+    status: VpcStatus | None = None
+
+
+class SubnetAcl(Part):
+    action: str | None = None
+    direction: str | None = None
+    match: str | None = None
+    priority: int | None = None
+
+
+class NatRuleMatch(Part):
+    dst_ips: str | None = None
+    src_ips: str | None = None
+
+
+class NatRule(Part):
+    action: str | None = None
+    match: NatRuleMatch | None = None
+
+
+class NatRuleStatus(Part):
+    action: str | None = None
+    match: NatRuleMatch | None = None
+    rule_id: str | None = None
+
+
+class U2oFeatures(Part):
+    overlay_only_routing: bool | None = None
+
+
+class SubnetSpec(Part):
+    acls: list[SubnetAcl] = []
+    allow_ew_traffic: bool | None = None
+    allow_subnets: Annotated[list[str], implemented("Networks that a private subnet lets in.")] = []
+    cidr_block: Annotated[str | None, implemented("Range of the subnet, one IPv4 network such as 10.0.1.0/24.")] = None
+    default: Annotated[bool | None, implemented("Makes this the subnet of machines that name none.")] = None
+    dhcp_v4_options: str | None = None
+    dhcp_v6_options: str | None = None
+    disable_gateway_check: Annotated[bool | None, accepted("Skips the gateway check.", "the gateway is the router itself")] = None
+    disable_inter_connection: bool | None = None
+    enable_dhcp: Annotated[bool | None, accepted("Serves DHCP.", "DHCP is always on", when="!self")] = None
+    enable_ecmp: bool | None = None
+    enable_external_lb_address: bool | None = None
+    enable_ipv6_ra: bool | None = None
+    enable_lb: Annotated[bool | None, accepted("Load balancing inside the subnet.", when="self")] = None
+    enable_multicast_snoop: bool | None = None
+    exclude_ips: Annotated[list[str], implemented("Addresses never given out: single ones, or ranges as 10.0.1.10..10.0.1.20.")] = []
+    external_egress_gateway: str | None = None
+    gateway: Annotated[str | None, implemented("Address of the router in the subnet; default the first host address.")] = None
+    gateway_node: str | None = None
+    gateway_node_selectors: list[LabelSelector] = []
+    gateway_type: Annotated[
+        str | None,
+        accepted("Where traffic leaves.", "the VPC's router is the only gateway", when="self != '' && self != 'distributed'"),
+    ] = None
+    ipv6_ra_configs: str | None = None
+    logical_gateway: bool | None = None
+    mtu: Annotated[int | None, accepted("Largest packet of the subnet.", minimum=0)] = None
+    namespace_selectors: list[LabelSelector] = []
+    namespaces: Annotated[list[str], implemented("Namespaces whose machines may use the subnet; empty means all.")] = []
+    nat_outgoing: Annotated[
+        bool | None,
+        accepted("Source NAT of what leaves.", "what leaves the VPC is always source-NATed", when="!self"),
+    ] = None
+    nat_outgoing_policy_rules: list[NatRule] = []
+    node_network: str | None = None
+    policy_routing_priority: int | None = None
+    policy_routing_table_id: int | None = None
+    private: Annotated[bool | None, implemented("Lets nothing in but the subnet itself and allowSubnets.")] = None
+    protocol: Annotated[str | None, accepted("Address family.", "only IPv4 is served", when="self != '' && self != 'IPv4'")] = None
+    provider: Annotated[str | None, accepted("Who serves the subnet.", "only ovn is served", when="self != '' && self != 'ovn'")] = None
+    route_table: str | None = None
+    u2o_features: U2oFeatures | None = None
+    u2o_interconnection: bool | None = None
+    u2o_interconnection_ip: str | None = None
+    vips: list[str] = []
+    vlan: Annotated[str | None, accepted("VLAN of an underlay.", when="self != ''")] = None
+    vpc: Annotated[str | None, implemented("VPC that the subnet belongs to; default the cloud's default VPC.")] = None
+
+
+class SubnetStatus(Part):
+    activate_gateway: str | None = None
+    conditions: list[NetworkCondition] = []
+    dhcp_v4_options_uuid: str | None = None
+    dhcp_v6_options_uuid: str | None = None
+    mcast_querier_ip: str | None = None
+    mcast_querier_mac: str | None = None
+    nat_outgoing_policy_rules: list[NatRuleStatus] = []
+    u2o_interconnection_ip: str | None = None
+    u2o_interconnection_mac: str | None = None
+    u2o_interconnection_vpc: str | None = None
+    v4available_ip_range: Annotated[str | None, shape("Ranges of free addresses.")] = None
+    v4available_ips: Annotated[float | None, shape("Free addresses.")] = None
+    v4using_ip_range: Annotated[str | None, shape("Ranges of addresses in use.")] = None
+    v4using_ips: Annotated[float | None, shape("Addresses in use.")] = None
+    v6available_ip_range: str | None = None
+    v6available_ips: float | None = None
+    v6using_ip_range: str | None = None
+    v6using_ips: float | None = None
+
+
+class Subnet(Object):
+    """A range of addresses in a VPC: one bridge, DHCP and DNS on it."""
+
+    RESOURCE: ClassVar[Resource] = Resource("kubeovn.io", "v1", "subnets", "Subnet", namespaced=False)
+    DEFINITION: ClassVar[Definition] = Definition(
+        short_names=("subnet",),
+        columns=(
+            Column("Provider", ".spec.provider"),
+            Column("Vpc", ".spec.vpc"),
+            Column("Vlan", ".spec.vlan"),
+            Column("Protocol", ".spec.protocol"),
+            Column("CIDR", ".spec.cidrBlock"),
+            Column("Private", ".spec.private", "boolean"),
+            Column("NAT", ".spec.natOutgoing", "boolean"),
+            Column("Default", ".spec.default", "boolean"),
+            Column("GatewayType", ".spec.gatewayType"),
+            Column("V4Used", ".status.v4usingIPs", "number"),
+            Column("V4Available", ".status.v4availableIPs", "number"),
+            Column("V6Used", ".status.v6usingIPs", "number"),
+            Column("V6Available", ".status.v6availableIPs", "number"),
+            Column("ExcludeIPs", ".spec.excludeIps"),
+            Column("U2OInterconnectionIP", ".status.u2oInterconnectionIP"),
+        ),
+        rules=(
+            Rule(
+                "isCIDR(object.?spec.?cidrBlock.orValue('')) && cidr(object.spec.cidrBlock).ip().family() == 4",
+                "'spec.cidrBlock must be one IPv4 network; write for example 10.0.1.0/24'",
+            ),
+            Rule(
+                "object.?spec.?gateway.orValue('') == '' || !isCIDR(object.?spec.?cidrBlock.orValue(''))"
+                " || (isIP(object.spec.gateway) && cidr(object.spec.cidrBlock).containsIP(object.spec.gateway))",
+                "'spec.gateway ' + object.spec.gateway + ' is not an address in spec.cidrBlock ' + object.spec.cidrBlock"
+                " + '; write one that is, or leave it out for the first host address'",
+            ),
+            Rule(
+                "oldObject == null || oldObject.?spec.?vpc.orValue('') == '' || oldObject.?spec.?vpc == object.?spec.?vpc",
+                "'spec.vpc cannot change: machines hold addresses there; make a new Subnet with another name in the other VPC'",
+            ),
+        ),
+    )
+
+    spec: SubnetSpec | None = None
+    status: SubnetStatus | None = None
+
+
+class IPSpec(Part):
+    attach_ips: list[str] = []
+    attach_macs: list[str] = []
+    attach_subnets: list[str] = []
+    container_id: str = ""
+    ip_address: Annotated[str, implemented("Address of the machine.")] = ""
+    mac_address: Annotated[str, implemented("MAC of the machine's first interface.")] = ""
+    namespace: Annotated[str, implemented("Namespace of the machine.")] = ""
+    node_name: Annotated[str, implemented("Virtual host the machine runs on.")] = ""
+    pod_name: Annotated[str, implemented("Name of the machine.")] = ""
+    pod_type: Annotated[str, implemented("Kind of the machine: VirtualMachine.")] = ""
+    subnet: Annotated[str, implemented("Subnet the address is from.")] = ""
+    v4_ip_address: Annotated[str, implemented("The IPv4 address.")] = ""
+    v6_ip_address: Annotated[str, accepted("The IPv6 address.", when="self != ''")] = ""
+
+
+class IP(Object):
+    """The address and MAC of one machine. Written by pilvi, one for every machine."""
+
+    RESOURCE: ClassVar[Resource] = Resource("kubeovn.io", "v1", "ips", "IP", namespaced=False)
+    DEFINITION: ClassVar[Definition] = Definition(
+        short_names=("ip",),
+        columns=(
+            Column("V4IP", ".spec.v4IpAddress"),
+            Column("V6IP", ".spec.v6IpAddress"),
+            Column("Mac", ".spec.macAddress"),
+            Column("Node", ".spec.nodeName"),
+            Column("Subnet", ".spec.subnet"),
+        ),
+        status=False,
+    )
+
+    spec: IPSpec | None = None

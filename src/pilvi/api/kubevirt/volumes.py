@@ -1,0 +1,172 @@
+"""Volumes and networks of a virtual machine."""
+
+# A struct is described at the field that holds it.
+# ruff: noqa: D101
+
+from typing import Annotated, Any, ClassVar
+
+from pilvi.api.core import ATOMIC, Empty, LocalObjectReference
+from pilvi.api.field import Part, Quantity, accepted, implemented, rejected, shape
+
+__all__ = ["CloudInit", "ContainerDisk", "Network", "PodNetwork", "Volume"]
+
+NO_DISKS_YET = "disks that outlive the machine are not implemented yet, and it would start without this one"
+A_CONTAINER_DISK = "a containerDisk"
+FROM_SUBNET = "address, gateway and resolver of a machine come from its Subnet"
+A_FIXED_ADDRESS = "leave it out; the annotation ovn.kubernetes.io/ip_address asks for a fixed address"
+
+
+class CloudInit(Part):
+    """Data for the guest's cloud-init: given in the object, or in a Secret (key userdata)."""
+
+    network_data: Annotated[str | None, rejected("Network configuration.", FROM_SUBNET, A_FIXED_ADDRESS)] = None
+    network_data_base64: Annotated[str | None, rejected("Network configuration.", FROM_SUBNET, A_FIXED_ADDRESS)] = None
+    network_data_secret_ref: Annotated[LocalObjectReference | None, rejected("Network configuration.", FROM_SUBNET, A_FIXED_ADDRESS)] = None
+    secret_ref: Annotated[LocalObjectReference | None, implemented("Secret with the user data.")] = None
+    user_data: Annotated[str | None, implemented("User data, plain.")] = None
+    user_data_base64: Annotated[str | None, implemented("User data in base64.")] = None
+
+
+class ConfigMapVolume(Part):
+    SCHEMA: ClassVar[dict[str, Any]] = ATOMIC
+
+    name: Annotated[str, shape(default="")] = ""
+    optional: bool | None = None
+    volume_label: str | None = None
+
+
+class ContainerDisk(Part):
+    image: Annotated[str, implemented("Image of the disk; pilvi.dev/node:<version> is the Kubernetes node.")]
+    image_pull_policy: Annotated[str | None, accepted("When to pull.", "the image is taken from the cloud's own store")] = None
+    image_pull_secret: str | None = None
+    path: str | None = None
+
+
+class ContainerPath(Part):
+    path: Annotated[str, shape(max_length=4096)]
+    read_only: bool = True
+
+
+class DataVolumeSource(Part):
+    name: str
+    hotpluggable: bool | None = None
+
+
+class FieldRef(Part):
+    SCHEMA: ClassVar[dict[str, Any]] = ATOMIC
+
+    field_path: str
+    api_version: str | None = None
+
+
+class ResourceFieldRef(Part):
+    SCHEMA: ClassVar[dict[str, Any]] = ATOMIC
+
+    resource: str
+    container_name: str | None = None
+    divisor: Quantity | None = None
+
+
+class DownwardField(Part):
+    path: str
+    field_ref: FieldRef | None = None
+    mode: int | None = None
+    resource_field_ref: ResourceFieldRef | None = None
+
+
+class DownwardApiVolume(Part):
+    fields: list[DownwardField] = []
+    volume_label: str | None = None
+
+
+class EmptyDisk(Part):
+    capacity: Quantity
+
+
+class ClaimSource(Part):
+    claim_name: str
+    read_only: bool | None = None
+
+
+class EphemeralVolume(Part):
+    persistent_volume_claim: ClaimSource | None = None
+
+
+class HostDisk(Part):
+    path: str
+    type: str
+    capacity: Quantity | None = None
+    shared: bool | None = None
+
+
+class ClaimVolume(Part):
+    claim_name: str
+    hotpluggable: bool | None = None
+    read_only: bool | None = None
+
+
+class SecretVolume(Part):
+    optional: bool | None = None
+    secret_name: str | None = None
+    volume_label: str | None = None
+
+
+class ServiceAccountVolume(Part):
+    service_account_name: str | None = None
+
+
+class Sysprep(Part):
+    config_map: LocalObjectReference | None = None
+    secret: LocalObjectReference | None = None
+
+
+class Volume(Part):
+    name: Annotated[str, implemented("Name by which disks refer to the volume.")]
+    cloud_init_config_drive: Annotated[CloudInit | None, implemented("Bootstrap data as a config drive.")] = None
+    cloud_init_no_cloud: Annotated[CloudInit | None, implemented("Bootstrap data as a NoCloud disk.")] = None
+    config_map: ConfigMapVolume | None = None
+    container_disk: Annotated[ContainerDisk | None, implemented("The machine's system disk, new with every start of the machine.")] = None
+    container_path: ContainerPath | None = None
+    data_volume: Annotated[DataVolumeSource | None, rejected("A DataVolume.", NO_DISKS_YET, A_CONTAINER_DISK)] = None
+    downward_api: DownwardApiVolume | None = None
+    downward_metrics: Empty | None = None
+    empty_disk: EmptyDisk | None = None
+    ephemeral: Annotated[EphemeralVolume | None, rejected("A throw-away layer over a claim.", NO_DISKS_YET, A_CONTAINER_DISK)] = None
+    host_disk: Annotated[
+        HostDisk | None,
+        rejected("A file of the host.", "machines may not reach into the host's files", A_CONTAINER_DISK),
+    ] = None
+    memory_dump: ClaimVolume | None = None
+    persistent_volume_claim: Annotated[ClaimVolume | None, rejected("A claim.", NO_DISKS_YET, A_CONTAINER_DISK)] = None
+    secret: SecretVolume | None = None
+    service_account: ServiceAccountVolume | None = None
+    sysprep: Sysprep | None = None
+
+
+class MultusNetwork(Part):
+    network_name: str
+    default: bool | None = None
+
+
+class PodNetwork(Part):
+    vm_ipv6_network_cidr: Annotated[str | None, accepted("Range inside the machine.", "the machine holds its subnet's address")] = None
+    vm_network_cidr: Annotated[str | None, accepted("Range inside the machine.", "the machine holds its subnet's address")] = None
+
+
+class NetworkClaim(Part):
+    claim_name: str | None = None
+    request_name: str | None = None
+
+
+class Network(Part):
+    name: Annotated[str, implemented("Name by which interfaces refer to the network.")]
+    multus: Annotated[
+        MultusNetwork | None,
+        rejected(
+            "A NetworkAttachmentDefinition.",
+            "not implemented yet, and the machine would not be in that network",
+            "pod: {} and the annotation ovn.kubernetes.io/logical_switch with the name of a Subnet",
+        ),
+    ] = None
+    pod: Annotated[PodNetwork | None, implemented("The subnet of the machine.")] = None
+    resource_claim: NetworkClaim | None = None

@@ -1,0 +1,99 @@
+"""Which API a command talks to: as root that of the cloud in the home, else what the user's kubeconfig says about it."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pilvi.errors import NotFound, UserError
+
+if TYPE_CHECKING:
+    from pilvi.api import JsonObject, Key
+    from pilvi.host.cloud import Cloud
+    from pilvi.host.units import UnitState
+    from pilvi.kube import Client, Kubeconfig
+    from pilvi.plane.status import EngineStatus
+
+__all__ = ["find_platform", "find_units", "get_platform", "get_tenant", "open_platform", "parse", "read_engine"]
+
+
+def find_platform(home: Path) -> bytes | None:
+    """A kubeconfig of the platform with one context, or None: the administrator's in the home when it may be read, else the
+    context of this cloud in the user's kubeconfig, else (the cloud is on another host) the context `pilvi` or the current one.
+    """
+    from pilvi.cli import contexts
+    from pilvi.host.cloud import find_cloud
+
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError, PermissionError):
+        return (home / "admin.conf").read_bytes()
+    cloud = None
+    with contextlib.suppress(PermissionError):
+        cloud = find_cloud(home)
+    return contexts.find_platform(cloud)
+
+
+def get_platform(home: Path) -> bytes:
+    """Like `find_platform`. Raises UserError when there is none."""
+    found = find_platform(home)
+    if found is None:
+        path = home / "admin.conf"
+        if path.exists() and not os.access(path, os.R_OK):
+            raise UserError(
+                f"{path} belongs to root, and your kubeconfig does not know this cloud",
+                hint="sudo pilvi up (it merges the cloud into your kubeconfig), or set KUBECONFIG",
+            )
+        raise UserError(f"there is no cloud in {home}, and your kubeconfig knows none", hint="sudo pilvi up, or name the right one with --home")
+    return found
+
+
+def parse(kubeconfig: bytes) -> Kubeconfig:
+    """What a kubeconfig says, for `Client.open`."""
+    import yaml
+
+    from pilvi.kube import parse_kubeconfig
+
+    return parse_kubeconfig(yaml.load(kubeconfig, Loader=yaml.CSafeLoader))  # noqa: S506 (a safe loader)
+
+
+def open_platform(home: Path) -> Client:
+    """A client for the platform's API; use it as an async context manager. Raises UserError."""
+    from pilvi.kube import Client
+
+    return Client.open(parse(get_platform(home)), user_agent="pilvi-cli")
+
+
+async def get_tenant(client: Client, cluster: Key) -> bytes:
+    """The administrator's kubeconfig of a cluster. Raises UserError when there is no such cluster, or it has none yet."""
+    from pilvi.api import Key
+    from pilvi.api.builtin import CLUSTERS, SECRETS
+
+    try:
+        secret: JsonObject = await client.get(SECRETS, Key(cluster.namespace, f"{cluster.name}-kubeconfig"))
+    except NotFound as e:
+        if await client.find(CLUSTERS, cluster) is None:
+            raise UserError(f"there is no cluster {cluster}", hint="pilvi cluster list") from e
+        raise UserError(f"cluster {cluster} has no kubeconfig yet: its API server has not answered", hint=f"pilvi why cluster/{cluster}") from e
+    return base64.b64decode(secret["data"]["value"])
+
+
+def find_units(home: Path) -> list[UnitState]:
+    """The units of the cloud in that home, as far as this user may see them: only root sees any."""
+    from pilvi.host.cloud import find_cloud
+    from pilvi.host.units import read_units
+
+    with contextlib.suppress(PermissionError):
+        cloud = find_cloud(home)
+        return read_units(cloud) if cloud else []
+    return []
+
+
+def read_engine(cloud: Cloud | None) -> EngineStatus:
+    """Which process is the engine; without one on this host both fields are None."""
+    from pilvi.engine.process import find_engine
+    from pilvi.plane.status import EngineStatus
+
+    engine = find_engine(cloud) if cloud else None
+    return EngineStatus(engine.process.pid, engine.version) if engine else EngineStatus()

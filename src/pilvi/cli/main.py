@@ -1,0 +1,100 @@
+"""The command `pilvi`: its subcommands, and how errors become messages and exit codes.
+
+Exit codes: 0 done, 1 failed, 2 wrong use, 3 timed out.
+"""
+
+import importlib
+import sys
+from typing import NoReturn
+
+import click
+
+from pilvi.errors import PilviError, TimedOut, UserError, format_chain
+
+EXIT_FAILED, EXIT_TIMED_OUT = 1, 3
+
+# Name -> module that holds a command of that name, and its line in the help, which must not cost an import.
+COMMANDS = {
+    "up": ("up", "Start the cloud, or bring it up to date, and apply manifests."),
+    "down": ("down", "Stop the cloud and keep its data, or remove all of it."),
+    "status": ("status", "Show what runs, and why something does not."),
+    "doctor": ("doctor", "Check what this host lacks, and how to mend it."),
+    "cluster": ("cluster", "Create, list, scale and delete Kubernetes clusters."),
+    "why": ("why", "Explain why an object is not ready."),
+    "run": ("run", "Run a command in a throw-away cloud."),
+    "report": ("report", "Write one archive for a bug report."),
+    "kubectl": ("kubectl", "Run kubectl on the platform or on a cluster."),
+    "clusterctl": ("clusterctl", "Run clusterctl on the platform."),
+    "kubeconfig": ("kubeconfig", "Print the kubeconfig of the platform."),
+    "logs": ("logs", "Show the log of a unit."),
+    "crds": ("crds", "Print the kinds that pilvi serves."),
+    "kit": ("kit", "Build, list, export and import toolchain and images."),
+    "version": ("version", "Print versions."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose subcommands are imported when they are run."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names in the order of the table: from first use to rare use."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the command's module; None for an unknown name."""
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"pilvi.cli.{COMMANDS[cmd_name][0]}")
+        command = getattr(module, cmd_name)
+        if not isinstance(command, click.Command):
+            raise TypeError(f"pilvi.cli.{COMMANDS[cmd_name][0]}.{cmd_name} is not a command")
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The list of commands from the table, without importing any."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.option("--debug", is_flag=True, help="Show what is done, and a traceback when it fails.")
+@click.pass_context
+def pilvi(ctx: click.Context, debug: bool) -> None:
+    """Turn this machine into a cloud that is used through a Kubernetes API.
+
+    \b
+    Example:
+      sudo pilvi up
+      pilvi cluster create first --workers 2
+      pilvi kubectl --cluster first -- get nodes
+    """
+    ctx.obj = debug
+    if debug:
+        import logging
+
+        logging.basicConfig(level=logging.DEBUG, format="%(relativeCreated)6d ms %(name)s %(message)s")
+
+
+def main() -> NoReturn:
+    """Entry point of the installed command."""
+    try:
+        code = pilvi.main(standalone_mode=False)
+    except click.ClickException as e:
+        e.show()
+        sys.exit(e.exit_code)
+    except click.Abort:
+        click.echo("aborted", err=True)
+        sys.exit(EXIT_FAILED)
+    except PilviError as e:
+        if "--debug" in sys.argv[1:2]:
+            raise
+        show_error(e)
+        sys.exit(EXIT_TIMED_OUT if isinstance(e, TimedOut) else EXIT_FAILED)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def show_error(error: PilviError) -> None:
+    """Print what went wrong and what to do, on standard error."""
+    click.secho(f"Error: {format_chain(error)}", err=True, fg="red")
+    if isinstance(error, UserError) and error.hint:
+        click.echo(f"  {error.hint}", err=True)

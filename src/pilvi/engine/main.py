@@ -1,0 +1,73 @@
+"""The engine's life: claim the cloud, bring the platform up, run all controllers, end when told to.
+
+The only place that knows every provider. Ending it stops nothing but itself: units live on, and the next engine adopts them.
+"""
+
+import asyncio
+import logging
+import os
+import signal
+
+from pilvi import kit
+from pilvi.engine.serve.health import serve_health
+from pilvi.host.cloud import Cloud
+from pilvi.host.units import Units
+from pilvi.kube import Client
+from pilvi.plane.progress import Progress
+from pilvi.plane.up import bring_up, finish
+from pilvi.providers import capk, kamaji, kubeovn, kubevirt, loadbalancer
+from pilvi.providers.platform import Platform, Settings
+from pilvi.runtime import Controller, EventRecorder, Informers, Metrics, Supervisor
+from pilvi.tenant import TenantClients, Tenants
+
+log = logging.getLogger(__name__)
+
+PROVIDERS = (kubeovn, loadbalancer, kamaji, capk, kubevirt)
+
+
+async def run_engine(cloud: Cloud, settings: Settings) -> None:
+    """Run the engine of this cloud until SIGTERM or SIGINT. Raises what made the start fail, or what an essential task died of."""
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, task.cancel if task else loop.stop)
+    progress = Progress(cloud, os.getpid())
+    try:
+        await _run(cloud, settings, progress)
+    except asyncio.CancelledError:
+        log.info("told to stop; units of cloud %s live on", cloud.id)
+    except BaseException as e:
+        progress.failed(e)
+        raise
+
+
+async def _run(cloud: Cloud, settings: Settings, progress: Progress) -> None:
+    units = Units(cloud)
+    supervisor = Supervisor()
+    supervisor.start("units", units.run())
+
+    async def work() -> None:
+        async with await bring_up(cloud, units, progress) as client:
+            await _start_controllers(cloud, settings, client, units, supervisor)
+            await finish(client, units, progress)
+            progress.ready()
+            log.info("cloud %s is ready", cloud.id)
+            await asyncio.get_running_loop().create_future()  # until cancelled, with the supervisor
+
+    await supervisor.run(work())
+
+
+async def _start_controllers(cloud: Cloud, settings: Settings, client: Client, units: Units, supervisor: Supervisor) -> None:
+    informers = Informers(client)
+    metrics = Metrics()
+    events = EventRecorder(client, "pilvi")
+    tenants = TenantClients(cloud, informers)
+    platform = Platform(cloud, client, informers, units, events, kit, tenants, settings)
+    controllers: list[Controller] = [controller for provider in PROVIDERS for controller in provider.controllers(platform)]
+    for controller in controllers:
+        controller.informers(informers)  # asked for before the informers run, so that all list at once
+    supervisor.start("informers", informers.run())
+    supervisor.start("events", events.run())
+    supervisor.start("tenants", Tenants(informers, tenants, supervisor).run())
+    for controller in controllers:
+        supervisor.start(f"controller {controller.name}", controller.run(informers, metrics))
+    supervisor.start("health", serve_health(cloud, metrics, informers))

@@ -1,0 +1,1 @@
+"""The engine's listeners, all inside the platform's network namespace."""

@@ -1,0 +1,66 @@
+"""The engine as a systemd service, where systemd is process 1."""
+
+from pathlib import Path
+
+from pilvi.host.cloud import Cloud
+from pilvi.lib.files import write_atomic
+from pilvi.lib.run import run
+
+SYSTEMCTL_TIMEOUT_S = 60.0
+
+
+def is_available() -> bool:
+    """Whether systemd runs this machine (sd_booted(3))."""
+    return Path("/run/systemd/system").is_dir()
+
+
+def unit_name(cloud: Cloud) -> str:
+    """Name of the service."""
+    return f"pilvi-{cloud.id}.service"
+
+
+def unit_file(cloud: Cloud, argv: list[str]) -> str:
+    """The service's unit file. Only the engine is killed with the service: units belong to the cloud, not to it."""
+    command = " ".join(_quote(word) for word in argv)
+    return f"""[Unit]
+Description=pilvi cloud {cloud.id} in {cloud.home}
+After=network-online.target
+Wants=network-online.target
+
+[Service]
+ExecStart={command}
+KillMode=process
+Delegate=yes
+Restart=on-failure
+RestartSec=1
+RestartPreventExitStatus=78
+
+[Install]
+WantedBy=multi-user.target
+"""
+
+
+async def install(cloud: Cloud, argv: list[str]) -> None:
+    """Write the unit file, enable it at boot and start it; may be called repeatedly. Raises DriverError."""
+    write_atomic(_path(cloud), unit_file(cloud, argv))
+    await run(["systemctl", "daemon-reload"], timeout_s=SYSTEMCTL_TIMEOUT_S)
+    await run(["systemctl", "enable", "--now", unit_name(cloud)], timeout_s=SYSTEMCTL_TIMEOUT_S)
+
+
+async def remove(cloud: Cloud) -> None:
+    """Stop the service and remove its file; fine when there is none. Raises DriverError."""
+    if not _path(cloud).exists():
+        return
+    await run(["systemctl", "disable", "--now", unit_name(cloud)], timeout_s=SYSTEMCTL_TIMEOUT_S)
+    _path(cloud).unlink(missing_ok=True)
+    await run(["systemctl", "daemon-reload"], timeout_s=SYSTEMCTL_TIMEOUT_S)
+
+
+def _path(cloud: Cloud) -> Path:
+    return Path("/etc/systemd/system") / unit_name(cloud)
+
+
+def _quote(word: str) -> str:
+    # systemd reads % and $ as its own (systemd.service(5)).
+    escaped = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$")
+    return f'"{escaped}"'

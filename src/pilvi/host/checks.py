@@ -1,0 +1,158 @@
+"""What this host must have, found out by trying, with the command that mends what is missing. `pilvi doctor` and `pilvi up` ask."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import stat
+from collections.abc import Awaitable, Iterable
+from ipaddress import IPv4Interface
+from pathlib import Path
+from secrets import token_hex
+
+import msgspec
+
+from pilvi.errors import DriverError, UserError, format_chain
+from pilvi.host import nft
+from pilvi.host.cgroups import find_cgroups
+from pilvi.host.network import Address, Bridge, NamespaceNetwork, Veth, VethEnd, delete_netns, ensure_netns, ensure_network, ensure_veth
+
+__all__ = ["Finding", "check_host", "check_traversable"]
+
+OLDEST_KERNEL = (5, 18)
+"""The first that marks addresses with a protocol number."""
+
+_PROGRAMS = {"nft": "nftables", "nsenter": "util-linux"}
+_MANY_INOTIFY_INSTANCES = 1024
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """One thing that was looked at. `fix` is a command, or what to do; empty when all is well."""
+
+    name: str
+    is_ok: bool
+    message: str
+    fix: str = ""
+
+
+async def check_host() -> list[Finding]:
+    """Everything that the host layer needs. Makes a network namespace for the trial and removes it."""
+    if os.geteuid() != 0:
+        return [Finding("root", False, "not running as root", "run it with sudo")]
+    findings = [Finding("root", True, "running as root"), *check_programs(_PROGRAMS), *_check_kernel_files()]
+    if all(finding.is_ok for finding in findings if finding.name in _PROGRAMS):
+        findings += await _try_network()
+    return findings
+
+
+def check_kernel(release: str) -> Finding:
+    """Whether `release` (as `uname -r` prints it) is new enough. Pure."""
+    major, _, rest = release.partition(".")
+    minor = rest.partition(".")[0].partition("-")[0]
+    is_ok = major.isdigit() and minor.isdigit() and (int(major), int(minor)) >= OLDEST_KERNEL
+    wanted = ".".join(map(str, OLDEST_KERNEL))
+    return Finding("kernel", is_ok, f"kernel {release}", "" if is_ok else f"install a kernel of version {wanted} or newer")
+
+
+def check_programs(programs: dict[str, str], path: str | None = None) -> list[Finding]:
+    """Whether each program (name, Debian package) is there; `path` is where to look, as PATH."""
+    findings = []
+    for name, package in programs.items():
+        found = shutil.which(name, path=path)
+        findings.append(Finding(name, found is not None, found or f"no program {name}", "" if found else f"apt-get install {package}"))
+    return findings
+
+
+def check_filesystems(text: str) -> list[Finding]:
+    """Whether /proc/filesystems names what is needed. Pure."""
+    known = {line.split()[-1] for line in text.splitlines() if line}
+    return [
+        Finding(
+            name,
+            name in known,
+            f"file system {name}" + ("" if name in known else " is missing"),
+            "" if name in known else f"modprobe {name}",
+        )
+        for name in ("overlay", "tmpfs")
+    ]
+
+
+def check_inotify(text: str) -> Finding:
+    """Whether the limit of inotify instances, which all sandboxes share, is high enough. Pure. `pilvi up` raises it by itself."""
+    number = int(text)
+    is_ok = number >= _MANY_INOTIFY_INSTANCES
+    fix = "" if is_ok else f"sysctl -w fs.inotify.max_user_instances={_MANY_INOTIFY_INSTANCES}   (`pilvi up` does it as well)"
+    return Finding("inotify", is_ok, f"{number} inotify instances", fix)
+
+
+def check_traversable(path: Path, uids: Iterable[int] = ()) -> Finding:
+    """Whether units, which have uids of their own, can reach `path`: each folder on the way must let others pass.
+
+    A folder that belongs to one of `uids` passes too. What does not exist yet is not judged.
+    """
+    allowed = set(uids)
+    for folder in (*reversed(path.absolute().parents), path.absolute()):
+        try:
+            info = folder.stat()
+        except FileNotFoundError:
+            break
+        except NotADirectoryError:
+            return Finding("path", False, f"{folder.parent} is not a folder", "choose another path")
+        if stat.S_ISDIR(info.st_mode) and not info.st_mode & stat.S_IXOTH and info.st_uid not in allowed:
+            return Finding("path", False, f"the users of units cannot reach {path}: {folder} is closed to them", f"chmod o+x {folder}")
+    return Finding("path", True, f"{path} can be reached")
+
+
+def _check_kernel_files() -> list[Finding]:
+    return [
+        check_kernel(os.uname().release),
+        _check_cgroups(),
+        *check_filesystems(Path("/proc/filesystems").read_text(encoding="ascii")),
+        _check_loop(Path("/dev/loop-control")),
+        check_inotify(Path("/proc/sys/fs/inotify/max_user_instances").read_text(encoding="ascii")),
+    ]
+
+
+def _check_cgroups() -> Finding:
+    found = find_cgroups()
+    if found is None:
+        return Finding("cgroups", False, "no control groups with a memory controller", "mount -t cgroup2 none /sys/fs/cgroup")
+    return Finding("cgroups", True, f"control groups version {found.version}")
+
+
+def _check_loop(control: Path) -> Finding:
+    is_ok = control.exists()
+    return Finding("loop", is_ok, "loop devices" if is_ok else f"no {control}", "" if is_ok else "modprobe loop")
+
+
+async def _try_network() -> list[Finding]:
+    """Make one of each for real: what a kernel can do, its configuration does not always tell."""
+    name = f"pv-doctor-{token_hex(4)}"
+    try:
+        await ensure_netns(name)
+    except OSError as e:
+        fix = "in a container, start it with --privileged" if e.errno == errno.EPERM else "use a kernel with CONFIG_NET_NS"
+        return [Finding("namespaces", False, format_chain(e), fix)]
+    findings = [Finding("namespaces", True, "network namespaces")]
+    bridge = NamespaceNetwork(netns=name, bridges=(Bridge("br0"),), addresses=(Address("br0", IPv4Interface("10.0.0.1/24")),))
+    veth = Veth(a=VethEnd(netns=name, name="a"), b=VethEnd(netns=name, name="b", master="br0"))
+    masquerade = nft.table(
+        "doctor",
+        [nft.chain("out", type="nat", hook="postrouting", priority=100), nft.rule("out", nft.match("oifname", "a"), {"masquerade": None})],
+    )
+    try:
+        findings.append(await _try("bridge", "bridge", ensure_network(bridge)))
+        findings.append(await _try("veth", "veth", ensure_veth(veth)))
+        findings.append(await _try("nftables", "nf_tables nft_chain_nat nft_masq", nft.apply(name, [masquerade])))
+    finally:
+        await delete_netns(name)
+    return findings
+
+
+async def _try(what: str, modules: str, trial: Awaitable[None]) -> Finding:
+    try:
+        await trial
+    except (DriverError, UserError, OSError) as e:
+        return Finding(what, False, format_chain(e), f"modprobe -a {modules}")
+    return Finding(what, True, what)

@@ -1,0 +1,161 @@
+"""One worker put together: from the facts of a virtual machine to the sandbox that runs the node image."""
+
+import uuid
+from collections.abc import Mapping
+from ipaddress import IPv4Address, IPv4Interface
+from pathlib import Path
+
+import msgspec
+
+from pilvi.host.sandbox import Bind, SandboxFile, SandboxSpec, cpuinfo_file, meminfo_file, prepare_sandbox, private_sysctls
+from pilvi.node.cloud_config import parse_user_data
+from pilvi.node.containerd import CNI_TEMPLATE, CONFIG, cni_template, containerd_config
+from pilvi.node.containerd_state import copy_containerd_state
+from pilvi.node.first_boot import render_first_boot
+from pilvi.node.image import INIT
+from pilvi.node.kubelet import DROP_IN, EXTRA_ARGUMENTS, kubelet_drop_in, kubelet_extra_arguments
+from pilvi.node.reference import NodeImage
+
+# The kubelet sets these at its start, and they belong to the whole host.
+_KUBELET_SYSCTLS = (
+    "vm.overcommit_memory",
+    "vm.panic_on_oom",
+    "kernel.panic",
+    "kernel.panic_on_oops",
+    "kernel.keys.root_maxkeys",
+    "kernel.keys.root_maxbytes",
+)
+# Checks of `kubeadm join` that cannot hold in a sandbox. SystemVerification looks for the host's kernel configuration in the machine's
+# /boot, and refuses a host with cgroup version 1 whatever the kubelet is told.
+IGNORED_PREFLIGHT_ERRORS = ("SystemVerification",)
+_PRODUCT_UUID = Path("/sys/class/dmi/id/product_uuid")
+
+
+class NodeFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """What the virtual machine's objects say.
+
+    `unit` is the unit's name, `state` the machine's folder on a real file system, `netns` a ready namespace whose link has
+    `address` and `mtu`. `uid` is the VMI's UID. `resolver` answers DNS for the machine and its pods. `user_data` is what a guest's
+    cloud-init would get; `meta_data` adds to the values of its `{{ ds.meta_data.* }}`, of which `instance_id` and
+    `local_hostname` are always there.
+    """
+
+    name: str
+    namespace: str
+    uid: str
+    unit: str
+    state: Path
+    netns: str
+    memory_bytes: int
+    cpus: int
+    address: IPv4Interface
+    resolver: IPv4Address
+    user_data: bytes
+    meta_data: Mapping[str, str] = {}
+    mtu: int = 1500
+    stop_grace_s: float = 30.0
+
+
+class NodeMachine(msgspec.Struct, frozen=True, kw_only=True):
+    """A worker that can be prepared and run. `notes` say what of the bootstrap data has no effect here."""
+
+    sandbox: SandboxSpec
+    image: NodeImage
+    notes: tuple[str, ...] = ()
+
+    @property
+    def containerd(self) -> Path:
+        """Where containerd keeps its state: on the host's file system, since overlay cannot lie on overlay."""
+        return self.sandbox.state / "containerd"
+
+    @property
+    def kubelet(self) -> Path:
+        """Where the kubelet keeps its state, in which pods' volumes are mounted."""
+        return self.sandbox.state / "kubelet"
+
+
+def node_machine(facts: NodeFacts, image: NodeImage) -> NodeMachine:
+    """The worker for these facts, running `image`. Reads a few files of /proc, writes nothing.
+
+    Raises UserError, naming the key, when its bootstrap data cannot be carried out.
+    """
+    meta_data = {"instance_id": f"{facts.name}.{facts.namespace}", "local_hostname": facts.name, **facts.meta_data}
+    config = parse_user_data(facts.user_data, meta_data)
+    first_boot = render_first_boot(config, IGNORED_PREFLIGHT_ERRORS)
+    sandbox = SandboxSpec(
+        name=facts.unit,
+        root=image.root,
+        state=facts.state,
+        hostname=facts.name,
+        # Some of the grace is left to the host, which must see the machine end.
+        init=(INIT, f"-grace={max(facts.stop_grace_s - 2, 1):g}s"),
+        netns=facts.netns,
+        memory_bytes=facts.memory_bytes,
+        cpus=facts.cpus,
+        environment={"HOME": "/root"},
+        binds=(
+            Bind(source=facts.state / "containerd", target=Path("/var/lib/containerd")),
+            Bind(source=facts.state / "kubelet", target=Path("/var/lib/kubelet"), shared=True),
+        ),
+        layer_files=(*_node_files(facts, image), SandboxFile(path=Path("/var/lib/pilvi/first-boot.sh"), content=first_boot, mode=0o700)),
+        private_files=_kernel_view(facts),
+        stop_grace_s=facts.stop_grace_s,
+    )
+    return NodeMachine(sandbox=sandbox, image=image, notes=config.notes)
+
+
+def prepare_node_machine(machine: NodeMachine) -> None:
+    """Write everything that the machine's unit needs; blocking (some 20 ms), idempotent, may be called while it runs.
+
+    Use `asyncio.to_thread`. Raises OSError when the file system refuses.
+    """
+    machine.sandbox.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    copy_containerd_state(machine.image.containerd, machine.containerd)
+    machine.kubelet.mkdir(mode=0o755, exist_ok=True)
+    prepare_sandbox(machine.sandbox)
+
+
+def find_first_boot_exit(machine: NodeMachine) -> int | None:
+    """How the first-boot script ended: its exit code, or None while it has not ended."""
+    done = machine.sandbox.layer / "var/lib/pilvi/first-boot.done"
+    try:
+        return int(done.read_text())
+    except FileNotFoundError:
+        return None
+
+
+def _node_files(facts: NodeFacts, image: NodeImage) -> tuple[SandboxFile, ...]:
+    # kubeadm and the kubelet look the node's own name up; without the entry they wait ten seconds for DNS.
+    hosts = f"127.0.0.1\tlocalhost\n{facts.address.ip}\t{facts.name}\n"
+    machine_id = uuid.uuid5(uuid.NAMESPACE_OID, facts.uid).hex
+    return (
+        _text("/etc/hostname", f"{facts.name}\n"),
+        _text("/etc/hosts", hosts),
+        _text("/etc/resolv.conf", f"nameserver {facts.resolver}\n"),
+        _text("/etc/machine-id", f"{machine_id}\n"),
+        SandboxFile(path=Path(CONFIG), content=containerd_config(image.pause, systemd_cgroups=False)),
+        SandboxFile(path=Path(CNI_TEMPLATE), content=cni_template(facts.mtu)),
+        SandboxFile(path=Path(DROP_IN), content=kubelet_drop_in(f"kubevirt://{facts.name}", cgroup_version=_cgroup_version())),
+        SandboxFile(path=Path(EXTRA_ARGUMENTS), content=kubelet_extra_arguments({"pilvi.dev/machine": "sandbox"})),
+    )
+
+
+def _kernel_view(facts: NodeFacts) -> tuple[SandboxFile, ...]:
+    view = [
+        meminfo_file(facts.memory_bytes),
+        cpuinfo_file(facts.cpus, Path("/proc/cpuinfo").read_text()),
+        *private_sysctls(_KUBELET_SYSCTLS),
+    ]
+    if _PRODUCT_UUID.exists():
+        view.append(SandboxFile(path=_PRODUCT_UUID, content=f"{facts.uid}\n".encode(), mode=0o400))
+    return tuple(view)
+
+
+def _cgroup_version() -> int:
+    """Which version machines of this host see: 2 only when no version 1 hierarchy is left."""
+    lines = Path("/proc/self/cgroup").read_text().splitlines()
+    return 2 if len(lines) == 1 and lines[0].startswith("0::") else 1
+
+
+def _text(path: str, content: str) -> SandboxFile:
+    return SandboxFile(path=Path(path), content=content.encode())

@@ -1,0 +1,60 @@
+"""The one place that says what a node image is called, and where a built one lies.
+
+A VirtualMachine names it as a container disk, `pilvi.dev/node:v1.37.2`. No registry serves it: the engine knows it by this
+name and takes the root tree that the kit holds.
+"""
+
+import re
+from pathlib import Path
+
+import msgspec
+
+from pilvi.lib.files import read_json
+
+REPOSITORY = "pilvi.dev/node"
+_REFERENCE = re.compile(rf"{re.escape(REPOSITORY)}:v?(\d+\.\d+\.\d+)")
+MANIFEST = "image.json"  # written last: a folder with it is complete
+
+
+class NodeImage(msgspec.Struct, frozen=True, kw_only=True):
+    """A built node image: `root` is its file system, `containerd` a state in which its container images are unpacked.
+
+    `version` is the Kubernetes version with `v`, `pause` the reference of the sandbox image that containerd must keep.
+    """
+
+    version: str
+    root: Path
+    containerd: Path
+    pause: str
+
+
+def node_image_reference(version: str) -> str:
+    """`pilvi.dev/node:v1.37.2` for `1.37.2` or `v1.37.2`."""
+    return f"{REPOSITORY}:v{version.removeprefix('v')}"
+
+
+def parse_node_image(reference: str) -> str | None:
+    """The Kubernetes version (`v1.37.2`) that a node image reference names; None when it is some other image.
+
+    The version is accepted with and without `v`, as manifests have both.
+    """
+    match = _REFERENCE.fullmatch(reference)
+    return f"v{match[1]}" if match else None
+
+
+def find_node_image(version: str, kit: Path) -> NodeImage | None:
+    """The newest image of this Kubernetes version below the kit's folder, or None when none is built."""
+    wanted = f"v{version.removeprefix('v')}"
+    return next((image for image in list_node_images(kit) if image.version == wanted), None)
+
+
+def list_node_images(kit: Path) -> list[NodeImage]:
+    """All complete images below the kit's folder, the newest first."""
+    manifests = sorted(kit.glob(f"node-image-*/{MANIFEST}"), key=lambda path: path.stat().st_mtime, reverse=True)
+    return [_read_image(path) for path in manifests]
+
+
+def _read_image(manifest: Path) -> NodeImage:
+    content = read_json(manifest)
+    folder = manifest.parent
+    return NodeImage(version=content["version"], root=folder / "root", containerd=folder / "containerd", pause=content["pause"])

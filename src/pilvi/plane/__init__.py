@@ -1,0 +1,1 @@
+"""The platform's own plane: its control plane, network, kinds and defaults; up, down, doctor, status."""

@@ -1,0 +1,83 @@
+"""Everything that a new platform holds before its first user: kinds, policies, the ClusterClass, the default network.
+
+Applied again at every start, so that a newer pilvi brings its kinds along; what users changed in objects of their own stays.
+"""
+
+from importlib.resources import files
+
+import yaml
+
+from pilvi import kit
+from pilvi.api import JsonObject
+from pilvi.api.crds import all_crds, all_policies
+from pilvi.node.reference import node_image_reference
+
+MANAGER = "pilvi-plane"
+
+
+def kinds() -> list[JsonObject]:
+    """Our custom resource definitions."""
+    return all_crds()
+
+
+def policies() -> list[JsonObject]:
+    """The admission policies of our kinds, which need the kinds to be there."""
+    return all_policies(kit.kubernetes_versions())
+
+
+def defaults() -> list[JsonObject]:
+    """Namespaces, roles, the data store and the default VPC."""
+    return [*_documents("defaults.yaml"), *providers()]
+
+
+def cluster_class() -> list[JsonObject]:
+    """The ClusterClass `pilvi` and its templates. Cluster API's webhooks have to answer before these can be applied."""
+    documents = _documents("cluster-class.yaml")
+    for document in documents:
+        if document["kind"] == "KubevirtMachineTemplate":
+            machine = document["spec"]["template"]["spec"]["virtualMachineTemplate"]["spec"]["template"]["spec"]
+            machine["volumes"][0]["containerDisk"]["image"] = node_image_reference(kit.kubernetes_versions()[-1])
+    return documents
+
+
+def providers() -> list[JsonObject]:
+    """What clusterctl reads to know which Cluster API providers are installed."""
+    installed = (
+        ("cluster-api", "CoreProvider", "v1.14.2"),
+        ("kubeadm", "BootstrapProvider", "v1.14.2"),
+        ("kamaji", "ControlPlaneProvider", "v0.20.0"),
+        ("kubevirt", "InfrastructureProvider", "v0.11.2"),
+    )
+    return [
+        {
+            "apiVersion": "clusterctl.cluster.x-k8s.io/v1alpha3",
+            "kind": "Provider",
+            "metadata": {
+                "name": f"{prefix}{name}",
+                "namespace": "pilvi-system",
+                "labels": {
+                    "cluster.x-k8s.io/provider": f"{prefix}{name}",
+                    "clusterctl.cluster.x-k8s.io": "",
+                    "clusterctl.cluster.x-k8s.io/core": "inventory",
+                },
+            },
+            "providerName": name,
+            "type": kind,
+            "version": version,
+        }
+        for name, kind, version in installed
+        for prefix in [_PREFIXES[kind]]
+    ]
+
+
+_PREFIXES = {
+    "CoreProvider": "",
+    "BootstrapProvider": "bootstrap-",
+    "ControlPlaneProvider": "control-plane-",
+    "InfrastructureProvider": "infrastructure-",
+}
+
+
+def _documents(name: str) -> list[JsonObject]:
+    text = files("pilvi.plane").joinpath("objects", name).read_text()
+    return [document for document in yaml.safe_load_all(text) if document]

@@ -1,0 +1,69 @@
+"""Everything that a host needs to be a cloud, with the command that mends what is missing."""
+
+import shutil
+from pathlib import Path
+
+from pilvi import kit
+from pilvi.errors import UserError
+from pilvi.host.checks import Finding, check_host, check_programs, check_traversable
+from pilvi.host.cloud import Cloud
+from pilvi.host.settings import ensure_setting
+
+# Program -> Debian package, beyond what the host layer itself runs.
+PROGRAMS = {"dnsmasq": "dnsmasq-base"}
+SMALLEST_MEMORY_BYTES = 3_500_000_000  # a machine sold with 4 GB shows a little less
+FREE_DISK_BYTES = 2 << 30
+
+# Shared by all sandboxes of the host: containerd, kubelet and every watching pod take instances.
+HOST_SETTINGS = (
+    ("net.ipv4.ip_forward", "1", False),
+    ("fs.inotify.max_user_instances", "8192", True),
+    ("fs.inotify.max_user_watches", "524288", True),
+)
+
+
+async def examine(home: Path) -> list[Finding]:
+    """Look at the whole host; makes and removes what it tries out. Complete only for root."""
+    findings = await check_host()
+    findings += check_programs(PROGRAMS)
+    findings.append(_memory(Path("/proc/meminfo").read_text(encoding="ascii")))
+    findings.append(_disk(home))
+    findings += [check_traversable(home), check_traversable(kit.get_folder())]
+    findings += [_artefact(listed) for listed in kit.list_artefacts() if listed.state != "stale"]
+    return findings
+
+
+async def require_host(home: Path) -> None:
+    """Raise UserError, naming every obstacle and its remedy, unless a cloud can run here. What `up` mends itself is no obstacle."""
+    findings = [*await check_host(), *check_programs(PROGRAMS), _disk(home), check_traversable(home), check_traversable(kit.get_folder())]
+    obstacles = [finding for finding in findings if not finding.is_ok and finding.name != "inotify"]
+    if obstacles:
+        raise UserError(
+            "this host cannot be a cloud yet: " + "; ".join(finding.message for finding in obstacles),
+            hint="\n  ".join(finding.fix for finding in obstacles if finding.fix),
+        )
+
+
+def ensure_host_settings(cloud: Cloud) -> None:
+    """Change the kernel settings that the cloud needs; the last cloud's purge puts them back. Raises UserError."""
+    for name, value, at_least in HOST_SETTINGS:
+        ensure_setting(cloud.id, name, value, at_least=at_least)
+
+
+def _memory(meminfo: str) -> Finding:
+    total = next(int(line.split()[1]) * 1024 for line in meminfo.splitlines() if line.startswith("MemTotal:"))
+    is_ok = total >= SMALLEST_MEMORY_BYTES
+    return Finding("memory", is_ok, f"{total / 2**30:.1f} GiB of memory", "" if is_ok else "a cloud with one cluster needs 4 GiB")
+
+
+def _disk(home: Path) -> Finding:
+    place = next(folder for folder in (home, *home.parents) if folder.exists())
+    free = shutil.disk_usage(place).free
+    is_ok = free >= FREE_DISK_BYTES
+    fix = "" if is_ok else f"free {FREE_DISK_BYTES >> 30} GiB there, or choose another --home"
+    return Finding("disk", is_ok, f"{free / 2**30:.1f} GiB free at {place}", fix)
+
+
+def _artefact(listed: kit.Listed) -> Finding:
+    is_ok = listed.state == "built"
+    return Finding(f"kit: {listed.name}", is_ok, "built" if is_ok else "not built", "" if is_ok else "pilvi kit build")

@@ -1,0 +1,197 @@
+"""What runs and what does not, as one document; works with a dead engine and with a dead API."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from pilvi.api import JsonObject, Key
+from pilvi.api.builtin import CLUSTERS, MACHINE_DEPLOYMENTS, MACHINES, NODES
+from pilvi.api.kubevirt import VirtualMachineInstance
+from pilvi.errors import PilviError, format_chain
+from pilvi.host.cloud import Cloud
+from pilvi.host.units import UnitState, read_units
+from pilvi.kube import Client, Kubeconfig
+from pilvi.plane.why import explain
+from pilvi.plane.world import World, read_world
+from pilvi.runtime import find_condition, is_true
+
+__all__ = [
+    "CloudStatus",
+    "ClusterStatus",
+    "EngineStatus",
+    "HostStatus",
+    "MachineStatus",
+    "Status",
+    "UnitStatus",
+    "cluster_status",
+    "read_status",
+]
+
+API_TIMEOUT_S = 5.0
+FIDELITY = "pilvi.dev/Fidelity"
+CLUSTER_NAME_LABEL = "cluster.x-k8s.io/cluster-name"
+
+
+class CloudStatus(msgspec.Struct, rename="camel", kw_only=True):
+    """Which cloud this is. `id` is empty when its home is on another host."""
+
+    id: str = ""
+    home: str = ""
+    range: str = ""
+    machines: str = ""
+
+
+class EngineStatus(msgspec.Struct, rename="camel"):
+    """The engine's process; `pid` None means that none runs."""
+
+    pid: int | None = None
+    version: str | None = None
+
+
+class UnitStatus(msgspec.Struct, rename="camel"):
+    """One unit: `running`, `waiting` for its restart, or `exited`. `cause` is how its process ended and its last log line."""
+
+    name: str
+    pid: int | None
+    state: str
+    memory_bytes: int | None
+    cause: str = ""
+
+
+class HostStatus(msgspec.Struct, rename="camel"):
+    """One virtual host: a Node of the platform on which machines run. `cpu` and `memory` are what machines may use."""
+
+    name: str
+    ready: bool
+    cpu: str
+    memory: str
+    cause: str = ""
+
+
+class ClusterStatus(msgspec.Struct, rename="camel"):
+    """One Cluster; `nodes` says how many workers are Ready, out of how many wanted: `1/2`."""
+
+    namespace: str
+    name: str
+    version: str
+    ready: bool
+    nodes: str
+    cause: str = ""
+
+
+class MachineStatus(msgspec.Struct, rename="camel"):
+    """One VirtualMachineInstance. `fidelity` says how real it is: kvm, tcg or sandbox; empty until it runs."""
+
+    namespace: str
+    name: str
+    backend: str
+    fidelity: str
+    phase: str
+    addresses: list[str]
+    cause: str = ""
+
+
+class Status(msgspec.Struct, rename="camel"):
+    """The whole document; its fields only ever grow. `api` is empty when the API answers, else why it does not."""
+
+    cloud: CloudStatus
+    engine: EngineStatus
+    api: str = ""
+    units: list[UnitStatus] = []
+    hosts: list[HostStatus] = []
+    clusters: list[ClusterStatus] = []
+    machines: list[MachineStatus] = []
+
+
+async def read_status(cloud: Cloud | None, engine: EngineStatus, kubeconfig: Kubeconfig | Path | None) -> Status:
+    """Read everything. Without a kubeconfig, or an API that answers, only what files and /proc tell; without a cloud on this
+    host (a kubeconfig of another one) only what the API tells. Raises nothing that a dead cloud can cause.
+    """
+    states = read_units(cloud) if cloud else []
+    status = Status(_cloud(cloud), engine, units=[_unit(state) for state in states])
+    if kubeconfig is None:
+        status.api = "there is no kubeconfig to ask it with"
+        return status
+    try:
+        async with Client.open(kubeconfig, timeout_s=API_TIMEOUT_S) as client:
+            world = await read_world(client)
+    except PilviError as e:
+        status.api = format_chain(e)
+        return status
+    status.hosts = [_host(world, node, states) for node in world.of_kind(NODES)]
+    status.clusters = [cluster_status(world, cluster, states) for cluster in world.of_kind(CLUSTERS)]
+    status.machines = [_machine(world, machine, states) for machine in world.of_kind(VirtualMachineInstance.RESOURCE)]
+    return status
+
+
+def cluster_status(world: World, cluster: JsonObject, states: Sequence[UnitState] = ()) -> ClusterStatus:
+    """The status of one Cluster. Pure."""
+    key = Key.of(cluster)
+    machines = [machine for machine in world.of_kind(MACHINES) if _belongs(machine, key)]
+    ready_nodes = [machine for machine in machines if is_true(machine, "NodeReady")]
+    topology = cluster["spec"].get("topology") or {}
+    version = topology.get("version") or next((machine["spec"].get("version") or "" for machine in machines), "")
+    ready = is_true(cluster, "Available") and not cluster["metadata"].get("deletionTimestamp")
+    return ClusterStatus(
+        key.namespace,
+        key.name,
+        version,
+        ready,
+        f"{len(ready_nodes)}/{_wanted(world, cluster, key, len(machines))}",
+        "" if ready else explain(world, cluster, states).cause,
+    )
+
+
+def _wanted(world: World, cluster: JsonObject, key: Key, machines: int) -> int:
+    """How many workers are asked for; before there is a MachineDeployment the topology tells."""
+    deployments = [deployment for deployment in world.of_kind(MACHINE_DEPLOYMENTS) if _belongs(deployment, key)]
+    if deployments:
+        return sum(deployment["spec"].get("replicas", 1) for deployment in deployments)
+    workers = ((cluster["spec"].get("topology") or {}).get("workers") or {}).get("machineDeployments") or []
+    return sum(worker.get("replicas", 1) for worker in workers) or machines
+
+
+def _belongs(obj: JsonObject, cluster: Key) -> bool:
+    return obj["metadata"].get("namespace") == cluster.namespace and obj["spec"].get("clusterName") == cluster.name
+
+
+def _cloud(cloud: Cloud | None) -> CloudStatus:
+    if cloud is None:
+        return CloudStatus()
+    return CloudStatus(id=cloud.id, home=str(cloud.home), range=str(cloud.range), machines=cloud.machines)
+
+
+def _unit(state: UnitState) -> UnitStatus:
+    cause = ""
+    if state.state != "running":
+        last = (state.log_tail.splitlines() or [""])[-1]
+        cause = f"ended with {state.exit or 'unknown'}" + (f": {last}" if last else "")
+    return UnitStatus(state.name, state.pid, state.state, state.memory_bytes, cause)
+
+
+def _host(world: World, node: JsonObject, states: Sequence[UnitState]) -> HostStatus:
+    allocatable = (node.get("status") or {}).get("allocatable") or {}
+    ready = is_true(node, "Ready")
+    cause = "" if ready else explain(world, node, states).cause
+    return HostStatus(node["metadata"]["name"], ready, allocatable.get("cpu", ""), allocatable.get("memory", ""), cause)
+
+
+def _machine(world: World, machine: JsonObject, states: Sequence[UnitState]) -> MachineStatus:
+    key = Key.of(machine)
+    status = machine.get("status") or {}
+    told = find_condition(machine, FIDELITY)
+    fidelity = told["reason"].lower() if told else ""
+    phase = status.get("phase") or "Pending"
+    ready = phase == "Succeeded" or (is_true(machine, "Ready") and not machine["metadata"].get("deletionTimestamp"))
+    return MachineStatus(
+        key.namespace,
+        key.name,
+        "sandbox" if fidelity == "sandbox" else "qemu" if fidelity else "",
+        fidelity,
+        phase,
+        [interface["ipAddress"] for interface in status.get("interfaces") or [] if interface.get("ipAddress")],
+        "" if ready else explain(world, machine, states).cause,
+    )

@@ -1,0 +1,103 @@
+"""From nothing, or from whatever an earlier engine left, to a platform that answers: the order of a start."""
+
+import asyncio
+from pathlib import Path
+
+from pilvi.controlplane import API_SERVER, FIRST_COMPONENTS, LATER_COMPONENTS, ControlPlane, File, file_set, install_files, unit_spec
+from pilvi.host.cloud import Cloud
+from pilvi.host.units import Units
+from pilvi.kube import Client, Discovery, apply_all
+from pilvi.lib.files import write_atomic
+from pilvi.pki import kubeconfig_by_file, kubeconfig_inline
+from pilvi.plane import cluster_api, default_objects
+from pilvi.plane.network import ensure_cloud_network
+from pilvi.plane.platform import platform_control_plane
+from pilvi.plane.platform_keys import PlatformKeys, ensure_platform_keys
+from pilvi.plane.progress import Progress
+
+READY_TIMEOUT_S = 120.0
+
+
+async def bring_up(cloud: Cloud, units: Units, progress: Progress) -> Client:
+    """Start or adopt the platform and give it its kinds; returns the engine's client, which the caller closes.
+
+    Everything is idempotent, so a start that was killed half way is just begun again. Raises UserError, UnitFailed, ApiError.
+    """
+    plane = platform_control_plane(cloud)
+    with progress.step("network"):
+        await ensure_cloud_network(cloud)
+    with progress.step("certificates"):
+        keys = ensure_platform_keys(cloud.home, plane)
+        _install_files(cloud, plane, keys)
+    with progress.step("etcd and API server"):
+        await _ensure_units(units, plane, FIRST_COMPONENTS)
+        await units.wait_ready(plane.unit(API_SERVER), READY_TIMEOUT_S)
+    client = Client.open(engine_kubeconfig(plane), user_agent="pilvi-engine")
+    try:
+        await _install_kinds(client, units, plane, keys, progress)
+    except BaseException:
+        await client.aclose()
+        raise
+    return client
+
+
+async def finish(client: Client, units: Units, progress: Progress) -> None:
+    """Wait for Cluster API's managers and apply what their webhooks check; the controllers run meanwhile."""
+    with progress.step("Cluster API"):
+        for manager in cluster_api.MANAGERS:
+            await units.wait_ready(manager.unit, READY_TIMEOUT_S)
+        await apply_all(client, default_objects.cluster_class(), manager=default_objects.MANAGER)
+
+
+async def _install_kinds(client: Client, units: Units, plane: ControlPlane, keys: PlatformKeys, progress: Progress) -> None:
+    discovery = Discovery(client)
+
+    async def apply(objects: list[dict[str, object]]) -> None:
+        await apply_all(client, objects, manager=default_objects.MANAGER, discovery=discovery)
+
+    with progress.step("kinds and policies"):
+        await _ensure_units(units, plane, LATER_COMPONENTS)
+        await apply([*cluster_api.manifests(keys), *default_objects.kinds()])
+        await asyncio.gather(*(units.ensure(cluster_api.manager_unit(plane, manager)) for manager in cluster_api.MANAGERS))
+        await apply([*default_objects.policies(), *default_objects.defaults()])
+
+
+async def _ensure_units(units: Units, plane: ControlPlane, components: tuple[str, ...]) -> None:
+    await asyncio.gather(*(units.ensure(unit_spec(plane, component)) for component in components))
+
+
+def _install_files(cloud: Cloud, plane: ControlPlane, keys: PlatformKeys) -> None:
+    install_files(plane, file_set(plane, keys.control_plane))
+    cluster_api.install_manager_files(cloud, plane, keys)
+    engine = plane.data_dir / "engine"
+    install_files(
+        plane,
+        [
+            File(engine.with_suffix(".crt"), keys.engine.certificate),
+            File(engine.with_suffix(".key"), keys.engine.key),
+            File(
+                engine_kubeconfig(plane),
+                kubeconfig_by_file(
+                    plane.server,
+                    plane.pki_dir / "ca.crt",
+                    engine.with_suffix(".crt"),
+                    engine.with_suffix(".key"),
+                    cluster=plane.cluster_name,
+                    user="engine",
+                ),
+            ),
+        ],
+    )
+    admin = kubeconfig_inline(
+        plane.server,
+        keys.control_plane.authorities["ca"].certificate,
+        keys.control_plane.leaves["admin"],
+        cluster=plane.cluster_name,
+        user=f"{plane.cluster_name}-admin",
+    )
+    write_atomic(cloud.home / "admin.conf", admin, mode=0o600)
+
+
+def engine_kubeconfig(plane: ControlPlane) -> Path:
+    """The kubeconfig of the engine itself; its certificates are reloaded from files."""
+    return plane.kubeconfig("engine")

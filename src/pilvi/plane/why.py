@@ -1,0 +1,168 @@
+"""Why something is not ready: the one function behind `pilvi why`, `status`, `describe` and every time-out message.
+
+From the object up to its owners, where what had to come before it may be at fault, and from it down its children to the first one
+that is not as it should be; then the last Events about that one and the last log lines of the unit behind it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from pilvi.api import JsonObject, Key, Resource
+from pilvi.errors import NotFound
+from pilvi.host.units import UnitState
+from pilvi.kube import Client
+from pilvi.lib.hashing import short_hash
+from pilvi.plane.faults import Fault, find_fault, is_healthy
+from pilvi.plane.world import World, rank_of, read_world
+
+__all__ = ["Explanation", "Link", "explain", "explain_object", "unit_prefix"]
+
+LAST_EVENTS = 5
+LAST_LINES = 8
+_MOST_OWNERS = 10
+
+
+class Link(msgspec.Struct, frozen=True):
+    """One object on the way from what was asked for to what is at fault. `fault` is empty for one that is well."""
+
+    kind: str
+    namespace: str
+    name: str
+    fault: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.kind} {Key(self.namespace, self.name)}"
+
+
+class Explanation(msgspec.Struct, frozen=True, rename="camel"):
+    """Why an object is not ready. `trail` leads from its topmost owner concerned to the culprit; it is empty when all is well.
+
+    `events` are lines, oldest first. `unit` is the process behind the culprit, `log` its last lines; both empty when none is known.
+    """
+
+    subject: Link
+    trail: tuple[Link, ...] = ()
+    events: tuple[str, ...] = ()
+    unit: str = ""
+    log: str = ""
+
+    @property
+    def cause(self) -> str:
+        """One line; empty when all is well."""
+        if not self.trail:
+            return ""
+        culprit = self.trail[-1]
+        return culprit.fault if culprit == self.subject else f"{culprit}: {culprit.fault}"
+
+    def text(self) -> str:
+        """Everything, for a person."""
+        if not self.trail:
+            return f"{self.subject} is ready."
+        lines = [f"{self.subject} is not ready:"]
+        lines += [f"{'  ' * depth}  {link}{f' - {link.fault}' if link.fault else ''}" for depth, link in enumerate(self.trail)]
+        if self.events:
+            lines += ["Last events:", *(f"  {event}" for event in self.events)]
+        if self.unit:
+            lines.append(f"Unit {self.unit}:")
+            lines += [f"  {line}" for line in self.log.splitlines()] or ["  its log is empty"]
+        return "\n".join(lines)
+
+
+def explain(world: World, obj: JsonObject, units: Sequence[UnitState] = ()) -> Explanation:
+    """Why the object is not ready. Pure.
+
+    `units` are the processes of this host, as far as the caller may see them. What a healthy object's owners or siblings lack is not
+    its story; what is asked about a cluster that is well gives an empty trail.
+    """
+    trail = _find_trail(world, obj)
+    if not trail:
+        return Explanation(_link(obj, None))
+    culprit, fault = trail[-1]
+    told = next((events for link, _ in reversed(trail) if (events := world.events_of(link))), [])
+    unit = _find_unit(world, culprit, units)
+    return Explanation(
+        _link(obj, None) if culprit is not obj else _link(obj, fault),
+        tuple(_link(link, found) for link, found in trail),
+        tuple(_event_line(event) for event in told[-LAST_EVENTS:]),
+        unit.name if unit else "",
+        "\n".join(unit.log_tail.splitlines()[-LAST_LINES:]) if unit else "",
+    )
+
+
+async def explain_object(client: Client, resource: Resource, key: Key, units: Sequence[UnitState] = ()) -> Explanation:
+    """Read what is around the object and explain it. Raises NotFound, and what the API refuses."""
+    world = await read_world(client, key.namespace or None)
+    obj = world.find(resource, key) or await client.find(resource, key)
+    if obj is None:
+        raise NotFound(f"there is no {resource.kind} {key}", {"code": 404, "reason": "NotFound"})
+    return explain(world, obj, units)
+
+
+def unit_prefix(obj: JsonObject) -> str | None:
+    """What the names of the units behind an object begin with (docs/design/0001); None for kinds without units."""
+    prefix = {"TenantControlPlane": "cp", "VirtualMachineInstance": "m", "Vpc": "vpc"}.get(obj["kind"])
+    return f"{prefix}-{short_hash(obj['metadata']['uid'])}" if prefix else None
+
+
+_Trail = list[tuple[JsonObject, Fault | None]]
+
+
+def _find_trail(world: World, obj: JsonObject) -> _Trail:
+    below = _descend(world, obj)
+    if not below:
+        return []
+    above: list[JsonObject] = []
+    current = obj
+    while (owner := world.owner(current)) is not None and len(above) < _MOST_OWNERS:
+        above.append(owner)
+        current = owner
+    # From the top: what had to work before the branch in which the object is.
+    branch = [obj, *above]
+    for number in range(len(above), 0, -1):
+        owner, towards = branch[number], branch[number - 1]
+        for sibling in world.children(owner):
+            if rank_of(sibling) < rank_of(towards) and (found := _descend(world, sibling)):
+                return [(owner, find_fault(owner)), *found]
+    return below
+
+
+def _descend(world: World, obj: JsonObject) -> _Trail:
+    """The way down to the first object at fault, depth first in the order of events; empty when the object is well."""
+    if is_healthy(obj) and _sums_up(obj):
+        return []
+    for child in world.children(obj):
+        if found := _descend(world, child):
+            return [(obj, find_fault(obj)), *found]
+    fault = find_fault(obj)
+    return [(obj, fault)] if fault is not None else []
+
+
+def _sums_up(obj: JsonObject) -> bool:
+    """Whether the health of the object says something about its children: those without a status say nothing."""
+    return bool(obj.get("status"))
+
+
+def _link(obj: JsonObject, fault: Fault | None) -> Link:
+    key = Key.of(obj)
+    return Link(obj["kind"], key.namespace, key.name, fault.summary if fault else "")
+
+
+def _find_unit(world: World, culprit: JsonObject, units: Sequence[UnitState]) -> UnitState | None:
+    """The unit behind the culprit, or behind what is below it: the one that is down, else the one that was restarted most."""
+    for obj in world.descendants(culprit):
+        prefix = unit_prefix(obj)
+        found = [unit for unit in units if prefix and (unit.name == prefix or unit.name.startswith(f"{prefix}-"))]
+        if found:
+            return min(found, key=lambda unit: (unit.state == "running", -unit.restarts, not unit.name.endswith("kube-apiserver")))
+    return None
+
+
+def _event_line(event: JsonObject) -> str:
+    moment = event.get("lastTimestamp") or event.get("eventTime") or event["metadata"].get("creationTimestamp") or ""
+    count = event.get("count") or 1
+    times = f" (x{count})" if count > 1 else ""
+    message = " ".join((event.get("message") or "").split())
+    return f"{moment} {event.get('type', '')} {event.get('reason', '')}{times}: {message}"

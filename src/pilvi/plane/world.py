@@ -1,0 +1,161 @@
+"""The objects that clusters and machines consist of, read once, and how they hang together.
+
+`why` and `status` both look at this, so that they never tell different stories.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+
+import msgspec
+
+from pilvi.api import JsonObject, Key, Resource
+from pilvi.api.builtin import (
+    CLUSTERS,
+    EVENTS,
+    KUBEADM_CONFIGS,
+    MACHINE_DEPLOYMENTS,
+    MACHINE_SETS,
+    MACHINES,
+    NODES,
+    PODS,
+    SERVICES,
+)
+from pilvi.api.capk import KubevirtCluster, KubevirtMachine
+from pilvi.api.controlplane import KamajiControlPlane
+from pilvi.api.kamaji import DataStore, TenantControlPlane
+from pilvi.api.kubeovn import IP, Subnet, Vpc
+from pilvi.api.kubevirt import VirtualMachine, VirtualMachineInstance
+from pilvi.errors import NotFound, UserError
+from pilvi.kube import Client
+
+__all__ = ["KINDS", "World", "find_kind", "rank_of", "read_world"]
+
+# In the order in which a cluster comes to be: what stands first has to work before what stands later can.
+KINDS: tuple[Resource, ...] = (
+    NODES,
+    DataStore.RESOURCE,
+    Vpc.RESOURCE,
+    Subnet.RESOURCE,
+    IP.RESOURCE,
+    KubevirtCluster.RESOURCE,
+    KamajiControlPlane.RESOURCE,
+    SERVICES,
+    TenantControlPlane.RESOURCE,
+    CLUSTERS,
+    MACHINE_DEPLOYMENTS,
+    MACHINE_SETS,
+    MACHINES,
+    KUBEADM_CONFIGS,
+    KubevirtMachine.RESOURCE,
+    VirtualMachine.RESOURCE,
+    VirtualMachineInstance.RESOURCE,
+    PODS,
+)
+_SHORT_NAMES = {
+    "ds": "DataStore",
+    "kcp": "KamajiControlPlane",
+    "md": "MachineDeployment",
+    "ms": "MachineSet",
+    "no": "Node",
+    "po": "Pod",
+    "svc": "Service",
+    "tcp": "TenantControlPlane",
+    "vm": "VirtualMachine",
+    "vmi": "VirtualMachineInstance",
+}
+_RANKS = {resource.kind: number for number, resource in enumerate(KINDS)}
+_OWNER_UID = "pilvi.dev/owner-uid"  # on cluster-scoped objects, which cannot have a namespaced owner
+
+
+def find_kind(text: str) -> Resource:
+    """The kind that a person means by `cluster`, `clusters`, `Cluster` or `vmi`. Raises UserError with those that are known."""
+    wanted = _SHORT_NAMES.get(text.lower(), text).lower()
+    for resource in KINDS:
+        if wanted in {resource.kind.lower(), resource.plural, str(resource)}:
+            return resource
+    known = ", ".join(sorted(resource.kind.lower() for resource in KINDS))
+    raise UserError(f"{text!r} is no kind that can be explained", hint=f"one of: {known}")
+
+
+def rank_of(obj: JsonObject) -> int:
+    """The place of the object's kind in the order of events."""
+    return _RANKS.get(obj["kind"], len(_RANKS))
+
+
+class World(msgspec.Struct, dict=True):
+    """Objects of `KINDS` and the Events about them."""
+
+    objects: list[JsonObject]
+    events: list[JsonObject] = []
+
+    def of_kind(self, resource: Resource) -> list[JsonObject]:
+        """All objects of a kind, by namespace and name."""
+        return sorted((obj for obj in self.objects if obj["kind"] == resource.kind), key=Key.of)
+
+    def find(self, resource: Resource, key: Key) -> JsonObject | None:
+        """One object, or None."""
+        wanted = key if resource.namespaced else Key("", key.name)
+        return next((obj for obj in self.objects if obj["kind"] == resource.kind and Key.of(obj) == wanted), None)
+
+    def children(self, obj: JsonObject) -> list[JsonObject]:
+        """What belongs to the object, in the order of events."""
+        return sorted(self._children.get(obj["metadata"].get("uid", ""), ()), key=lambda child: (rank_of(child), Key.of(child)))
+
+    def descendants(self, obj: JsonObject) -> list[JsonObject]:
+        """The object and all below it, depth first."""
+        return [obj, *(below for child in self.children(obj) for below in self.descendants(child))]
+
+    def owner(self, obj: JsonObject) -> JsonObject | None:
+        """What the object belongs to: its controller, else its first owner that was read."""
+        return next((self._by_uid[uid] for uid in _owners(obj) if uid in self._by_uid), None)
+
+    def events_of(self, obj: JsonObject) -> list[JsonObject]:
+        """Events about the object, oldest first."""
+        uid = obj["metadata"].get("uid")
+        return sorted((event for event in self.events if (event.get("involvedObject") or {}).get("uid") == uid), key=_moment)
+
+    @cached_property
+    def _by_uid(self) -> dict[str, JsonObject]:
+        return {obj["metadata"]["uid"]: obj for obj in self.objects if obj["metadata"].get("uid")}
+
+    @cached_property
+    def _children(self) -> dict[str, list[JsonObject]]:
+        children: dict[str, list[JsonObject]] = defaultdict(list)
+        for obj in self.objects:
+            owner = self.owner(obj)
+            if owner is not None and owner is not obj:
+                children[owner["metadata"]["uid"]].append(obj)
+        return children
+
+
+async def read_world(client: Client, namespace: str | None = None, *, timeout_s: float | None = None) -> World:
+    """Read all kinds side by side, of one namespace and what is cluster-scoped, or of all. Raises ApiError, ApiUnreachable.
+
+    A kind that is not served yet, while a platform starts, has no objects.
+    """
+
+    async def read(resource: Resource) -> list[JsonObject]:
+        place = namespace if resource.namespaced else None
+        try:
+            return await client.list(resource, namespace=place, timeout_s=timeout_s)
+        except NotFound:
+            return []
+
+    lists: Sequence[list[JsonObject]] = await asyncio.gather(*(read(resource) for resource in (*KINDS, EVENTS)))
+    return World([obj for objects in lists[:-1] for obj in objects], lists[-1])
+
+
+def _owners(obj: JsonObject) -> Iterable[str]:
+    references = obj["metadata"].get("ownerReferences") or []
+    yield from (reference["uid"] for reference in sorted(references, key=lambda reference: not reference.get("controller")))
+    label = (obj["metadata"].get("labels") or {}).get(_OWNER_UID)
+    if label:
+        yield label
+
+
+def _moment(event: JsonObject) -> str:
+    return event.get("lastTimestamp") or event.get("eventTime") or event["metadata"].get("creationTimestamp") or ""

@@ -1,0 +1,1 @@
+"""KubevirtCluster: the network of a cluster and its endpoint."""

@@ -1,0 +1,176 @@
+"""Gives each KubevirtCluster its network, and says when its infrastructure is complete."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Network
+
+from pilvi.api import JsonObject, Key
+from pilvi.api.builtin import CLUSTERS
+from pilvi.errors import UserError, format_chain
+from pilvi.lib.clock import utc_now
+from pilvi.providers.capk.cluster.network import (
+    Attachment,
+    choose_attachment,
+    choose_cidr,
+    cluster_ranges,
+    find_overlap,
+    new_subnet,
+    new_vpc,
+    own_name,
+    template_subnet,
+)
+from pilvi.providers.capk.cluster.status import Network, plan_status
+from pilvi.providers.capk.contract import cluster_key, is_paused
+from pilvi.providers.capk.names import (
+    CLUSTER_FINALIZER,
+    CLUSTER_NAME,
+    KUBEVIRT_CLUSTERS,
+    KUBEVIRT_MACHINES,
+    MACHINE_TEMPLATES,
+    SUBNET,
+    SUBNETS,
+    VPC,
+    VPCS,
+)
+from pilvi.providers.platform import Platform
+from pilvi.providers.status import write_status
+from pilvi.runtime import Done, Failed, Result, Waiting, ensure_finalizer, has_finalizer, is_deleting, is_true, remove_finalizer
+
+__all__ = ["KubevirtClusters"]
+
+MANAGER = "pilvi-kubevirtcluster"
+
+
+class KubevirtClusters:
+    """The reconciler of KubevirtCluster."""
+
+    def __init__(self, platform: Platform) -> None:
+        self._cloud = platform.cloud
+        self._client = platform.client
+        self._events = platform.events
+        informers = platform.informers
+        self._kubevirt_clusters = informers.get(KUBEVIRT_CLUSTERS)
+        self._clusters = informers.get(CLUSTERS)
+        self._machines = informers.get(KUBEVIRT_MACHINES)
+        self._templates = informers.get(MACHINE_TEMPLATES)
+        self._vpcs = informers.get(VPCS)
+        self._subnets = informers.get(SUBNETS)
+
+    async def reconcile(self, key: Key) -> Result:
+        """One pass for the KubevirtCluster `key`."""
+        cluster = self._kubevirt_clusters.get(key)
+        if cluster is None:
+            return Done()
+        if is_deleting(cluster):
+            return await self._delete(cluster)
+        owner = cluster_key(cluster)
+        capi_cluster = self._clusters.get(owner) if owner is not None else None
+        if is_paused(cluster, capi_cluster):
+            await self._report(cluster, Network("Paused", "paused"), paused=True)
+            return Done()
+        if capi_cluster is None:
+            await self._report(
+                cluster, Network("WaitingForCluster", "no Cluster refers to this object yet; set its spec.infrastructureRef")
+            )
+            return Done()
+        cluster = await ensure_finalizer(self._client, KUBEVIRT_CLUSTERS, cluster, CLUSTER_FINALIZER)
+        return await self._keep(cluster, capi_cluster)
+
+    async def _keep(self, cluster: JsonObject, capi_cluster: JsonObject) -> Result:
+        subnets = {subnet["metadata"]["name"]: subnet for subnet in self._subnets.list()}
+        attachment = choose_attachment(cluster, self._named_subnets(Key.of(capi_cluster)), subnets)
+        if isinstance(attachment, str):
+            return await self._refuse(cluster, "InvalidNetwork", attachment)
+        try:
+            problem, cidr = self._check(capi_cluster, attachment, subnets.get(attachment.subnet))
+        except UserError as e:
+            return await self._refuse(cluster, "InvalidNetwork", format_chain(e))
+        if problem is not None:
+            return await self._refuse(cluster, "OverlappingRanges", problem)
+        # Before anything is made: the control plane's provider starts as soon as it reads where the cluster lives.
+        cluster = await self._annotate(cluster, attachment)
+        if attachment.own:
+            await self._make_network(cluster, cidr)
+        else:
+            await self._remove_own_network(cluster)
+        await self._report(cluster, self._network(attachment))
+        return Done()
+
+    def _check(self, capi_cluster: JsonObject, attachment: Attachment, subnet: JsonObject | None) -> tuple[str | None, IPv4Network]:
+        """What of the cluster's ranges overlaps, and the range of its machines."""
+        ranges = cluster_ranges(capi_cluster)
+        cloud = {"the cloud's range": self._cloud.range, "the cloud's transit pool": self._cloud.transit}
+        cidr = choose_cidr(ranges, cloud.values()) if subnet is None else IPv4Network(subnet["spec"]["cidrBlock"])
+        return find_overlap(ranges, {f"Subnet {attachment.subnet}": cidr, **cloud}), cidr
+
+    def _network(self, attachment: Attachment) -> Network:
+        for resource, informer, name in ((VPCS, self._vpcs, attachment.vpc), (SUBNETS, self._subnets, attachment.subnet)):
+            obj = informer.get(Key("", name))
+            if obj is None:
+                return Network("WaitingForNetwork", f"{resource.kind} {name} does not exist yet")
+            if is_deleting(obj):
+                return Network("WaitingForNetwork", f"{resource.kind} {name} is being deleted")
+        if not is_true(self._subnets.get(Key("", attachment.subnet)) or {}, "Ready"):
+            return Network("WaitingForNetwork", f"Subnet {attachment.subnet} is not ready yet; see its conditions")
+        return Network("Attached")
+
+    def _named_subnets(self, cluster: Key) -> list[str]:
+        """What the machines and machine templates of the cluster name."""
+        named = []
+        for informer, path in ((self._templates, ("spec", "template", "spec")), (self._machines, ("spec",))):
+            for obj in informer.list(cluster.namespace):
+                if cluster_key(obj) == cluster or (obj["metadata"].get("labels") or {}).get(CLUSTER_NAME) == cluster.name:
+                    spec: JsonObject = obj
+                    for part in path:
+                        spec = spec.get(part) or {}
+                    name = template_subnet(spec)
+                    if name is not None:
+                        named.append(name)
+        return named
+
+    async def _annotate(self, cluster: JsonObject, attachment: Attachment) -> JsonObject:
+        wanted = {VPC: attachment.vpc, SUBNET: attachment.subnet}
+        annotations = cluster["metadata"].get("annotations") or {}
+        if all(annotations.get(name) == value for name, value in wanted.items()):
+            return cluster
+        body = {"metadata": {"resourceVersion": cluster["metadata"]["resourceVersion"], "annotations": wanted}}
+        return await self._client.patch(KUBEVIRT_CLUSTERS, Key.of(cluster), body)
+
+    async def _make_network(self, cluster: JsonObject, cidr: IPv4Network) -> None:
+        key = Key("", own_name(cluster))
+        if self._vpcs.get(key) is None:
+            await self._client.apply(VPCS, new_vpc(cluster), manager=MANAGER)
+        if self._subnets.get(key) is None:
+            await self._client.apply(SUBNETS, new_subnet(cluster, cidr), manager=MANAGER)
+            self._events.record(cluster, "Normal", "NetworkCreated", f"Created Vpc and Subnet {key.name} with {cidr}")
+
+    async def _remove_own_network(self, cluster: JsonObject) -> bool:
+        """Ask for the deletion of what was made for the cluster; returns whether anything of it is left."""
+        key = Key("", own_name(cluster))
+        left = False
+        for resource, informer in ((SUBNETS, self._subnets), (VPCS, self._vpcs)):
+            obj = informer.get(key)
+            if obj is not None:
+                left = True
+                if not is_deleting(obj):
+                    await self._client.ensure_absent(resource, key, uid=obj["metadata"]["uid"])
+        return left
+
+    async def _delete(self, cluster: JsonObject) -> Result:
+        if not has_finalizer(cluster, CLUSTER_FINALIZER):
+            return Done()
+        if await self._remove_own_network(cluster):
+            message = f"Vpc and Subnet {own_name(cluster)} are being removed; they wait for the machines in them"
+            await self._report(cluster, Network("Deleting", message), deleting=True)
+            return Waiting("Deleting", message)
+        await remove_finalizer(self._client, KUBEVIRT_CLUSTERS, cluster, CLUSTER_FINALIZER)
+        return Done()
+
+    async def _refuse(self, cluster: JsonObject, reason: str, message: str) -> Result:
+        if await self._report(cluster, Network(reason, message)):
+            self._events.record(cluster, "Warning", reason, message)
+        return Failed(message, permanent=True)
+
+    async def _report(self, cluster: JsonObject, network: Network, *, paused: bool = False, deleting: bool = False) -> bool:
+        status = plan_status(cluster, network, utc_now(), paused=paused, deleting=deleting)
+        return await write_status(self._client, KUBEVIRT_CLUSTERS, cluster, status) is not cluster

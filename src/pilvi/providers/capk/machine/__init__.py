@@ -1,0 +1,1 @@
+"""KubevirtMachine: from a Cluster API Machine to a virtual machine and back."""

@@ -1,0 +1,1 @@
+"""KamajiControlPlane: a TenantControlPlane for one Cluster of Cluster API."""

@@ -1,0 +1,97 @@
+"""How a control plane becomes known to Cluster API, in an order that is part of the contract.
+
+(a) The API server answers, (b) the Secrets <cluster>-ca and <cluster>-kubeconfig are there, (c) kubeadm's ConfigMaps and RBAC are in
+the tenant, (d) the status of KamajiControlPlane says version and initialized in one write, (e) the infrastructure cluster gets its
+endpoint and is provisioned. Cluster API answers any other order with waits of 15 and 30 seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from pilvi.api import JsonObject, Key
+from pilvi.api.builtin import SECRETS
+from pilvi.api.capk import KubevirtCluster
+from pilvi.api.controlplane import KamajiControlPlane
+from pilvi.errors import Transient
+from pilvi.kube import Client
+from pilvi.providers.kamaji.kamajicontrolplane.status import Endpoint, is_managed, is_provisioned
+from pilvi.providers.kamaji.names import CLUSTER_NAME_LABEL, CLUSTER_SECRET_TYPE, KUBECONFIG_KEY_ANNOTATION, MANAGER, labels
+from pilvi.runtime import owner_reference
+
+__all__ = ["patch_endpoint", "patch_infrastructure", "publish_secrets"]
+
+DEFAULT_KUBECONFIG = "admin.conf"
+
+FindSecret = Callable[[Key], JsonObject | None]
+
+
+async def publish_secrets(client: Client, find_secret: FindSecret, control_plane: JsonObject, cluster: str) -> None:
+    """Have the two Secrets that Cluster API looks for under the name of the Cluster. Raises Transient while their sources are not there.
+
+    Where the control plane is called as the Cluster, <cluster>-ca is the TenantControlPlane's own Secret and is left alone.
+    """
+    key = Key.of(control_plane)
+    annotations = control_plane["metadata"].get("annotations") or {}
+    # `admin.svc` and `admin.conf` lead to the same address here.
+    entry = annotations.get(KUBECONFIG_KEY_ANNOTATION) or DEFAULT_KUBECONFIG
+    kubeconfig = _source(find_secret, Key(key.namespace, f"{key.name}-admin-kubeconfig"), entry)
+    wanted = [_secret(control_plane, cluster, f"{cluster}-kubeconfig", {"value": kubeconfig})]
+    if cluster != key.name:
+        source = Key(key.namespace, f"{key.name}-ca")
+        names = ("tls.crt", "tls.key", "ca.crt", "ca.key")
+        wanted.append(_secret(control_plane, cluster, f"{cluster}-ca", {name: _source(find_secret, source, name) for name in names}))
+    for secret in wanted:
+        present = find_secret(Key.of(secret))
+        if present is None or present.get("data") != secret["data"] or not _has_labels(present, secret):
+            await client.apply(SECRETS, secret, manager=MANAGER)
+
+
+async def patch_endpoint(client: Client, control_plane: JsonObject, endpoint: Endpoint) -> JsonObject:
+    """The KamajiControlPlane with its endpoint in the spec; one that a person wrote there is kept."""
+    if (control_plane["spec"].get("controlPlaneEndpoint") or {}).get("host"):
+        return control_plane
+    body = {"spec": {"controlPlaneEndpoint": {"host": endpoint.host, "port": endpoint.port}}}
+    return await client.patch(KamajiControlPlane.RESOURCE, Key.of(control_plane), body, manager=MANAGER)
+
+
+async def patch_infrastructure(client: Client, infrastructure: JsonObject | None, endpoint: Endpoint) -> bool:
+    """Give a KubevirtCluster that is managed by its control plane the endpoint, then say that it is provisioned.
+
+    Comes last. Returns whether there was anything to write. An endpoint that a person wrote there is kept.
+    """
+    if infrastructure is None or not is_managed(infrastructure) or is_provisioned(infrastructure):
+        return False
+    if infrastructure["metadata"].get("deletionTimestamp"):
+        return False
+    key = Key.of(infrastructure)
+    if not ((infrastructure.get("spec") or {}).get("controlPlaneEndpoint") or {}).get("host"):
+        body = {"spec": {"controlPlaneEndpoint": {"host": endpoint.host, "port": endpoint.port}}}
+        await client.patch(KubevirtCluster.RESOURCE, key, body, manager=MANAGER)
+    status = {"status": {"ready": True, "initialization": {"provisioned": True}}}
+    await client.patch(KubevirtCluster.RESOURCE, key, status, subresource="status", manager=MANAGER)
+    return True
+
+
+def _secret(control_plane: JsonObject, cluster: str, name: str, data: dict[str, str]) -> JsonObject:
+    key = Key.of(control_plane)
+    metadata = {
+        "labels": {**labels(key.name, "cluster-api"), CLUSTER_NAME_LABEL: cluster},
+        "ownerReferences": [owner_reference(control_plane)],
+    }
+    return SECRETS.new(Key(key.namespace, name), metadata=metadata, type=CLUSTER_SECRET_TYPE, data=data)
+
+
+def _source(find_secret: FindSecret, key: Key, entry: str) -> str:
+    """One base64 value of a Secret of the TenantControlPlane."""
+    data = (find_secret(key) or {}).get("data") or {}
+    if not data.get(entry):
+        raise Transient(f"Secret {key} has no {entry} yet", retry_after_s=1.0)
+    value: str = data[entry]
+    return value
+
+
+def _has_labels(present: JsonObject, wanted: JsonObject) -> bool:
+    have = present["metadata"].get("labels") or {}
+    labels_wanted: dict[str, str] = wanted["metadata"]["labels"]
+    return labels_wanted.items() <= have.items()

@@ -1,0 +1,130 @@
+"""From a KamajiControlPlane and its Cluster to the TenantControlPlane that runs it. Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from pilvi.api import JsonObject
+from pilvi.api.controlplane import ControlPlaneComponent, ControlPlaneNetwork, KamajiControlPlane, KamajiControlPlaneSpec
+from pilvi.api.kamaji import Kubelet, TenantControlPlane
+from pilvi.errors import UserError
+from pilvi.providers.kamaji.names import CLUSTER_NAME_LABEL, DEFAULT_DATASTORE, VPC_ANNOTATION
+from pilvi.providers.kamaji.versions import normalize
+from pilvi.runtime import owner_reference
+
+__all__ = ["spec_of", "tenant_control_plane"]
+
+DEFAULT_PORT = 6443
+ADDRESS_TYPES = ["InternalIP", "ExternalIP", "Hostname"]
+
+
+def spec_of(typed: KamajiControlPlane) -> KamajiControlPlaneSpec:
+    """The spec. Raises UserError when the object has none, which only a CRD that was tampered with lets through."""
+    if typed.spec is None:
+        raise UserError(f"KamajiControlPlane {typed.metadata.namespace}/{typed.metadata.name} has no spec", hint="write one")
+    return typed.spec
+
+
+def tenant_control_plane(
+    owner: JsonObject, typed: KamajiControlPlane, cluster: JsonObject, infrastructure: JsonObject | None
+) -> JsonObject:
+    """The fields that a KamajiControlPlane decides of its TenantControlPlane, for server-side apply.
+
+    Networks, port and domain are the Cluster's; the VPC is taken from the infrastructure cluster's annotation once that is there.
+    """
+    spec = spec_of(typed)
+    name, namespace = typed.metadata.name, typed.metadata.namespace
+    network = spec.network or ControlPlaneNetwork()
+    annotations = ((infrastructure or {}).get("metadata") or {}).get("annotations") or {}
+    metadata: JsonObject = {
+        "name": name,
+        "namespace": namespace,
+        "labels": {CLUSTER_NAME_LABEL: cluster["metadata"]["name"]},
+        "ownerReferences": [owner_reference(owner)],
+    }
+    vpc = annotations.get(VPC_ANNOTATION) or typed.metadata.annotations.get(VPC_ANNOTATION)
+    if vpc:
+        metadata["annotations"] = {VPC_ANNOTATION: vpc}
+    return {
+        "apiVersion": TenantControlPlane.RESOURCE.api_version,
+        "kind": TenantControlPlane.RESOURCE.kind,
+        "metadata": metadata,
+        "spec": {
+            "kubernetes": _kubernetes(spec),
+            "networkProfile": _network_profile(spec, network, cluster),
+            "controlPlane": {
+                "deployment": {"replicas": spec.replicas, "extraArgs": _extra_args(spec)},
+                "service": {
+                    "serviceType": network.service_type,
+                    "additionalMetadata": {"labels": network.service_labels, "annotations": network.service_annotations},
+                },
+            },
+            "addons": _addons(spec),
+            "dataStore": spec.data_store_name or DEFAULT_DATASTORE,
+            # Always written: a TenantControlPlane that is made anew elsewhere (clusterctl move) must find the same data again.
+            "dataStoreSchema": spec.data_store_schema or f"{namespace}_{name}",
+            "dataStoreUsername": spec.data_store_username or f"{namespace}_{name}",
+        },
+    }
+
+
+def _kubernetes(spec: KamajiControlPlaneSpec) -> JsonObject:
+    kubelet = spec.kubelet or Kubelet()
+    result: JsonObject = {
+        "version": normalize(spec.version),
+        "kubelet": {"preferredAddressTypes": kubelet.preferred_address_types or ADDRESS_TYPES},
+    }
+    if kubelet.cgroupfs:
+        result["kubelet"]["cgroupfs"] = kubelet.cgroupfs
+    if kubelet.configuration_json_patches:
+        result["kubelet"]["configurationJSONPatches"] = msgspec.to_builtins(kubelet.configuration_json_patches)
+    if spec.admission_controllers:
+        result["admissionControllers"] = spec.admission_controllers
+    return result
+
+
+def _network_profile(spec: KamajiControlPlaneSpec, network: ControlPlaneNetwork, cluster: JsonObject) -> JsonObject:
+    wanted: JsonObject = cluster["spec"].get("clusterNetwork") or {}
+    dns = spec.addons.core_dns if spec.addons else None
+    profile: dict[str, Any] = {
+        "port": wanted.get("apiServerPort") or DEFAULT_PORT,
+        "podCidr": _only(wanted, "pods"),
+        "serviceCidr": _only(wanted, "services"),
+        "clusterDomain": wanted.get("serviceDomain"),
+        "address": network.service_address,
+        "advertiseAddress": network.advertise_address,
+        "certSANs": network.cert_sans,
+        "dnsServiceIPs": network.dns_service_ips or (dns.dns_service_ips if dns else []),
+    }
+    return {name: value for name, value in profile.items() if value}
+
+
+def _only(network: JsonObject, family: str) -> str | None:
+    """The one network of Pods or Services that the Cluster names; None leaves the TenantControlPlane's default."""
+    blocks = (network.get(family) or {}).get("cidrBlocks") or []
+    if len(blocks) > 1:
+        raise UserError(f"the Cluster's spec.clusterNetwork.{family}.cidrBlocks has {len(blocks)} networks", hint="give one IPv4 network")
+    return blocks[0] if blocks else None
+
+
+def _extra_args(spec: KamajiControlPlaneSpec) -> JsonObject:
+    def args(component: ControlPlaneComponent | None) -> list[str]:
+        return component.extra_args if component else []
+
+    found = {
+        "apiServer": args(spec.api_server),
+        "controllerManager": args(spec.controller_manager),
+        "scheduler": args(spec.scheduler),
+    }
+    return {name: flags for name, flags in found.items() if flags}
+
+
+def _addons(spec: KamajiControlPlaneSpec) -> JsonObject:
+    addons: JsonObject = {}
+    if spec.addons and spec.addons.core_dns is not None:
+        addons["coreDNS"] = {}
+    if spec.addons and spec.addons.kube_proxy is not None:
+        addons["kubeProxy"] = {}
+    return addons

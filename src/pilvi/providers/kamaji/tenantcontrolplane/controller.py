@@ -1,0 +1,211 @@
+"""The controller of TenantControlPlane: one API server with all that it needs, with or without Cluster API."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+
+from pilvi.api import JsonObject, Key
+from pilvi.api.builtin import SECRETS, SERVICES
+from pilvi.api.kamaji import TenantControlPlane
+from pilvi.api.kubeovn import Subnet, Vpc
+from pilvi.api.object import decode
+from pilvi.errors import DriverError, TimedOut, UnitFailed, UserError, format_chain
+from pilvi.lib.allocate import find_free_number
+from pilvi.lib.clock import utc_now
+from pilvi.providers.kamaji.names import MANAGER, PAUSED_ANNOTATION, PROJECT_LABEL, TENANT_FINALIZER
+from pilvi.providers.kamaji.tenantcontrolplane.ending import remove_control_plane
+from pilvi.providers.kamaji.tenantcontrolplane.network import vpc_name
+from pilvi.providers.kamaji.tenantcontrolplane.phases import Blocked, Phases
+from pilvi.providers.kamaji.tenantcontrolplane.plane import spec_of
+from pilvi.providers.kamaji.tenantcontrolplane.renewal import next_renewal
+from pilvi.providers.kamaji.tenantcontrolplane.status import (
+    Problem,
+    Progress,
+    compute_status,
+    find_deployment_condition,
+    installed_version,
+    recorded_digest,
+)
+from pilvi.providers.kamaji.versions import find_version_problem, normalize
+from pilvi.providers.legs import control_plane_unit
+from pilvi.providers.platform import Platform
+from pilvi.providers.uids import UID_ANNOTATION, control_plane_uids, find_uid, used_uids
+from pilvi.runtime import (
+    Controller,
+    Done,
+    Failed,
+    RequeueAfter,
+    Result,
+    Waiting,
+    Watch,
+    controller_key,
+    ensure_finalizer,
+    has_finalizer,
+    is_deleting,
+    remove_finalizer,
+)
+
+__all__ = ["TenantControlPlanes", "controller"]
+
+RESOURCE = TenantControlPlane.RESOURCE
+BY_UNIT = "unit"  # index of the cache: what the control plane's units are called
+
+# An API server that hangs without ending sends no signal, so it is asked from time to time.
+CHECK_INTERVAL_S = 300.0
+
+
+class TenantControlPlanes:
+    """Reconciles TenantControlPlanes."""
+
+    def __init__(self, platform: Platform) -> None:
+        self._platform = platform
+        self._tenants = platform.informers.get(RESOURCE)
+        self._tenants.add_index(BY_UNIT, lambda obj: [control_plane_unit(obj["metadata"]["uid"])])
+        self._allocating = asyncio.Lock()
+        self._allocated: dict[str, int] = {}  # UID -> host uid, until the cache shows it
+
+    async def reconcile(self, key: Key) -> Result:
+        """Bring one control plane closer to what its object says."""
+        tenant = self._tenants.get(key)
+        if tenant is None:
+            return Done()
+        if is_deleting(tenant):
+            return await self._end(tenant)
+        if PAUSED_ANNOTATION in (tenant["metadata"].get("annotations") or {}):
+            return Done()
+        tenant = await ensure_finalizer(self._platform.client, RESOURCE, tenant, TENANT_FINALIZER)
+        tenant, uid = await self._ensure_uid(tenant)
+        typed = decode(TenantControlPlane, tenant)
+        spec, installed = spec_of(typed), installed_version(tenant)
+        refused = find_version_problem(spec.kubernetes.version, installed, self._platform.kit.kubernetes_versions())
+        if refused is not None and installed is None:
+            problem = Problem(refused.reason, refused.message)
+            await self._write_status(tenant, Progress(wanted=spec.kubernetes.version, installed=None, problem=problem))
+            return Failed(problem.message, permanent=True)
+        # A version that may not be had leaves the running one as it is, with all its care.
+        wanted = normalize(spec.kubernetes.version) if refused is None else installed or ""
+        progress = Progress(wanted=wanted, installed=installed, inside=recorded_digest(tenant))
+        phases = Phases(self._platform, tenant, typed, uid, progress)
+        try:
+            result = await self._run(tenant, phases, progress)
+        except Blocked as e:
+            progress.problem = e.problem
+            result = Waiting(e.problem.reason, e.problem.message) if e.waiting else Failed(e.problem.message, permanent=True)
+        except UserError as e:
+            progress.problem = Problem("InvalidSpec", format_chain(e))
+            result = Failed(format_chain(e), permanent=True)
+        except (UnitFailed, DriverError, TimedOut) as e:
+            progress.problem = Problem("ComponentFailed", format_chain(e))
+            result = Failed(format_chain(e))
+        if refused is not None and progress.problem is None:
+            progress.problem = Problem(refused.reason, refused.message)
+        await self._write_status(tenant, progress)
+        return result
+
+    async def _run(self, tenant: JsonObject, phases: Phases, progress: Progress) -> Result:
+        await phases.publish_service()
+        await phases.prepare()
+        await phases.start()
+        if not progress.ready:
+            # What is known so far is of use to others (the address, the Secrets), and a start takes seconds.
+            tenant = await self._write_status(tenant, progress)
+            await phases.wait_ready()
+        await phases.complete()
+        if phases.keys is None:
+            return Done()
+        until_renewal_s = (next_renewal(phases.keys) - utc_now()).total_seconds()
+        return RequeueAfter(max(1.0, min(CHECK_INTERVAL_S, until_renewal_s)))
+
+    async def _ensure_uid(self, tenant: JsonObject) -> tuple[JsonObject, int]:
+        """The object with its host uid recorded on it. Raises UserError when the cloud has none left."""
+        present = find_uid(tenant)
+        if present is not None:
+            self._allocated.pop(tenant["metadata"]["uid"], None)
+            return tenant, present
+        # One at a time: two that look at the same cache would take the same.
+        async with self._allocating:
+            uids = control_plane_uids(self._platform.cloud)
+            used = used_uids(self._tenants.list()) | set(self._allocated.values())
+            uid = find_free_number(uids[0], uids[-1], used)
+            if uid is None:
+                raise UserError(f"all {len(uids)} host uids for control planes are in use", hint="delete a cluster first")
+            self._allocated[tenant["metadata"]["uid"]] = uid
+            metadata = tenant["metadata"]
+            guard = {"uid": metadata["uid"], "resourceVersion": metadata["resourceVersion"]}
+            body = {"metadata": {**guard, "annotations": {UID_ANNOTATION: str(uid)}}}
+            return await self._platform.client.patch(RESOURCE, Key.of(tenant), body, manager=MANAGER), uid
+
+    async def _write_status(self, tenant: JsonObject, progress: Progress) -> JsonObject:
+        """Write the status when it differs; what a person would want to know becomes an Event."""
+        status = compute_status(tenant, progress, utc_now())
+        if status == tenant.get("status"):
+            return tenant
+        self._tell(tenant, status, progress)
+        # Without the resource version: this controller alone writes the status, and others may write the rest at any time.
+        metadata = {name: tenant["metadata"][name] for name in ("name", "namespace", "uid")}
+        return await self._platform.client.apply_status(RESOURCE, {"metadata": metadata, "status": status}, manager=MANAGER)
+
+    def _tell(self, tenant: JsonObject, status: JsonObject, progress: Progress) -> None:
+        before = ((tenant.get("status") or {}).get("kubernetesResources") or {}).get("version") or {}
+        now = status["kubernetesResources"]["version"]
+        events = self._platform.events
+        if now["status"] == "Ready" and before.get("status") != "Ready":
+            events.record(tenant, "Normal", "Ready", f"Kubernetes {now['version']} answers at {status.get('controlPlaneEndpoint')}")
+        elif now["status"] == "NotReady" and before.get("status") == "Ready":
+            events.record(tenant, "Warning", "NotReady", "the API server does not answer; it is being started again")
+        elif now["status"] == "Upgrading" and before.get("status") != "Upgrading":
+            events.record(tenant, "Normal", "Upgrading", f"from {progress.installed} to {progress.wanted}")
+        said = find_deployment_condition(tenant, "Progressing")
+        if progress.problem is not None and (said is None or said.get("message") != progress.problem.message):
+            events.record(
+                tenant,
+                "Normal" if progress.problem.reason == "AddressPending" else "Warning",
+                progress.problem.reason,
+                progress.problem.message,
+            )
+        failing = find_deployment_condition(tenant, "ReplicaFailure")
+        if progress.failing is not None and (failing is None or failing["status"] != "True"):
+            events.record(tenant, "Warning", progress.failing.reason, progress.failing.message)
+
+    async def _end(self, tenant: JsonObject) -> Result:
+        if not has_finalizer(tenant, TENANT_FINALIZER):
+            return Done()
+        await remove_control_plane(self._platform.cloud, self._platform.units, tenant["metadata"]["uid"])
+        await remove_finalizer(self._platform.client, RESOURCE, tenant, TENANT_FINALIZER)
+        self._allocated.pop(tenant["metadata"]["uid"], None)
+        return Done()
+
+
+def controller(platform: Platform) -> Controller:
+    """The controller, woken by what it owns, by networks of its VPC, and by its units."""
+    reconciler = TenantControlPlanes(platform)
+    tenants = platform.informers.get(RESOURCE)
+
+    def owner(obj: JsonObject) -> Iterable[Key]:
+        key = controller_key(obj, RESOURCE)
+        return [key] if key is not None else []
+
+    def of_vpc(vpc: str) -> list[Key]:
+        return [Key.of(tenant) for tenant in tenants.list() if vpc_name(tenant) == vpc]
+
+    made = Controller(
+        "tenantcontrolplane",
+        RESOURCE,
+        reconciler.reconcile,
+        owns=[SERVICES],
+        watches=[
+            Watch(SECRETS, owner, labels={PROJECT_LABEL: "kamaji"}),
+            Watch(Vpc.RESOURCE, lambda obj: of_vpc(obj["metadata"]["name"])),
+            Watch(Subnet.RESOURCE, lambda obj: of_vpc((obj.get("spec") or {}).get("vpc") or "")),
+        ],
+        # A start waits for its API server for seconds, and a dead one must not hold up the others.
+        concurrency=16,
+    )
+
+    def on_unit(name: str) -> None:
+        for tenant in tenants.by_index(BY_UNIT, "-".join(name.split("-")[:2])):
+            made.enqueue(Key.of(tenant))
+
+    platform.units.subscribe(on_unit)
+    return made

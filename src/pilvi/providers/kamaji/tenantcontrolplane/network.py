@@ -1,0 +1,94 @@
+"""The network namespace of a control plane: one leg on the cloud bridge, one into the router of its VPC.
+
+Deciding is pure (`plan_network`), `apply_network` makes it so and may be called repeatedly. The leg into the VPC is made when the
+VPC's router is there; a control plane answers without it, and only machines and pods have to wait.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+
+import msgspec
+
+from pilvi.api import JsonObject
+from pilvi.controlplane import ControlPlane
+from pilvi.host.cloud import Cloud
+from pilvi.host.network import Address, NamespaceNetwork, Route, Veth, VethEnd, ensure_netns, ensure_network, ensure_veth
+from pilvi.providers.kamaji.names import DEFAULT_VPC, VPC_ANNOTATION
+from pilvi.providers.legs import control_plane_leg
+
+__all__ = ["PlaneNetwork", "apply_network", "find_subnets", "plan_network", "vpc_name"]
+
+EVERYWHERE = IPv4Network("0.0.0.0/0")
+
+
+class PlaneNetwork(msgspec.Struct, frozen=True):
+    """What the namespace of a control plane has to look like; `leg` is None while the VPC has no router."""
+
+    uplink: Veth
+    leg: Veth | None
+    inside: NamespaceNetwork
+
+
+def vpc_name(tenant: JsonObject) -> str:
+    """The Vpc in which the workers of this TenantControlPlane live."""
+    return (tenant["metadata"].get("annotations") or {}).get(VPC_ANNOTATION) or DEFAULT_VPC
+
+
+def find_subnets(subnets: Iterable[JsonObject], vpc: str) -> dict[str, IPv4Network]:
+    """The IPv4 networks of the Subnets of `vpc`, by `Subnet NAME`. A Subnet whose network is not valid has none."""
+    found = {}
+    for subnet in subnets:
+        spec = subnet.get("spec") or {}
+        if (spec.get("vpc") or DEFAULT_VPC) == vpc:
+            try:
+                found[f"Subnet {subnet['metadata']['name']}"] = IPv4Network(spec.get("cidrBlock") or "")
+            except ValueError:
+                continue
+    return found
+
+
+def plan_network(cloud: Cloud, plane: ControlPlane, subnets: Iterable[IPv4Network], router: str | None) -> PlaneNetwork:
+    """The links, addresses and routes of `plane`. `router` is the network namespace of its VPC, None while there is none.
+
+    Machines and pods are reached over the leg, everything else over the cloud bridge. Replies over the leg carry the cloud
+    address, which is what nodes know their API server by.
+    """
+    host_end = cloud.link_name(plane.netns)
+    uplink = Veth(
+        a=VethEnd(netns=None, name=host_end, master=cloud.bridge),
+        b=VethEnd(netns=plane.netns, name="eth0", mac=_mac(plane.address)),
+    )
+    addresses = [Address("eth0", IPv4Interface((plane.address, cloud.range.prefixlen)))]
+    routes = [Route(prefix=EVERYWHERE, via=cloud.host_address.ip, dev="eth0")]
+    leg = None
+    if router is not None:
+        ends = control_plane_leg(cloud, plane.address)
+        leg = Veth(
+            a=VethEnd(netns=plane.netns, name=ends.inner_link),
+            b=VethEnd(netns=router, name=ends.outer_link, addresses=(IPv4Interface((ends.outer, ends.prefix_length)),)),
+        )
+        addresses.append(Address(ends.inner_link, IPv4Interface((ends.inner, ends.prefix_length))))
+        inside = {*subnets, *((plane.pod_cidr,) if plane.pod_cidr else ())}
+        routes += [Route(prefix=prefix, via=ends.outer, dev=ends.inner_link, src=plane.address) for prefix in sorted(inside)]
+    return PlaneNetwork(uplink, leg, NamespaceNetwork(netns=plane.netns, addresses=tuple(addresses), routes=tuple(routes)))
+
+
+async def apply_network(wanted: PlaneNetwork) -> None:
+    """Make it so. Raises OSError (or what `host.network` raises) when the kernel refuses; what was made until then stays and is reused."""
+    namespace = wanted.inside.netns
+    if namespace is not None:
+        await ensure_netns(namespace)
+    await ensure_veth(wanted.uplink)
+    if wanted.leg is not None:
+        await ensure_veth(wanted.leg)
+    await ensure_network(wanted.inside)
+
+
+def _mac(address: IPv4Address) -> str:
+    """A locally administered address that goes with the cloud address.
+
+    A neighbour that knew an earlier control plane at this address would otherwise send to a link that is gone, for up to ten seconds.
+    """
+    return ":".join(f"{octet:02x}" for octet in (0x02, 0x71, *address.packed))

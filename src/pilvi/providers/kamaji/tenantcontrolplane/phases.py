@@ -1,0 +1,240 @@
+"""The phases of a TenantControlPlane, in order; each is idempotent and fills in the Progress.
+
+Independent things are done side by side, and nothing waits before the API server's process is on its way: a cluster's first
+seconds are spent here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from datetime import UTC, datetime
+from typing import Any
+
+from pilvi.api import JsonObject, Key
+from pilvi.api.builtin import ENDPOINT_SLICES, SECRETS, SERVICES
+from pilvi.api.kamaji import TenantControlPlane
+from pilvi.api.kubeovn import Subnet, Vpc
+from pilvi.controlplane import (
+    API_SERVER,
+    AUTHORITIES,
+    COMPONENTS,
+    FIRST_COMPONENTS,
+    LATER_COMPONENTS,
+    ControlPlane,
+    Keys,
+    file_set,
+    install_files,
+    unit_spec,
+)
+from pilvi.errors import Bug
+from pilvi.host.netns import ensure_netns, has_netns
+from pilvi.lib.clock import utc_now
+from pilvi.providers.kamaji.names import (
+    CLUSTER_NAME_LABEL,
+    CLUSTER_SECRET_TYPE,
+    DEFAULT_DATASTORE,
+    MANAGER,
+    PROJECT_LABEL,
+    ROTATE_ANNOTATION,
+    labels,
+)
+from pilvi.providers.kamaji.tenantcontrolplane.inside import digest, ensure_inside
+from pilvi.providers.kamaji.tenantcontrolplane.network import apply_network, find_subnets, plan_network, vpc_name
+from pilvi.providers.kamaji.tenantcontrolplane.plane import addons_of, check_networks, control_plane, spec_of
+from pilvi.providers.kamaji.tenantcontrolplane.renewal import MissingKeys, plan_keys, units_to_restart
+from pilvi.providers.kamaji.tenantcontrolplane.secrets import SUFFIXES, checksum, encode, read_keys, secret_data, secret_name
+from pilvi.providers.kamaji.tenantcontrolplane.service import endpoint_slice, service
+from pilvi.providers.kamaji.tenantcontrolplane.status import Problem, Progress, recorded_keys
+from pilvi.providers.kamaji.tenantcontrolplane.together import together
+from pilvi.providers.legs import control_plane_netns
+from pilvi.providers.names import vpc_netns
+from pilvi.providers.platform import Platform
+from pilvi.providers.published import find_cloud_address
+from pilvi.runtime import owner_reference
+
+__all__ = ["Blocked", "Phases"]
+
+READY_TIMEOUT_S = 30.0
+# A component that was started anew so often and still does not run is told of.
+RESTARTS_WORTH_TELLING = 3
+
+
+class Blocked(Exception):  # noqa: N818 (a state, no error)
+    """The control plane cannot go on now; `problem` says why. `waiting`: something outside will change and wake it."""
+
+    def __init__(self, problem: Problem, *, waiting: bool) -> None:
+        super().__init__(problem.message)
+        self.problem = problem
+        self.waiting = waiting
+
+
+class Phases:
+    """One TenantControlPlane on its way, in one reconcile. `tenant` is the object, `uid` the host user of its units."""
+
+    def __init__(self, platform: Platform, tenant: JsonObject, typed: TenantControlPlane, uid: int, progress: Progress) -> None:
+        self._platform = platform
+        self._tenant = tenant
+        self._typed = typed
+        self._uid = uid
+        self._key = Key.of(tenant)
+        self._owner = owner_reference(tenant)
+        self._progress = progress
+        self.keys: Keys | None = None
+
+    async def publish_service(self) -> None:
+        """Have the Service, and take the address that the load balancer gave it. Raises Blocked while there is none."""
+        spec = spec_of(self._typed)
+        if spec.data_store not in (None, "", DEFAULT_DATASTORE):
+            message = f"spec.dataStore {spec.data_store!r} is not served here; write {DEFAULT_DATASTORE}, an etcd for each control plane"
+            raise Blocked(Problem("DataStoreNotServed", message), waiting=False)
+        subnets = find_subnets(self._platform.informers.get(Subnet.RESOURCE).list(), vpc_name(self._tenant))
+        cloud = self._platform.cloud
+        check_networks(spec, {"the cloud's range": cloud.range, "the cloud's transit pool": cloud.transit, **subnets})
+        wanted = service(self._typed, self._owner, recorded_endpoint=(self._tenant.get("status") or {}).get("controlPlaneEndpoint"))
+        stored, _ = await together(
+            self._platform.client.apply(SERVICES, wanted, manager=MANAGER),
+            ensure_netns(control_plane_netns(cloud, self._typed.metadata.uid)),
+        )
+        self._progress.service = stored
+        address = find_cloud_address(stored)
+        if address is None:
+            conditions = (stored.get("status") or {}).get("conditions") or []
+            why = next((entry["message"] for entry in conditions if entry.get("status") == "False" and entry.get("message")), "")
+            message = f"waiting for the cloud address of Service {self._key}" + (f": {why}" if why else "")
+            raise Blocked(Problem("AddressPending", message), waiting=True)
+        self._progress.address = address
+        self._progress.plane = control_plane(self._typed, cloud, address=address, uid=self._uid, version=self._progress.wanted)
+
+    async def prepare(self) -> None:
+        """Have key material, files and network. Raises Blocked when an authority of an existing control plane is gone."""
+        plane = self._plane()
+        secrets = self._platform.informers.get(SECRETS, labels={PROJECT_LABEL: "kamaji"})
+        present = {
+            suffix: secret
+            for suffix in SUFFIXES
+            if (secret := secrets.get(Key(self._key.namespace, secret_name(self._key.name, suffix)))) is not None
+        }
+        lifetime = self._platform.settings.leaf_lifetime
+        planned = plan_keys(plane, read_keys(present, AUTHORITIES), recorded_keys(self._tenant), utc_now(), lifetime)
+        if isinstance(planned, MissingKeys):
+            names = ", ".join(planned.secret_names(self._key.name))
+            message = (
+                f"Secret {names} is gone; put it back from a backup, since new keys would shut out every node and client of this cluster"
+            )
+            raise Blocked(Problem("CertificateAuthorityMissing", message), waiting=False)
+        self.keys = planned.keys
+        schema, user = self._progress.data_store = self._data_store()
+        data = secret_data(
+            plane,
+            planned.keys,
+            datastore={"DB_CONNECTION_STRING": "https://127.0.0.1:2379", "DB_SCHEMA": schema, "DB_USER": user, "DB_PASSWORD": ""},
+        )
+        router = self._find_router()
+        subnets = find_subnets(self._platform.informers.get(Subnet.RESOURCE).list(), vpc_name(self._tenant))
+        await together(
+            *(self._write_secret(suffix, encode(content), present.get(suffix)) for suffix, content in data.items()),
+            asyncio.to_thread(install_files, plane, file_set(plane, planned.keys)),
+            apply_network(plan_network(self._platform.cloud, plane, subnets.values(), router)),
+        )
+        self._progress.checksums = {suffix: checksum(content) for suffix, content in data.items()}
+
+    async def start(self) -> None:
+        """Have etcd and the API server run, and look whether it answers already."""
+        plane, keys, units = self._plane(), self._keys(), self._platform.units
+        started = {
+            component: datetime.fromtimestamp(state.started_at, UTC)
+            for component in COMPONENTS
+            if (state := units.state(plane.unit(component))).started_at is not None
+        }
+        for component in units_to_restart(keys, started):
+            await units.stop(plane.unit(component))
+        before = units.state(plane.unit(API_SERVER)).pid
+        await together(*(units.ensure(unit_spec(plane, component)) for component in FIRST_COMPONENTS))
+        # One that has just begun is not asked: its answer may take as long as the probe's deadline.
+        begun = units.state(plane.unit(API_SERVER)).pid != before
+        self._progress.ready = not begun and await units.find_obstacle(plane.unit(API_SERVER)) is None
+        self._look_for_failures()
+
+    async def wait_ready(self) -> None:
+        """Wait until the API server answers. Raises UnitFailed or TimedOut."""
+        plane = self._plane()
+        await self._platform.units.wait_ready(plane.unit(API_SERVER), READY_TIMEOUT_S)
+        self._progress.ready = True
+
+    async def complete(self) -> None:
+        """Have the other two components run, and everything inside the cluster that nodes need; then the version counts as installed."""
+        plane, spec, units = self._plane(), spec_of(self._typed), self._platform.units
+        steps: list[Coroutine[Any, Any, Any]] = [units.ensure(unit_spec(plane, component)) for component in LATER_COMPONENTS]
+        endpoints = endpoint_slice(self._typed, self._owner, plane.address)
+        steps.append(self._platform.client.apply(ENDPOINT_SLICES, endpoints, manager=MANAGER))
+        wanted = digest(plane, spec)
+        if wanted != self._progress.inside:
+            steps.append(ensure_inside(plane, spec, self._platform.tenants.open(self._tenant)))
+        await together(*steps)
+        addons = addons_of(spec)
+        self._progress.inside = wanted
+        self._progress.core_dns, self._progress.kube_proxy = addons.core_dns is not None, addons.kube_proxy is not None
+        self._progress.installed = plane.version
+        self._look_for_failures()
+
+    def _look_for_failures(self) -> None:
+        plane = self._plane()
+        for component in COMPONENTS:
+            state = self._platform.units.state(plane.unit(component))
+            if state.state in ("waiting", "exited") and state.restarts >= RESTARTS_WORTH_TELLING:
+                last = state.log_tail.strip().rpartition("\n")[2]
+                message = f"{component} keeps ending ({state.exit}); see `pilvi logs {state.name}`; its last line: {last}"
+                self._progress.failing = Problem("ComponentFailing", message)
+                return
+
+    def _find_router(self) -> str | None:
+        vpc = self._platform.informers.get(Vpc.RESOURCE).get(Key("", vpc_name(self._tenant)))
+        if vpc is None or vpc["metadata"].get("deletionTimestamp"):
+            return None
+        name = vpc_netns(self._platform.cloud, vpc["metadata"]["uid"])
+        return name if has_netns(name) else None
+
+    def _data_store(self) -> tuple[str, str]:
+        """Schema and user of the store: as asked for, else as recorded, else the UID, as Kamaji has it."""
+        spec = spec_of(self._typed)
+        recorded = ((self._tenant.get("status") or {}).get("storage") or {}).get("setup") or {}
+        uid = self._typed.metadata.uid
+        return spec.data_store_schema or recorded.get("schema") or uid, spec.data_store_username or recorded.get("user") or uid
+
+    async def _write_secret(self, suffix: str, data: dict[str, str], present: JsonObject | None) -> None:
+        """Create or correct one Secret. Never overwrites one that the cache did not show: it may hold an authority."""
+        wanted_labels = labels(self._key.name, "certificate" if suffix != "datastore-config" else "datastore")
+        cluster = (self._typed.metadata.labels or {}).get(CLUSTER_NAME_LABEL)
+        if cluster:
+            wanted_labels[CLUSTER_NAME_LABEL] = cluster
+        key = Key(self._key.namespace, secret_name(self._key.name, suffix))
+        client = self._platform.client
+        if present is None:
+            metadata = {"labels": wanted_labels, "ownerReferences": [self._owner]}
+            secret = SECRETS.new(key, metadata=metadata, type=CLUSTER_SECRET_TYPE if suffix == "ca" else "Opaque", data=data)
+            await client.create(SECRETS, secret, manager=MANAGER)
+            return
+        metadata = present["metadata"]
+        have_labels, have_data = metadata.get("labels") or {}, present.get("data") or {}
+        rotated = ROTATE_ANNOTATION in (metadata.get("annotations") or {})
+        if have_data == data and wanted_labels.items() <= have_labels.items() and not rotated:
+            return
+        removed = {name: None for name in have_data if name not in data}
+        change: JsonObject = {
+            "metadata": {"resourceVersion": metadata["resourceVersion"], "labels": wanted_labels},
+            "data": {**data, **removed},
+        }
+        if rotated:
+            change["metadata"]["annotations"] = {ROTATE_ANNOTATION: None}
+        await client.patch(SECRETS, key, change, manager=MANAGER)
+
+    def _plane(self) -> ControlPlane:
+        if self._progress.plane is None:
+            raise Bug("a phase that needs the address came before it")
+        return self._progress.plane
+
+    def _keys(self) -> Keys:
+        if self.keys is None:
+            raise Bug("a phase that needs the keys came before them")
+        return self.keys

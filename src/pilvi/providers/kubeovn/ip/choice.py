@@ -1,0 +1,130 @@
+"""Which Subnet, address and MAC a machine gets. Pure: everything that is taken is an argument.
+
+An answer is either what was asked for or a `Refusal`; a refusal never falls back to something else, because a machine with another
+address than the one asked for is worse than one that waits.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+
+from pilvi.api import JsonObject
+from pilvi.lib.allocate import find_free_address
+from pilvi.providers.kubeovn.names import DEFAULT_SUBNET, REQUESTED_ADDRESS, REQUESTED_MAC, REQUESTED_SUBNET
+from pilvi.providers.kubeovn.subnet.plan import Refusal, SubnetPlan, find_default_subnet
+
+__all__ = ["Request", "choose_address", "choose_mac", "choose_subnet", "read_request"]
+
+_MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
+_UNSPECIFIED = 0
+_MULTICAST_BIT = 1
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the annotations of a machine ask for; None where they ask for nothing."""
+
+    subnet: str | None
+    address: str | None
+    mac: str | None
+
+
+def read_request(metadata: Mapping[str, JsonObject]) -> Request:
+    """The request in the metadata of a VirtualMachineInstance, or of the template in a VirtualMachine."""
+    annotations = metadata.get("annotations") or {}
+    mac = annotations.get(REQUESTED_MAC)
+    return Request(
+        subnet=annotations.get(REQUESTED_SUBNET) or None,
+        address=annotations.get(REQUESTED_ADDRESS) or None,
+        mac=mac.lower() if mac else None,
+    )
+
+
+def choose_subnet(
+    request: Request, namespace: str, plans: Mapping[str, SubnetPlan | Refusal], vpcs: Mapping[str, Collection[str]]
+) -> SubnetPlan | Refusal:
+    """The Subnet of a machine: the one it names, else the one bound to its namespace, else the default one.
+
+    `vpcs` holds every Vpc that takes machines, by name, with the namespaces that may use it (none: all may).
+    """
+    valid = [plan for plan in plans.values() if isinstance(plan, SubnetPlan)]
+    plan: SubnetPlan | Refusal | None
+    if request.subnet is not None:
+        plan = plans.get(request.subnet)
+        if plan is None:
+            return Refusal(
+                "SubnetNotFound", f"annotation {REQUESTED_SUBNET}: there is no Subnet {request.subnet}; create it or name another"
+            )
+        if isinstance(plan, Refusal):
+            return Refusal("SubnetNotReady", f"Subnet {request.subnet} is not served: {plan.message}")
+    else:
+        bound = sorted((plan for plan in valid if namespace in plan.namespaces), key=lambda plan: plan.name)
+        plan = bound[0] if bound else find_default_subnet(valid)
+        if plan is None:
+            return Refusal(
+                "SubnetNotFound",
+                f"no Subnet for namespace {namespace}: name one with annotation {REQUESTED_SUBNET}, or create Subnet {DEFAULT_SUBNET}",
+            )
+    if plan.namespaces and namespace not in plan.namespaces:
+        return Refusal("NamespaceNotAllowed", f"Subnet {plan.name} is for other namespaces; add {namespace} to its spec.namespaces")
+    users = vpcs.get(plan.vpc)
+    if users is None:
+        return Refusal("VpcNotFound", f"Subnet {plan.name}: there is no Vpc {plan.vpc}; create it")
+    if users and namespace not in users:
+        return Refusal("NamespaceNotAllowed", f"Vpc {plan.vpc} is for other namespaces; add {namespace} to its spec.namespaces")
+    return plan
+
+
+def choose_address(request: Request, plan: SubnetPlan, used: Collection[IPv4Address]) -> IPv4Address | Refusal:
+    """The address asked for, else the lowest that is free.
+
+    As in Kube-OVN `excludeIps` only keeps addresses from being chosen here; who asks for one of them gets it. `used` holds every
+    address of the Vpc.
+    """
+    if request.address is None:
+        free = find_free_address(plan.cidr, used, plan.excludes)
+        if free is None:
+            return Refusal(
+                "NoAvailableAddress",
+                f"Subnet {plan.name} has no free address in {plan.cidr}: delete machines or shorten its spec.excludeIps",
+            )
+        return free
+    what = f"annotation {REQUESTED_ADDRESS}: {request.address}"
+    try:
+        address = IPv4Address(request.address)
+    except ValueError:
+        return Refusal("InvalidAddress", f"{what} is not an IPv4 address; write one of Subnet {plan.name}, {plan.cidr}")
+    if address not in plan.cidr or address in (plan.cidr.network_address, plan.cidr.broadcast_address):
+        return Refusal("InvalidAddress", f"{what} is not a host address of Subnet {plan.name}, {plan.cidr}; ask for one that is")
+    if address == plan.gateway:
+        return Refusal("AddressConflict", f"{what} is the gateway of Subnet {plan.name}; ask for another")
+    if address in used:
+        return Refusal("AddressConflict", f"{what} is in use in Vpc {plan.vpc}; ask for another, or delete the machine that has it")
+    return address
+
+
+def choose_mac(request: Request, owner_uid: str, used: Iterable[str]) -> str | Refusal:
+    """The MAC asked for, else one made from the owner's UID: the same for the same owner, locally administered, unique in the Vpc."""
+    taken = set(used)
+    if request.mac is None:
+        return next(mac for attempt in range(len(taken) + 1) if (mac := _make_mac(owner_uid, attempt)) not in taken)
+    what = f"annotation {REQUESTED_MAC}: {request.mac}"
+    if (
+        not _MAC.fullmatch(request.mac)
+        or int(request.mac[:2], 16) & _MULTICAST_BIT
+        or int(request.mac.replace(":", ""), 16) == _UNSPECIFIED
+    ):
+        return Refusal("InvalidAddress", f"{what} is not a unicast MAC; write one such as 02:00:00:00:00:01")
+    if request.mac in taken:
+        return Refusal("AddressConflict", f"{what} is in use in this Vpc; ask for another")
+    return request.mac
+
+
+def _make_mac(owner_uid: str, attempt: int) -> str:
+    digest = hashlib.sha256(f"{owner_uid}/{attempt}".encode()).digest()
+    # 02: locally administered, unicast.
+    return ":".join(f"{octet:02x}" for octet in (0x02, *digest[:5]))

@@ -1,0 +1,42 @@
+"""Names that Kube-OVN's users and the other controllers write and read: annotations, labels, default objects."""
+
+from pilvi.providers.published import DEFAULT_VPC
+
+__all__ = [
+    "DEFAULT_SUBNET",
+    "DEFAULT_VPC",
+    "FINALIZER",
+    "LABEL_OWNER_KIND",
+    "LABEL_OWNER_NAME",
+    "LABEL_OWNER_NAMESPACE",
+    "LABEL_OWNER_UID",
+    "LABEL_SUBNET",
+    "POD_CIDRS",
+    "REQUESTED_ADDRESS",
+    "REQUESTED_MAC",
+    "REQUESTED_SUBNET",
+    "TRANSIT",
+    "VPC",
+]
+
+DEFAULT_SUBNET = "ovn-default"
+
+FINALIZER = "pilvi.dev/kubeovn"
+
+REQUESTED_SUBNET = "ovn.kubernetes.io/logical_switch"
+REQUESTED_ADDRESS = "ovn.kubernetes.io/ip_address"
+REQUESTED_MAC = "ovn.kubernetes.io/mac_address"
+
+TRANSIT = "pilvi.dev/transit"
+"""Annotation on a Vpc: the outer address of its router."""
+POD_CIDRS = "pilvi.dev/pod-cidrs"
+"""Annotation on an IP object: comma-separated pod networks behind that machine."""
+VPC = "pilvi.dev/vpc"
+"""Annotation on a TenantControlPlane: the Vpc in which its workers live."""
+
+LABEL_SUBNET = "ovn.kubernetes.io/subnet"
+# A cluster-scoped object cannot have a namespaced owner, so the owner stands in labels and in its own finalizer.
+LABEL_OWNER_KIND = "pilvi.dev/owner-kind"
+LABEL_OWNER_NAMESPACE = "pilvi.dev/owner-namespace"
+LABEL_OWNER_NAME = "pilvi.dev/owner-name"
+LABEL_OWNER_UID = "pilvi.dev/owner-uid"

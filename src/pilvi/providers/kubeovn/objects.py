@@ -1,0 +1,101 @@
+"""What the reconcilers of this group read: the informers of its kinds and of those it depends on, and the questions they share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from ipaddress import IPv4Address, IPv4Network
+from typing import TYPE_CHECKING
+
+from pilvi.api import JsonObject, Key
+from pilvi.api.builtin import ENDPOINT_SLICES, SERVICES
+from pilvi.api.kamaji import TenantControlPlane
+from pilvi.api.kubeovn import IP, Subnet, Vpc
+from pilvi.api.kubevirt import VirtualMachine, VirtualMachineInstance
+from pilvi.providers.kubeovn.names import DEFAULT_VPC
+from pilvi.providers.kubeovn.subnet.plan import Refusal, SubnetPlan, plan_subnets
+from pilvi.providers.legs import LEGS
+from pilvi.providers.published import SERVICE_OF_SLICE, Published, publish, vpcs_of_subnets
+
+if TYPE_CHECKING:
+    from pilvi.host.cloud import Cloud
+    from pilvi.runtime import Informers
+
+__all__ = ["Objects", "address_of", "ip_key", "machine_key", "service_of_slice", "subnet_of_ip", "vpc_of_subnet"]
+
+
+def ip_key(machine: Key) -> Key:
+    """The IP object of a machine. A namespace has no dots, so no two machines share a name."""
+    return Key("", f"{machine.name}.{machine.namespace}")
+
+
+def machine_key(ip: JsonObject) -> Key:
+    """The machine of an IP object."""
+    name, _, namespace = ip["metadata"]["name"].rpartition(".")
+    return Key(namespace, name)
+
+
+def subnet_of_ip(ip: JsonObject) -> str:
+    """The Subnet that an IP object is from; empty when somebody wrote an IP object without one."""
+    return (ip.get("spec") or {}).get("subnet") or ""
+
+
+def address_of(ip: JsonObject) -> IPv4Address | None:
+    """The IPv4 address of an IP object; None when it holds none."""
+    try:
+        return IPv4Address((ip.get("spec") or {}).get("v4IpAddress") or "")
+    except ValueError:
+        return None
+
+
+def vpc_of_subnet(subnet: JsonObject) -> str:
+    """The Vpc that a Subnet belongs to."""
+    return (subnet.get("spec") or {}).get("vpc") or DEFAULT_VPC
+
+
+def service_of_slice(slice_: JsonObject) -> Key:
+    """The Service of an EndpointSlice; its name is empty when the slice belongs to none."""
+    metadata = slice_["metadata"]
+    return Key(metadata.get("namespace") or "", (metadata.get("labels") or {}).get(SERVICE_OF_SLICE) or "")
+
+
+class Objects:
+    """The caches, with the indices that the reconcilers look things up by."""
+
+    def __init__(self, informers: Informers, cloud: Cloud) -> None:
+        self.vpcs = informers.get(Vpc.RESOURCE)
+        self.subnets = informers.get(Subnet.RESOURCE)
+        self.ips = informers.get(IP.RESOURCE)
+        self.machines = informers.get(VirtualMachineInstance.RESOURCE)
+        self.virtual_machines = informers.get(VirtualMachine.RESOURCE)
+        self.control_planes = informers.get(TenantControlPlane.RESOURCE)
+        self.services = informers.get(SERVICES)
+        self.slices = informers.get(ENDPOINT_SLICES)
+        self.ips.add_index("subnet", lambda ip: [subnet_of_ip(ip)])
+        self.ips.add_index("namespace", lambda ip: [machine_key(ip).namespace])
+        self.slices.add_index("service", lambda slice_: [service_of_slice(slice_)])
+        self.reserved: dict[str, IPv4Network] = {
+            "the cloud's range": cloud.range,
+            "the cloud's transit pool": cloud.transit,
+            "the link-local network": LEGS,
+        }
+
+    def plans(self) -> dict[str, SubnetPlan | Refusal]:
+        """Every Subnet by name, checked against the others."""
+        return plan_subnets(self.subnets.list(), self.reserved)
+
+    def addresses_in(self, subnet: str) -> list[IPv4Address]:
+        """The addresses that IP objects hold in a Subnet."""
+        return [address for ip in self.ips.by_index("subnet", subnet) if (address := address_of(ip)) is not None]
+
+    def published(self) -> Iterable[Published]:
+        """Every Service whose address leads to machines, or should."""
+        vpcs = vpcs_of_subnets(self.subnets.list())
+        for service in self.services.list():
+            found = self.publish(service, vpcs)
+            if found is not None:
+                yield found
+
+    def publish(self, service: JsonObject, vpcs: dict[str, str]) -> Published | None:
+        """One Service as the routers see it."""
+        key = Key.of(service)
+        return publish(service, self.slices.by_index("service", key), self.ips.by_index("namespace", key.namespace), vpcs)

@@ -1,0 +1,202 @@
+"""Reconciles Vpc: one network namespace each, in which this reconciler alone writes routes, addresses, rules and bridges.
+
+Each run computes the whole router from the caches and lets the host layer find the difference; nothing is remembered that matters.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
+from pilvi.api import JsonObject, Key
+from pilvi.api.kubeovn import Vpc
+from pilvi.errors import PilviError, format_chain
+from pilvi.host import nft
+from pilvi.host.netns import delete_netns, ensure_netns, has_netns
+from pilvi.host.network import delete_link, ensure_network, ensure_veth, list_links
+from pilvi.providers.announce import announce_addresses
+from pilvi.providers.kubeovn.names import FINALIZER, TRANSIT
+from pilvi.providers.kubeovn.objects import Objects, vpc_of_subnet
+from pilvi.providers.kubeovn.subnet.plan import SubnetPlan
+from pilvi.providers.kubeovn.sweep import OwnerSweep
+from pilvi.providers.kubeovn.vpc.network import router_network, router_uplink
+from pilvi.providers.kubeovn.vpc.resolver import Resolver, read_nameservers
+from pilvi.providers.kubeovn.vpc.router import UPLINK, Problem, Router, build_router, vpc_of_control_plane
+from pilvi.providers.kubeovn.vpc.rules import router_rules
+from pilvi.providers.kubeovn.vpc.status import vpc_status
+from pilvi.providers.kubeovn.vpc.strays import remove_strays
+from pilvi.providers.kubeovn.vpc.transit import choose_transit, find_transit
+from pilvi.providers.kubeovn.vpc.wakeups import vpc_watches
+from pilvi.providers.names import vpc_netns
+from pilvi.runtime import Controller, Done, Failed, RequeueAfter, Result, Waiting, ensure_finalizer, is_deleting, remove_finalizer
+
+if TYPE_CHECKING:
+    from ipaddress import IPv4Address
+
+    from pilvi.providers.platform import Platform
+
+__all__ = ["VpcReconciler"]
+
+MANAGER = "pilvi-vpc"
+# The leg is made by another controller and nothing in the API tells when; it takes milliseconds after the namespace is there.
+LEG_RETRY_S = 0.5
+# Writing the rules costs 20 to 80 ms, so equal ones are written again only now and then, against what hands may have changed.
+RULES_HOLD_S = 300.0
+_NO_NAMESERVER = Problem(
+    "NoNameserver",
+    "the host has no nameserver that a VPC can reach, so its resolver knows only machines; "
+    "name one in /etc/resolv.conf that is not on loopback",
+)
+
+
+class VpcReconciler:
+    """One reconcile for each Vpc."""
+
+    def __init__(self, platform: Platform, objects: Objects, sweep: OwnerSweep) -> None:
+        self._cloud = platform.cloud
+        self._client = platform.client
+        self._units = platform.units
+        self._events = platform.events
+        self._objects = objects
+        self._sweep = sweep
+        self._swept = False
+        self._transit_lock = asyncio.Lock()
+        self._resolvers: dict[str, Resolver] = {}
+        self._announced: dict[str, set[IPv4Address]] = {}
+        self._rules_written: dict[str, tuple[JsonObject, float]] = {}
+
+    def controller(self) -> Controller:
+        """The controller that runs it."""
+        controller = Controller("vpc", Vpc.RESOURCE, self.reconcile, watches=vpc_watches(self._objects))
+        self._units.subscribe(lambda unit: self._unit_changed(controller, unit))
+        return controller
+
+    async def reconcile(self, key: Key) -> Result:
+        """Make one router be as the objects say, or take it away."""
+        if not self._swept:
+            self._swept = True
+            await remove_strays(self._cloud, self._units, [vpc["metadata"]["uid"] for vpc in self._objects.vpcs.list()])
+        vpc = self._objects.vpcs.get(key)
+        if vpc is None:
+            return Done()
+        if is_deleting(vpc):
+            return await self._delete(vpc)
+        if await self._sweep.delete_orphan(Vpc.RESOURCE, vpc):
+            return Done()
+        # The finalizer first: whatever is made from here on is taken away again.
+        vpc = await ensure_finalizer(self._client, Vpc.RESOURCE, vpc, FINALIZER)
+        vpc, transit = await self._record_transit(vpc)
+        router = self._build(vpc, transit)
+        nameservers = read_nameservers()
+        problems = [*router.problems, *([] if nameservers else [_NO_NAMESERVER])]
+        failure: PilviError | OSError | None = None
+        missing_legs = False
+        try:
+            missing_legs = await self._apply(router)
+            await self._resolver(router.uid).ensure(router, nameservers)
+        except (PilviError, OSError) as e:
+            failure = e
+        await self._write_status(vpc, router, problems, format_chain(failure) if failure is not None else None)
+        if failure is not None:
+            return Failed(format_chain(failure))
+        return RequeueAfter(LEG_RETRY_S) if missing_legs else Done()
+
+    async def _record_transit(self, vpc: JsonObject) -> tuple[JsonObject, IPv4Address]:
+        """The Vpc with its transit address, which stands in the API before anything uses it. Raises UserError when there is none left."""
+        pool = self._cloud.transit
+        recorded = find_transit(vpc, pool)
+        if recorded is not None and choose_transit(vpc, self._objects.vpcs.list(), pool) == recorded:
+            return vpc, recorded
+        # One at a time, and on a fresh list: a cache could miss what the last one has just recorded.
+        async with self._transit_lock:
+            address = choose_transit(vpc, await self._client.list(Vpc.RESOURCE), pool)
+            if address != recorded:
+                guard = {"uid": vpc["metadata"]["uid"], "resourceVersion": vpc["metadata"]["resourceVersion"]}
+                annotated = {"metadata": {**guard, "annotations": {TRANSIT: str(address)}}}
+                vpc = await self._client.patch(Vpc.RESOURCE, Key.of(vpc), annotated)
+        return vpc, address
+
+    def _build(self, vpc: JsonObject, transit: IPv4Address) -> Router:
+        objects = self._objects
+        return build_router(
+            vpc,
+            cloud=self._cloud,
+            transit=transit,
+            subnets=[plan for plan in objects.plans().values() if isinstance(plan, SubnetPlan)],
+            ips=objects.ips.list(),
+            control_planes=objects.control_planes.list(),
+            services={Key.of(service): service for service in objects.services.list()},
+            published=objects.published(),
+        )
+
+    async def _apply(self, router: Router) -> bool:
+        """Make the kernel have the router; returns whether the leg of a control plane is still missing."""
+        netns = vpc_netns(self._cloud, router.uid)
+        if not has_netns(netns):
+            # A process in a namespace that lost its name would answer nobody.
+            await self._resolver(router.uid).remove()
+            self._rules_written.pop(router.uid, None)
+        await ensure_netns(netns)
+        # Rules before links: a router that is half made must not forward what it will refuse later.
+        await self._write_rules(router, netns)
+        await ensure_veth(router_uplink(router, self._cloud))
+        links = {link.name for link in await list_links(netns)}
+        await ensure_network(router_network(router, self._cloud, links))
+        self._announce(router, netns)
+        return any(leg.link not in links for leg in router.legs)
+
+    def _announce(self, router: Router, netns: str) -> None:
+        """Say on the bridge where addresses are that this engine has not spoken of yet; they may have been elsewhere before."""
+        here = {router.transit.ip, *(item.address for item in router.published)}
+        new = here - self._announced.get(router.uid, set())
+        if new and (mac := router_uplink(router, self._cloud).b.mac):
+            announce_addresses(netns, UPLINK, mac, sorted(new))
+        self._announced[router.uid] = here
+
+    async def _write_rules(self, router: Router, netns: str) -> None:
+        rules = router_rules(router, self._cloud.nft_table)
+        written, at = self._rules_written.get(router.uid, (None, 0.0))
+        if rules != written or time.monotonic() - at > RULES_HOLD_S:
+            await nft.apply(netns, [rules])
+            self._rules_written[router.uid] = (rules, time.monotonic())
+
+    async def _write_status(self, vpc: JsonObject, router: Router, problems: list[Problem], failure: str | None) -> None:
+        status = vpc_status(vpc, router, vpc_netns(self._cloud, router.uid), problems, failure)
+        before = vpc.get("status") or {}
+        if all(before.get(field) == value for field, value in status.items()):
+            return
+        await self._client.apply_status(Vpc.RESOURCE, {**vpc, "status": status}, manager=MANAGER)
+        for problem in problems:
+            self._events.record(vpc, "Warning", problem.reason, problem.message)
+
+    async def _delete(self, vpc: JsonObject) -> Result:
+        name, uid = vpc["metadata"]["name"], vpc["metadata"]["uid"]
+        inside = [f"Subnet {subnet['metadata']['name']}" for subnet in self._objects.subnets.list() if vpc_of_subnet(subnet) == name]
+        inside += [
+            f"TenantControlPlane {Key.of(item)}" for item in self._objects.control_planes.list() if vpc_of_control_plane(item) == name
+        ]
+        if inside:
+            message = f"Vpc {name} is not deleted yet: {inside[0]} is still in it ({len(inside)} in all); delete what is in it first"
+            self._events.record(vpc, "Normal", "InUse", message)
+            return Waiting("InUse", message)
+        await self._resolver(uid).remove()
+        await delete_link(None, self._cloud.link_name(uid))
+        await delete_netns(vpc_netns(self._cloud, uid))
+        self._resolvers.pop(uid, None)
+        self._rules_written.pop(uid, None)
+        self._announced.pop(uid, None)
+        await remove_finalizer(self._client, Vpc.RESOURCE, vpc, FINALIZER)
+        return Done()
+
+    def _unit_changed(self, controller: Controller, unit: str) -> None:
+        """A resolver that died becomes a condition of its Vpc, also when it is started again at once."""
+        uid = next((uid for uid, resolver in self._resolvers.items() if resolver.spec.name == unit), None)
+        if uid is None or self._units.state(unit).state == "running":
+            return
+        for vpc in self._objects.vpcs.list():
+            if vpc["metadata"]["uid"] == uid:
+                controller.enqueue(Key.of(vpc))
+
+    def _resolver(self, uid: str) -> Resolver:
+        return self._resolvers.setdefault(uid, Resolver(self._cloud, self._units, uid))

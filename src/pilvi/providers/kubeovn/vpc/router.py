@@ -1,0 +1,222 @@
+"""Everything that one VPC's router is made from, as one value, computed purely from objects.
+
+`build_router` reads the objects; `network.py`, `rules.py` and `resolver.py` turn the value into links, routes, rules and names. What a
+person wrote and the router cannot do becomes a `Problem`, which ends in a condition of the Vpc; the rest of the router is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from typing import TYPE_CHECKING
+
+from pilvi.api import JsonObject, Key
+from pilvi.providers.kubeovn.names import DEFAULT_VPC, POD_CIDRS, VPC
+from pilvi.providers.kubeovn.subnet.plan import SubnetPlan
+from pilvi.providers.legs import LEGS, control_plane_leg
+from pilvi.providers.published import Published, find_cloud_address
+
+if TYPE_CHECKING:
+    from pilvi.host.cloud import Cloud
+
+__all__ = ["UPLINK", "Leg", "Machine", "Problem", "Route", "Router", "build_router", "vpc_of_control_plane"]
+
+UPLINK = "uplink"
+"""The router's link to the cloud bridge."""
+
+
+@dataclass(frozen=True, order=True)
+class Problem:
+    """Something a person wrote that the router leaves out: `reason` for the condition, `message` with the next step."""
+
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, order=True)
+class Leg:
+    """A control plane that works in this VPC: its cloud address, the router's end of the link to it, and the address of the other end."""
+
+    link: str
+    address: IPv4Address
+    via: IPv4Address
+
+
+@dataclass(frozen=True, order=True)
+class Machine:
+    """A machine of this VPC and its name in the VPC's resolver."""
+
+    name: str
+    address: IPv4Address
+
+
+@dataclass(frozen=True, order=True)
+class Route:
+    """A network behind a machine: of pods, or by a person's static route."""
+
+    destination: IPv4Network
+    via: IPv4Address
+
+
+@dataclass(frozen=True)
+class Router:
+    """One VPC's router. All tuples are ordered, so that equal inputs give equal values."""
+
+    name: str
+    uid: str
+    transit: IPv4Interface
+    subnets: tuple[SubnetPlan, ...]
+    legs: tuple[Leg, ...]
+    machines: tuple[Machine, ...]
+    pod_routes: tuple[Route, ...]
+    static_routes: tuple[Route, ...]
+    published: tuple[Published, ...]
+    problems: tuple[Problem, ...]
+
+    @property
+    def inside(self) -> tuple[IPv4Network, ...]:
+        """Networks behind this router: its subnets and the pods of its machines."""
+        return (*(subnet.cidr for subnet in self.subnets), *(route.destination for route in self.pod_routes))
+
+
+def build_router(
+    vpc: JsonObject,
+    *,
+    cloud: Cloud,
+    transit: IPv4Address,
+    subnets: Iterable[SubnetPlan],
+    ips: Iterable[JsonObject],
+    control_planes: Iterable[JsonObject],
+    services: Mapping[Key, JsonObject],
+    published: Iterable[Published],
+) -> Router:
+    """The router of `vpc`. All arguments may hold what belongs to other VPCs; it is left out.
+
+    `services` is where the cloud addresses of control planes are found: a Service with the name of each TenantControlPlane.
+    """
+    name = vpc["metadata"]["name"]
+    own = tuple(sorted((plan for plan in subnets if plan.vpc == name), key=lambda plan: plan.name))
+    own_ips = _sort_by_age(ip for ip in ips if _is_in(ip, {plan.name: plan for plan in own}))
+    problems: list[Problem] = []
+    reserved = {
+        "the cloud's range": cloud.range,
+        "the cloud's transit pool": cloud.transit,
+        "the link-local network": LEGS,
+        **{f"Subnet {plan.name}": plan.cidr for plan in own},
+    }
+    pod_routes = _pod_routes(own_ips, reserved, problems)
+    legs = _legs(name, control_planes, services, cloud)
+    return Router(
+        name=name,
+        uid=vpc["metadata"]["uid"],
+        transit=IPv4Interface((transit, cloud.transit.prefixlen)),
+        subnets=own,
+        legs=legs,
+        machines=tuple(sorted(_machines(own_ips))),
+        pod_routes=pod_routes,
+        static_routes=_static_routes(vpc, own, [*reserved.values(), *(route.destination for route in pod_routes)], problems),
+        # Only what our allocator gives: any other address in a status would be somebody else's.
+        published=tuple(
+            sorted((item for item in published if item.vpc == name and item.address in cloud.range), key=lambda item: item.key)
+        ),
+        problems=tuple(sorted(problems)),
+    )
+
+
+def vpc_of_control_plane(control_plane: JsonObject) -> str:
+    """The Vpc that a TenantControlPlane has its second leg in."""
+    return (control_plane["metadata"].get("annotations") or {}).get(VPC) or DEFAULT_VPC
+
+
+def _legs(vpc: str, control_planes: Iterable[JsonObject], services: Mapping[Key, JsonObject], cloud: Cloud) -> tuple[Leg, ...]:
+    legs = []
+    for control_plane in control_planes:
+        service = services.get(Key.of(control_plane))
+        address = find_cloud_address(service) if service is not None else None
+        # An address from elsewhere cannot be ours: our allocator gives only what is in the range.
+        if vpc_of_control_plane(control_plane) != vpc or address is None or address not in cloud.range:
+            continue
+        ends = control_plane_leg(cloud, address)
+        legs.append(Leg(ends.outer_link, address, ends.inner))
+    return tuple(sorted(legs))
+
+
+def _machines(ips: Iterable[JsonObject]) -> Iterable[Machine]:
+    for ip in ips:
+        spec = ip["spec"]
+        yield Machine(f"{spec['podName']}.{spec['namespace']}".lower(), IPv4Address(spec["v4IpAddress"]))
+
+
+def _pod_routes(ips: Iterable[JsonObject], reserved: Mapping[str, IPv4Network], problems: list[Problem]) -> tuple[Route, ...]:
+    """Routes to pods, the oldest machine first: of two that claim one network the younger is left out."""
+    routes: list[Route] = []
+    taken = dict(reserved)
+    for ip in ips:
+        name = ip["metadata"]["name"]
+        for text in ((ip["metadata"].get("annotations") or {}).get(POD_CIDRS) or "").split(","):
+            if not text.strip():
+                continue
+            try:
+                destination = IPv4Network(text.strip())
+            except ValueError:
+                # Dual-stack nodes have an IPv6 network too; machines have only IPv4, so there is nothing to route.
+                if ":" not in text:
+                    problems.append(Problem("InvalidPodCIDR", f"IP {name}: {POD_CIDRS} has {text.strip()!r}, which is not a network"))
+                continue
+            label = f"the pod network of machine {name}"
+            if overlap := next((other for other, network in taken.items() if network.overlaps(destination)), None):
+                problems.append(
+                    Problem(
+                        "PodCIDRConflict",
+                        f"pod network {destination} of machine {name} overlaps {overlap} in this Vpc; "
+                        "give the cluster another pod network or a Vpc of its own",
+                    )
+                )
+                continue
+            taken[f"{label} ({destination})"] = destination
+            routes.append(Route(destination, IPv4Address(ip["spec"]["v4IpAddress"])))
+    return tuple(sorted(routes))
+
+
+def _static_routes(
+    vpc: JsonObject, subnets: Iterable[SubnetPlan], taken: Collection[IPv4Network], problems: list[Problem]
+) -> tuple[Route, ...]:
+    routes: dict[IPv4Network, Route] = {}
+    plans = tuple(subnets)
+    for index, item in enumerate((vpc.get("spec") or {}).get("staticRoutes") or ()):
+        field = f"spec.staticRoutes[{index}]"
+        if (item.get("policy") or "policyDst") != "policyDst":
+            problems.append(Problem("StaticRouteNotSupported", f"{field}: policy {item['policy']} is not served; use policyDst"))
+            continue
+        try:
+            destination = IPv4Network(item.get("cidr") or "", strict=False)
+            via = IPv4Address(item.get("nextHopIP") or "")
+        except ValueError as e:
+            problems.append(Problem("InvalidStaticRoute", f"{field}: {e}; write cidr as 10.1.0.0/16 and nextHopIP as 10.0.1.5"))
+            continue
+        if not any(via in plan.cidr and via != plan.gateway for plan in plans):
+            problems.append(
+                Problem(
+                    "InvalidStaticRoute", f"{field}: nextHopIP {via} is no address of a machine in a Subnet of this Vpc; name one that is"
+                )
+            )
+        elif destination in routes or any(destination.subnet_of(network) for network in taken):
+            problems.append(Problem("InvalidStaticRoute", f"{field}: the router has its own way to {destination}; remove this route"))
+        else:
+            routes[destination] = Route(destination, via)
+    return tuple(sorted(routes.values()))
+
+
+def _is_in(ip: JsonObject, plans: Mapping[str, SubnetPlan]) -> bool:
+    """Whether the IP object holds an address of one of these Subnets; it may not when a Subnet was made anew with another range."""
+    spec = ip.get("spec") or {}
+    plan = plans.get(spec.get("subnet") or "")
+    try:
+        return plan is not None and IPv4Address(spec.get("v4IpAddress") or "") in plan.cidr
+    except ValueError:
+        return False
+
+
+def _sort_by_age(objects: Iterable[JsonObject]) -> list[JsonObject]:
+    return sorted(objects, key=lambda obj: (obj["metadata"].get("creationTimestamp") or "", obj["metadata"]["name"]))

@@ -1,0 +1,98 @@
+"""KubeVirt's kinds: VirtualMachine, VirtualMachineInstance, and the host that they run on.
+
+virtualmachine/   run strategies: starts and stops the instance of the same name
+instance/         makes an instance run: its virt-launcher Pod, its address, its machine, its status
+machines/         what runs a machine, behind one interface; `sandbox` is the one backend so far
+virtualhost/      the Node that the Pods are scheduled to, its Lease, and a kubelet's other duties
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from pilvi.api import JsonObject, Key
+from pilvi.api.builtin import NAMESPACES, NODES, PODS, SECRETS
+from pilvi.providers.kubevirt.instance.controller import Instances
+from pilvi.providers.kubevirt.instance.sweep import MachineSweep
+from pilvi.providers.kubevirt.kinds import INSTANCES, IPS, MACHINES, SUBNETS, TENANT_CONTROL_PLANES, VPCS
+from pilvi.providers.kubevirt.machines.backend import MachineBackend
+from pilvi.providers.kubevirt.machines.sandbox import SandboxBackend
+from pilvi.providers.kubevirt.virtualhost.controller import VirtualHost
+from pilvi.providers.kubevirt.virtualhost.facts import read_host_facts
+from pilvi.providers.kubevirt.virtualhost.node import LEASE_NAMESPACE
+from pilvi.providers.kubevirt.virtualhost.pods import StrayPods
+from pilvi.providers.kubevirt.virtualmachine.controller import VirtualMachines
+from pilvi.providers.kubevirt.wakeups import instance_of_ip, instances_of_secret, instances_of_subnet, instances_of_vpc, wake_by_unit
+from pilvi.runtime import Controller, Watch, any_change, conditions_changed, desire_changed
+
+if TYPE_CHECKING:
+    from pilvi.providers.platform import Platform
+
+__all__ = ["controllers"]
+
+# A pass may wait for a guest to power off; that must not hold up the others.
+_MACHINES_AT_ONCE = 64
+
+
+def controllers(platform: Platform, backends: dict[str, MachineBackend] | None = None) -> list[Controller]:
+    """The controllers of this group. `backends` replaces the real ones, for tests."""
+    facts = read_host_facts(platform.cloud)
+    if backends is None:
+        backends = {"sandbox": SandboxBackend.for_platform(platform)}
+    sweep = MachineSweep(platform.informers, backends)
+    instances = Instances(platform, facts.name, backends, sweep)
+    instance_controller = Controller(
+        "virtualmachineinstance",
+        INSTANCES,
+        instances.reconcile,
+        owns=[PODS],
+        watches=[
+            Watch(IPS, instance_of_ip, desire_changed),
+            Watch(SUBNETS, lambda subnet: instances_of_subnet(platform.informers, subnet), conditions_changed),
+            Watch(VPCS, lambda vpc: instances_of_vpc(platform.informers, vpc), conditions_changed),
+            Watch(SECRETS, lambda secret: instances_of_secret(platform.informers, secret), desire_changed),
+        ],
+        concurrency=_MACHINES_AT_ONCE,
+        predicate=any_change,
+    )
+    wake_by_unit(platform, instance_controller)
+    host = VirtualHost(platform, facts, sweep.run)
+    host_key = Key("", facts.name)
+    return [
+        Controller(
+            "virtualhost",
+            NODES,
+            host.reconcile,
+            # The first pass is woken by the namespace of the Lease, since there is no Node yet.
+            watches=[
+                Watch(NAMESPACES, lambda namespace: [host_key] if namespace["metadata"]["name"] == LEASE_NAMESPACE else [], desire_changed),
+                Watch(TENANT_CONTROL_PLANES, lambda _plane: [host_key], lambda _old, _new: False),
+            ],
+            concurrency=1,
+            predicate=desire_changed,
+        ),
+        Controller(
+            "virtualmachine",
+            MACHINES,
+            VirtualMachines(platform).reconcile,
+            owns=[INSTANCES],
+            predicate=_machine_changed,
+            concurrency=8,
+        ),
+        instance_controller,
+        Controller(
+            "straypods", PODS, StrayPods(platform, facts.name).reconcile, watches=[Watch(INSTANCES, _no_keys)], predicate=any_change
+        ),
+    ]
+
+
+def _machine_changed(old: JsonObject, new: JsonObject) -> bool:
+    """A start or stop request arrives in the status."""
+    requests = "stateChangeRequests"
+    return desire_changed(old, new) or (old.get("status") or {}).get(requests) != (new.get("status") or {}).get(requests)
+
+
+def _no_keys(_obj: JsonObject) -> Iterable[Key]:
+    """Watched for its cache only."""
+    return ()

@@ -1,0 +1,1 @@
+"""VirtualMachineInstance: one run of a machine, from its Pod to its status."""

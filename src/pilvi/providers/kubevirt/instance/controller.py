@@ -1,0 +1,289 @@
+"""Makes each VirtualMachineInstance run, and acts as the kubelet of its virt-launcher Pod.
+
+The way of an instance: a Pod is made for it, the real scheduler binds the Pod to the virtual host, the machine is started there,
+and what the machine does is written to Pod and instance. Every pass starts from what is there, so a new engine adopts what runs.
+
+| phase | what holds | what is awaited |
+|---|---|---|
+| Pending | accepted, or refused with a reason | the Pod |
+| Scheduling | the Pod exists | its binding |
+| Scheduled | the Pod is bound to the virtual host | address, network, the machine's first process |
+| Running | the machine has run; Ready says whether it does now | its end |
+| Succeeded, Failed | the machine has ended and is not started again | deletion of the instance |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pilvi.api import JsonObject
+from pilvi.api.builtin import PODS
+from pilvi.api.resource import Key
+from pilvi.errors import AlreadyExists, Forbidden, Invalid, UserError, format_chain
+from pilvi.lib.clock import format_time, utc_now
+from pilvi.providers.kubevirt.instance.network import NoLeg, plan_interfaces, plan_leg
+from pilvi.providers.kubevirt.instance.pod import new_launcher, plan_pod_status
+from pilvi.providers.kubevirt.instance.scope import Caches, Scope
+from pilvi.providers.kubevirt.instance.status import FINAL_PHASES, Report, phase_of, plan_status
+from pilvi.providers.kubevirt.instance.sweep import MachineSweep
+from pilvi.providers.kubevirt.instance.userdata import decode_secret, find_user_data
+from pilvi.providers.kubevirt.kinds import INSTANCES
+from pilvi.providers.kubevirt.machines.backend import MachineBackend, MachineLeg, MachineSpec
+from pilvi.providers.kubevirt.machines.choice import Refusal, choose_backend, get_boot_image
+from pilvi.providers.kubevirt.virtualmachine.instance import INSTANCE_FINALIZER
+from pilvi.providers.platform import Platform
+from pilvi.providers.sizing import get_size
+from pilvi.providers.status import write_status
+from pilvi.runtime import (
+    Done,
+    Failed,
+    RequeueAfter,
+    Result,
+    Waiting,
+    ensure_finalizer,
+    has_finalizer,
+    is_deleting,
+    merge_conditions,
+    remove_finalizer,
+)
+
+__all__ = ["Instances"]
+
+FIRST_BOOT_LOOK_S = 2.0
+
+
+class Instances:
+    """The reconciler of VirtualMachineInstance. `host` is the name of the virtual host's Node, `backends` the backends by name."""
+
+    def __init__(self, platform: Platform, host: str, backends: Mapping[str, MachineBackend], sweep: MachineSweep) -> None:
+        self._cloud = platform.cloud
+        self._client = platform.client
+        self._events = platform.events
+        self._caches = Caches(platform.informers)
+        self._host = host
+        self._backends = backends
+        self._sweep = sweep
+
+    async def reconcile(self, key: Key) -> Result:
+        """One pass for the instance `key`."""
+        scope = self._caches.find_scope(key)
+        if scope is None:
+            await self._sweep.run()
+            return Done()
+        if is_deleting(scope.vmi):
+            return await self._delete(scope)
+        if phase_of(scope.vmi) in FINAL_PHASES:
+            return await self._rest(scope)
+        return await self._run(scope)
+
+    # Towards running
+
+    async def _run(self, scope: Scope) -> Result:
+        await ensure_finalizer(self._client, INSTANCES, scope.vmi, INSTANCE_FINALIZER)
+        choice = self._choose(scope.vmi)
+        if isinstance(choice, Refusal):
+            return await self._refuse(scope, choice)
+        backend, version = choice
+        if scope.pod is None:
+            return await self._make_pod(scope, backend)
+        if is_deleting(scope.pod):
+            return await self._evict(scope, scope.pod, backend)
+        if scope.pod["spec"].get("nodeName") != self._host:
+            # Unbound, or bound to a host whose engine has to act.
+            await self._report(scope, Report("Scheduling", "PodNotReady", "the scheduler has not chosen a host yet", pod=scope.pod))
+            return Done()
+        return await self._start(scope, backend, version)
+
+    def _choose(self, vmi: JsonObject) -> tuple[MachineBackend, str] | Refusal:
+        choice = choose_backend(vmi, self._cloud.machines)
+        if isinstance(choice, Refusal):
+            return choice
+        try:
+            get_size(vmi["spec"])
+            find_user_data(vmi)
+        except UserError as e:
+            return Refusal("InvalidSpec", format_chain(e))
+        name, version = choice
+        return self._backends[name], version
+
+    async def _refuse(self, scope: Scope, refusal: Refusal) -> Result:
+        """No machine can be made of this instance: say so, and leave nothing half-made."""
+        report = Report("Pending", "PodNotExists", refusal.message, refusal=(refusal.reason, refusal.message))
+        if await self._report(scope, report):
+            self._events.record(scope.vmi, "Warning", refusal.reason, refusal.message)
+        return Failed(f"{refusal.reason}: {refusal.message}", permanent=True)
+
+    async def _make_pod(self, scope: Scope, backend: MachineBackend) -> Result:
+        vmi = scope.vmi
+        if phase_of(vmi) not in ("", "Pending"):
+            # Deleted by force: the machine may be running still, and nobody but us can end it.
+            await backend.stop(scope.uid, scope.grace_s)
+            message = "the virt-launcher Pod was deleted by force"
+            self._events.record(vmi, "Warning", "Stopped", f"The VirtualMachineInstance crashed: {message}")
+            await self._report(scope, Report("Failed", "PodNotExists", message))
+            return Done()
+        try:
+            pod = await self._client.create(PODS, new_launcher(vmi, get_boot_image(vmi["spec"]) or ""))
+        except AlreadyExists:
+            return Waiting("PodExists", "the Pod is there, but not in the cache yet", retry_s=1.0)
+        except (Forbidden, Invalid) as e:
+            # A quota, a limit range, a namespace whose default ServiceAccount is not there yet.
+            message = f"the virt-launcher Pod cannot be made: {format_chain(e)}"
+            await self._report(scope, Report("Pending", "PodNotExists", message, refusal=("FailedCreate", message)))
+            self._events.record(vmi, "Warning", "FailedCreate", message)
+            return Failed(message)
+        self._events.record(vmi, "Normal", "SuccessfulCreate", f"Created virtual machine pod {pod['metadata']['name']}")
+        await self._report(scope, Report("Scheduling", "PodNotReady", "the scheduler has not chosen a host yet", pod=pod))
+        return Done()
+
+    async def _start(self, scope: Scope, backend: MachineBackend, version: str) -> Result:
+        leg = plan_leg(self._cloud, scope.ip, scope.subnet, scope.vpc)
+        if isinstance(leg, NoLeg):
+            return await self._wait(scope, backend, "NetworkNotReady", leg.message)
+        try:
+            user_data = self._read_user_data(scope)
+            machine = await backend.ensure(_machine_spec(scope, leg, version, user_data))
+        except FileNotFoundError as e:
+            # The namespace or bridge of the Vpc is made by another controller, whose last write wakes us.
+            return await self._wait(
+                scope, backend, "NetworkNotReady", f"the network of the machine's Vpc is not there yet: {e}", retry_s=0.5
+            )
+        except UserError as e:
+            message = format_chain(e)
+            await self._wait(scope, backend, "MachineNotStarted", message)
+            self._events.record(scope.vmi, "Warning", "FailedStart", message)
+            return Failed(message)
+        first = phase_of(scope.vmi) != "Running" and machine.phase == "running"
+        report = Report(
+            "Running" if first or phase_of(scope.vmi) == "Running" else "Scheduled",
+            "GuestNotRunning",
+            machine.message,
+            machine,
+            scope.pod,
+            plan_interfaces(scope.vmi["spec"], leg),
+            fidelity=(backend.fidelity, backend.fidelity_message),
+        )
+        await self._report_pod(scope, report)
+        await self._report(scope, report)
+        if first:
+            self._events.record(scope.vmi, "Normal", "Started", "VirtualMachineInstance started.")
+        # Nothing tells us that the guest's first boot has ended; it does within seconds, so this does not go on.
+        return RequeueAfter(FIRST_BOOT_LOOK_S) if machine.phase == "running" and machine.first_boot is None else Done()
+
+    async def _wait(self, scope: Scope, backend: MachineBackend, reason: str, message: str, retry_s: float = 30.0) -> Result:
+        machine = backend.state(scope.uid)
+        phase = phase_of(scope.vmi)
+        report = Report("Running" if phase == "Running" else "Scheduled", reason, message, machine, scope.pod)
+        await self._report(scope, report)
+        return Waiting(reason, message, retry_s=retry_s)
+
+    def _read_user_data(self, scope: Scope) -> bytes | None:
+        found = find_user_data(scope.vmi)
+        if found.secret is None:
+            return found.data
+        secret = self._caches.secrets.get(found.secret)
+        if secret is not None:
+            return decode_secret(secret)
+        if phase_of(scope.vmi) == "Running":
+            return None
+        raise UserError(f"Secret {found.secret} with the user data does not exist", hint="create it with the key userdata")
+
+    # Towards the end
+
+    async def _evict(self, scope: Scope, pod: JsonObject, backend: MachineBackend) -> Result:
+        """The Pod is being deleted: an eviction, `kubectl delete pod`, or a namespace that ends."""
+        grace = pod["metadata"].get("deletionGracePeriodSeconds")
+        await self._say_stopping(scope)
+        await backend.stop(scope.uid, scope.grace_s if grace is None else min(scope.grace_s, float(grace)))
+        ran = phase_of(scope.vmi) == "Running"
+        report = Report("Succeeded" if ran else "Failed", "PodTerminating", "the machine was stopped because its Pod is being deleted")
+        self._events.record(scope.vmi, "Normal", "Stopped", "The VirtualMachineInstance was shut down.")
+        await self._report(scope, report)
+        await self._remove_pod(pod)
+        return Done()
+
+    async def _rest(self, scope: Scope) -> Result:
+        """The machine has ended for good; its disk stays until the instance is deleted."""
+        for backend in self._backends.values():
+            # Stopping wakes this key, so it must not be done again for nothing.
+            if backend.state(scope.uid).phase != "absent":
+                await backend.stop(scope.uid, scope.grace_s)
+        if scope.pod is not None:
+            if is_deleting(scope.pod):
+                await self._remove_pod(scope.pod)
+            elif scope.pod["spec"].get("nodeName") == self._host:
+                await self._report_pod(scope, Report(phase_of(scope.vmi), ready_message="the machine has ended"))
+        return Done()
+
+    async def _delete(self, scope: Scope) -> Result:
+        if not has_finalizer(scope.vmi, INSTANCE_FINALIZER):
+            return Done()
+        await self._say_stopping(scope)
+        for backend in self._backends.values():
+            await backend.stop(scope.uid, scope.grace_s)
+            await backend.remove(scope.uid)
+        if scope.pod is not None:
+            await self._remove_pod(scope.pod)
+        if phase_of(scope.vmi) == "Running":
+            self._events.record(scope.vmi, "Normal", "Stopped", "The VirtualMachineInstance was shut down.")
+        vmi = await self._client.find(INSTANCES, scope.key)
+        if vmi is not None and vmi["metadata"]["uid"] == scope.uid:
+            await remove_finalizer(self._client, INSTANCES, vmi, INSTANCE_FINALIZER)
+        return Done()
+
+    async def _say_stopping(self, scope: Scope) -> None:
+        """Ready goes first, so that load balancers and clusters turn away before the guest is asked to power off."""
+        phase = phase_of(scope.vmi)
+        if phase == "Running":
+            await self._report(scope, Report(phase, "PodTerminating", "the machine is being stopped", pod=scope.pod))
+
+    async def _remove_pod(self, pod: JsonObject) -> None:
+        await self._client.ensure_absent(PODS, Key.of(pod), uid=pod["metadata"]["uid"], grace_s=0)
+
+    # Reports
+
+    async def _report(self, scope: Scope, report: Report) -> bool:
+        """Write the instance's status; returns whether anything changed."""
+        vmi = self._caches.instances.get(scope.key) or scope.vmi
+        if vmi["metadata"]["uid"] != scope.uid:
+            return False
+        stored = await write_status(self._client, INSTANCES, vmi, plan_status(vmi, report, utc_now()), subresource=False)
+        return stored is not vmi
+
+    async def _report_pod(self, scope: Scope, report: Report) -> None:
+        pod = scope.pod
+        if pod is None:
+            return
+        final = report.phase in FINAL_PHASES
+        started = report.machine.started_at
+        wanted = plan_pod_status(
+            pod,
+            phase=report.phase if final else ("Running" if report.phase == "Running" else "Pending"),
+            address=report.interfaces[0]["ipAddress"] if report.interfaces else (pod.get("status") or {}).get("podIP"),
+            started_at=format_time(started) if started is not None else None,
+            ready=report.ready,
+            message=report.ready_message,
+            host=str(self._cloud.host_address.ip),
+        )
+        old = pod.get("status") or {}
+        conditions = merge_conditions(old.get("conditions"), wanted.pop("conditions"))
+        await write_status(self._client, PODS, pod, {**old, **wanted, "conditions": conditions})
+
+
+def _machine_spec(scope: Scope, leg: MachineLeg, version: str, user_data: bytes | None) -> MachineSpec:
+    metadata, spec = scope.vmi["metadata"], scope.vmi["spec"]
+    size = get_size(spec)
+    name = spec.get("hostname") or metadata["name"]
+    return MachineSpec(
+        uid=scope.uid,
+        name=name,
+        namespace=metadata["namespace"],
+        image=version,
+        vcpus=size.vcpus,
+        memory_bytes=size.memory_bytes,
+        leg=leg,
+        user_data=user_data,
+        # KubeVirt's cloud-init meta-data; the values are what templates in bootstrap data refer to.
+        meta_data={"local_hostname": name, "instance_id": f"{metadata['name']}.{metadata['namespace']}"},
+        stop_grace_s=scope.grace_s,
+    )

@@ -1,0 +1,174 @@
+"""The virt-launcher Pod that stands for a machine in the Kubernetes API, and the status that its kubelet (this engine) reports. Pure.
+
+Nothing runs in it: it is there so that the real scheduler chooses the virtual host, and so that Services, quotas, eviction and
+`kubectl get pods` see the machine as they see one of KubeVirt's. Its image is never pulled.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pilvi.api.resource import JsonObject
+from pilvi.lib.hashing import short_hash
+from pilvi.lib.quantity import format_bytes, format_milli
+from pilvi.providers.sizing import get_size
+
+__all__ = ["CREATED_BY", "LAUNCHER", "launcher_name", "machine_container_id", "new_launcher", "plan_pod_status"]
+
+LAUNCHER = {"kubevirt.io": "virt-launcher"}
+CREATED_BY = "kubevirt.io/created-by"
+CONTAINER = "compute"
+
+# The host runs nothing but machines, and a machine outlives an engine that is away: neither taint may end it.
+_TOLERATIONS: list[JsonObject] = [
+    {"key": "pilvi.dev/machines-only", "operator": "Exists", "effect": "NoSchedule"},
+    {"key": "node.kubernetes.io/not-ready", "operator": "Exists", "effect": "NoExecute"},
+    {"key": "node.kubernetes.io/unreachable", "operator": "Exists", "effect": "NoExecute"},
+]
+# Nothing runs in it, so it may as well pass the strictest pod security standard of its namespace.
+_RESTRICTED: JsonObject = {
+    "allowPrivilegeEscalation": False,
+    "capabilities": {"drop": ["ALL"]},
+    "runAsNonRoot": True,
+    "runAsUser": 107,
+    "seccompProfile": {"type": "RuntimeDefault"},
+}
+# KubeVirt's share of a CPU that a vCPU is charged (cpuAllocationRatio 10).
+_MILLI_PER_VCPU = 100
+# What names an object to its own controllers, not to the Pod's.
+_NOT_FOR_PODS = ("kubectl.kubernetes.io/last-applied-configuration",)
+
+
+def launcher_name(vmi: JsonObject) -> str:
+    """`virt-launcher-<vmi>-<5 characters>`; the hash of the UID, so that making it twice makes one."""
+    return f"virt-launcher-{vmi['metadata']['name']}-{short_hash(vmi['metadata']['uid'])[:5]}"
+
+
+def new_launcher(vmi: JsonObject, image: str) -> JsonObject:
+    """The Pod of `vmi`. Raises UserError when the size of the machine is not given or wrong."""
+    metadata, spec = vmi["metadata"], vmi["spec"]
+    annotations = {name: value for name, value in (metadata.get("annotations") or {}).items() if name not in _NOT_FOR_PODS}
+    return {
+        "metadata": {
+            "name": launcher_name(vmi),
+            "namespace": metadata["namespace"],
+            "labels": {
+                **(metadata.get("labels") or {}),
+                **LAUNCHER,
+                CREATED_BY: metadata["uid"],
+                "vm.kubevirt.io/name": metadata["name"],
+            },
+            "annotations": {**annotations, "kubevirt.io/domain": metadata["name"]},
+            "ownerReferences": [
+                {
+                    "apiVersion": "kubevirt.io/v1",
+                    "kind": "VirtualMachineInstance",
+                    "name": metadata["name"],
+                    "uid": metadata["uid"],
+                    "controller": True,
+                    "blockOwnerDeletion": True,
+                }
+            ],
+        },
+        "spec": {
+            "containers": [
+                {
+                    "name": CONTAINER,
+                    "image": image,
+                    "imagePullPolicy": "Never",
+                    "resources": _resources(vmi),
+                    "securityContext": _RESTRICTED,
+                }
+            ],
+            "restartPolicy": "Never",
+            "automountServiceAccountToken": False,
+            "enableServiceLinks": False,
+            "hostname": metadata["name"][:63].rstrip("-."),
+            # Machines are stopped by the engine; the grace of an eviction is the guest's own.
+            "terminationGracePeriodSeconds": _grace_s(spec),
+            "tolerations": [*(spec.get("tolerations") or []), *_TOLERATIONS],
+            "nodeSelector": {**(spec.get("nodeSelector") or {}), "kubevirt.io/schedulable": "true"},
+            **{
+                name: spec[name]
+                for name in ("affinity", "priorityClassName", "topologySpreadConstraints", "schedulerName")
+                if spec.get(name)
+            },
+        },
+    }
+
+
+def plan_pod_status(
+    pod: JsonObject, *, phase: str, address: str | None, started_at: str | None, ready: bool, message: str, host: str
+) -> JsonObject:
+    """`status` of a launcher Pod as its kubelet writes it.
+
+    `phase` is a Pod phase; `started_at` when the machine began to run (RFC 3339) or None; `message` says why it is not ready.
+    Times of conditions are left to the caller's merge.
+    """
+    container: JsonObject = {
+        "name": CONTAINER,
+        "image": pod["spec"]["containers"][0]["image"],
+        "imageID": "",
+        "ready": ready,
+        "started": ready,
+        "restartCount": 0,
+        "state": _container_state(phase, started_at, message),
+    }
+    if started_at is not None:
+        container["containerID"] = machine_container_id(pod)
+    unready = {"reason": "ContainersNotReady", "message": message}
+    if phase in ("Succeeded", "Failed"):
+        unready = {"reason": "PodCompleted", "message": message}
+    done = {} if ready else unready
+    truth = "True" if ready else "False"
+    status: JsonObject = {
+        "phase": phase,
+        "hostIP": host,
+        "hostIPs": [{"ip": host}],
+        "startTime": (pod.get("status") or {}).get("startTime") or started_at,
+        "containerStatuses": [container],
+        "conditions": [
+            {"type": "Initialized", "status": "True"},
+            {"type": "ContainersReady", "status": truth, **done},
+            {"type": "Ready", "status": truth, **done},
+        ],
+    }
+    if address is not None:
+        status["podIP"] = address
+        status["podIPs"] = [{"ip": address}]
+    if status["startTime"] is None:
+        del status["startTime"]
+    return status
+
+
+def machine_container_id(pod: JsonObject) -> str:
+    """A container id for tools that ask for one; it names the machine, as no container is behind it."""
+    return f"pilvi://{(pod['metadata'].get('labels') or {}).get(CREATED_BY, '')}"
+
+
+def _resources(vmi: JsonObject) -> dict[str, Any]:
+    size = get_size(vmi["spec"])
+    domain = vmi["spec"].get("domain") or {}
+    asked = (domain.get("resources") or {}).get("requests") or {}
+    requests = {
+        "cpu": asked.get("cpu") or format_milli(size.vcpus * _MILLI_PER_VCPU),
+        "memory": format_bytes(size.memory_bytes),
+    }
+    return {"requests": requests}
+
+
+def _grace_s(spec: JsonObject) -> int:
+    grace = spec.get("terminationGracePeriodSeconds")
+    # As in KubeVirt, a little longer than the guest's own.
+    return (30 if grace is None else int(grace)) + 15
+
+
+def _container_state(phase: str, started_at: str | None, message: str) -> JsonObject:
+    if phase in ("Succeeded", "Failed"):
+        code = 0 if phase == "Succeeded" else 1
+        return {
+            "terminated": {"exitCode": code, "reason": "Completed" if code == 0 else "Error", "message": message, "startedAt": started_at}
+        }
+    if started_at is not None:
+        return {"running": {"startedAt": started_at}}
+    return {"waiting": {"reason": "MachineStarting", "message": message}}

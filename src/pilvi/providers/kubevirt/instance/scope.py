@@ -1,0 +1,68 @@
+"""All objects that one pass over a VirtualMachineInstance looks at, read once from the caches."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pilvi.api import JsonObject, Key
+from pilvi.api.builtin import PODS, SECRETS
+from pilvi.providers.kubevirt.instance.network import ip_key
+from pilvi.providers.kubevirt.instance.pod import launcher_name
+from pilvi.providers.kubevirt.kinds import INSTANCES, IPS, SUBNETS, VPCS
+from pilvi.runtime import Informers
+
+__all__ = ["Caches", "Scope"]
+
+DEFAULT_VPC = "ovn-cluster"
+
+
+@dataclass(frozen=True)
+class Scope:
+    """One instance and what belongs to it; None for what does not exist (yet)."""
+
+    vmi: JsonObject
+    pod: JsonObject | None
+    ip: JsonObject | None
+    subnet: JsonObject | None
+    vpc: JsonObject | None
+
+    @property
+    def key(self) -> Key:
+        """The instance's key."""
+        return Key.of(self.vmi)
+
+    @property
+    def uid(self) -> str:
+        """The instance's UID, which names its machine."""
+        return str(self.vmi["metadata"]["uid"])
+
+    @property
+    def grace_s(self) -> float:
+        """How long the guest may take to power off."""
+        grace = self.vmi["spec"].get("terminationGracePeriodSeconds")
+        return 30.0 if grace is None else float(grace)
+
+
+class Caches:
+    """The informers that the instance controller reads."""
+
+    def __init__(self, informers: Informers) -> None:
+        self.instances = informers.get(INSTANCES)
+        self.secrets = informers.get(SECRETS)
+        self._pods = informers.get(PODS)
+        self._ips = informers.get(IPS)
+        self._subnets = informers.get(SUBNETS)
+        self._vpcs = informers.get(VPCS)
+
+    def find_scope(self, key: Key) -> Scope | None:
+        """What there is of instance `key`; None when it does not exist."""
+        vmi = self.instances.get(key)
+        if vmi is None:
+            return None
+        pod = self._pods.get(Key(key.namespace, launcher_name(vmi)))
+        ip = self._ips.get(ip_key(key))
+        if ip is not None and ip["metadata"].get("deletionTimestamp"):
+            ip = None
+        subnet = self._subnets.get(Key("", (ip.get("spec") or {}).get("subnet") or "")) if ip is not None else None
+        vpc = self._vpcs.get(Key("", (subnet["spec"].get("vpc") or DEFAULT_VPC))) if subnet is not None else None
+        return Scope(vmi, pod, ip, subnet, vpc)

@@ -1,0 +1,33 @@
+"""Ends machines whose instance is gone: somebody took its finalizer away, or deleted it by force while no engine could see it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+
+from pilvi.providers.kubevirt.kinds import INSTANCES
+from pilvi.providers.kubevirt.machines.backend import MachineBackend
+from pilvi.runtime import Informers
+
+__all__ = ["MachineSweep"]
+
+log = logging.getLogger(__name__)
+
+
+class MachineSweep:
+    """Compares the machines of all backends with the instances in the cache."""
+
+    def __init__(self, informers: Informers, backends: Mapping[str, MachineBackend]) -> None:
+        self._instances = informers.get(INSTANCES)
+        self._instances.add_index("uid", lambda vmi: [vmi["metadata"]["uid"]])
+        self._backends = backends
+
+    async def run(self) -> None:
+        """Remove every machine that no instance stands for. Waits until the cache has listed once: an empty one proves nothing."""
+        await self._instances.synced.wait()
+        for backend in self._backends.values():
+            for uid in await backend.list_uids():
+                if not self._instances.by_index("uid", uid):
+                    log.info("machine=%s backend=%s removed: its VirtualMachineInstance is gone", uid, backend.name)
+                    await backend.stop(uid, 0)
+                    await backend.remove(uid)

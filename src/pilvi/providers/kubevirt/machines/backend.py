@@ -1,0 +1,94 @@
+"""What a machine is to the thing that runs it, and what such a thing promises.
+
+The instance controller makes a `MachineSpec` from API objects and hands it to a `MachineBackend`; it knows nothing of how a
+machine runs, and a backend knows nothing of Kubernetes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from ipaddress import IPv4Address, IPv4Interface
+from typing import Literal, Protocol
+
+__all__ = ["MachineBackend", "MachineLeg", "MachinePhase", "MachineSpec", "MachineState"]
+
+MachinePhase = Literal["absent", "starting", "running", "failing"]
+"""`absent`: no process and none wanted; `failing`: it died and is being restarted with growing delays."""
+
+
+@dataclass(frozen=True)
+class MachineLeg:
+    """How the machine is attached: a port of `bridge` in namespace `netns`, and the address, MAC and gateway of its `eth0`."""
+
+    netns: str
+    bridge: str
+    mac: str
+    address: IPv4Interface
+    gateway: IPv4Address
+
+
+@dataclass(frozen=True)
+class MachineSpec:
+    """One machine. `uid` is that of its VirtualMachineInstance: folders, units and links are named by it.
+
+    `user_data` is what a guest's cloud-init would read at its first boot; None when it is not to be had any more, and then the
+    machine keeps what it was made with.
+    """
+
+    uid: str
+    name: str
+    namespace: str
+    image: str
+    vcpus: int
+    memory_bytes: int
+    leg: MachineLeg
+    user_data: bytes | None = b""
+    meta_data: dict[str, str] = field(default_factory=dict)
+    stop_grace_s: float = 30.0
+
+
+@dataclass(frozen=True)
+class MachineState:
+    """What is seen of a machine now.
+
+    `message` says why it does not run; `notes` say what of its user data has no effect; `guest_os` has the fields of KubeVirt's
+    guestOSInfo that are known; `first_boot` is the exit code of what the user data asks to be run once, None until it has ended.
+    """
+
+    phase: MachinePhase
+    started_at: datetime | None = None
+    restarts: int = 0
+    message: str = ""
+    notes: tuple[str, ...] = ()
+    guest_os: dict[str, str] = field(default_factory=dict)
+    first_boot: int | None = None
+
+
+class MachineBackend(Protocol):
+    """Runs machines. Every method may be called repeatedly, at any time, and after a crash of the engine in the middle of another."""
+
+    name: str
+    """`sandbox` or `qemu`: what `pilvi.dev/machine` names."""
+    fidelity: str
+    """How real its machines are: `Kvm`, `Tcg` or `Sandbox`; the reason of the instance's Fidelity condition."""
+    fidelity_message: str
+    """One sentence for people about what that means."""
+
+    async def ensure(self, spec: MachineSpec) -> MachineState:
+        """Make the machine run as `spec` says: start it, or adopt the one that runs. Its writable layer is kept if there is one.
+
+        Returns `starting` while it is busy. Raises UserError for what a person must mend, Transient for what passes.
+        """
+
+    def state(self, uid: str) -> MachineState:
+        """What is seen of the machine now; `absent` when there is none."""
+
+    async def stop(self, uid: str, grace_s: float) -> None:
+        """Ask the guest to power off, end it after `grace_s` seconds, and return when it has ended. Its layer is kept."""
+
+    async def remove(self, uid: str) -> None:
+        """Remove all that the machine had: process, namespace, links, folder. It must have been stopped."""
+
+    async def list_uids(self) -> list[str]:
+        """UIDs of all machines of which anything is left, for the sweep of those whose instance is gone."""

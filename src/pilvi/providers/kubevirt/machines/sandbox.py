@@ -1,0 +1,207 @@
+"""Runs machines as sandboxes: namespaces around a root file system, one unit for each machine.
+
+What a machine has on the host: the folder `<home>/machines/<uid>` (its writable layer, its user data), the namespace and leg of
+`pilvi.providers.names`, and one unit. The unit restarts whatever died, on the same layer: to the guest that is a reset.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import platform as host_platform
+from collections.abc import Callable
+from datetime import UTC, datetime
+from ipaddress import IPv4Network
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pilvi.errors import UserError
+from pilvi.host.sandbox import remove_sandbox, sandbox_unit
+from pilvi.kit.store import DEFAULT_ROOT
+from pilvi.lib.files import remove_tree, write_atomic
+from pilvi.node import NodeFacts, NodeImage, NodeMachine, find_node_image, node_machine, prepare_node_machine
+from pilvi.node.machine import find_first_boot_exit
+from pilvi.providers.kubevirt.machines.backend import MachineBackend, MachinePhase, MachineSpec, MachineState
+from pilvi.providers.names import machine_netns, machine_port, machine_unit
+
+if TYPE_CHECKING:
+    from pilvi.host.cloud import Cloud
+    from pilvi.host.network import NamespaceNetwork, Veth
+    from pilvi.host.units import Units, UnitState
+    from pilvi.providers.platform import Platform
+
+__all__ = ["SandboxBackend", "machine_folder", "plan_network"]
+
+_PHASES: dict[str, MachinePhase] = {"running": "running", "waiting": "failing", "exited": "failing", "absent": "absent"}
+_ALIVE = ("running", "waiting")
+_LOG_LINES = 3
+
+
+def machine_folder(cloud: Cloud, uid: str) -> Path:
+    """All that a machine keeps on the disk; it goes with the VirtualMachineInstance of that UID."""
+    return cloud.home / "machines" / uid
+
+
+class SandboxBackend(MachineBackend):
+    """See `MachineBackend`. `kit` is the folder that holds node images, `enter` finds the kit's `sandbox-enter` binary."""
+
+    name = "sandbox"
+    fidelity = "Sandbox"
+    fidelity_message = "namespaces of the host's own kernel run the node image: real containerd and kubelet, but no security boundary"
+
+    def __init__(self, cloud: Cloud, units: Units, kit: Path, enter: Callable[[], Path]) -> None:
+        self._cloud = cloud
+        self._units = units
+        self._kit = kit
+        self._enter = enter
+        self._machines: dict[str, NodeMachine] = {}  # what is known of the machines that run, beside their units
+
+    @classmethod
+    def for_platform(cls, platform: Platform) -> SandboxBackend:
+        """The backend of a cloud, with the node images and the binaries of the kit on this host."""
+        kit = Path(os.environ.get("PILVI_CACHE") or DEFAULT_ROOT)
+        return cls(platform.cloud, platform.units, kit, lambda: platform.kit.get_binary("sandbox-enter"))
+
+    async def ensure(self, spec: MachineSpec) -> MachineState:
+        """Give the machine its namespace and leg; unless it runs already, its files and its unit.
+
+        A running machine is left as it was started: a newer kit or node image is taken when it is started next.
+        """
+        await self._attach(spec)
+        unit = self._units.state(machine_unit(spec.uid))
+        if unit.state in _ALIVE:
+            await self._adopt(spec)
+        else:
+            machine = node_machine(await self._facts(spec), self._get_image(spec.image))
+            await asyncio.to_thread(prepare_node_machine, machine)
+            unit = await self._units.ensure(sandbox_unit(self._cloud, machine.sandbox, self._enter()))
+            self._machines[spec.uid] = machine
+        return _machine_state(unit, self._machines.get(spec.uid))
+
+    def state(self, uid: str) -> MachineState:
+        """From the unit's state."""
+        return _machine_state(self._units.state(machine_unit(uid)), self._machines.get(uid))
+
+    async def stop(self, uid: str, grace_s: float) -> None:
+        """SIGTERM to the sandbox's PID 1, which ends its services in order."""
+        await self._units.stop(machine_unit(uid), grace_s=grace_s)
+
+    async def remove(self, uid: str) -> None:
+        """Unit, namespace with its leg, folder: in this order, so that nothing is taken away under a running process."""
+        from pilvi.host.network import delete_netns  # noqa: PLC0415 (half a second of import that a CLI must not pay)
+
+        await self._units.stop(machine_unit(uid), grace_s=0)
+        await delete_netns(machine_netns(self._cloud, uid))
+        folder = machine_folder(self._cloud, uid)
+        await asyncio.to_thread(_remove_folder, folder)
+        self._machines.pop(uid, None)
+
+    async def list_uids(self) -> list[str]:
+        """The folders: each machine has one before anything else and until everything else is gone."""
+        root = self._cloud.home / "machines"
+        return sorted(path.name for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
+
+    async def _adopt(self, spec: MachineSpec) -> None:
+        """Know a machine that an earlier engine has started, if the image that it was made from is still here."""
+        if spec.uid not in self._machines and (image := find_node_image(spec.image, self._kit)) is not None:
+            self._machines[spec.uid] = node_machine(await self._facts(spec), image)
+
+    def _get_image(self, version: str) -> NodeImage:
+        image = find_node_image(version, self._kit)
+        if image is None:
+            raise UserError(
+                f"no node image for Kubernetes {version} is built here",
+                hint="run `pilvi kit build`, or choose a version of `pilvi kit list`",
+            )
+        return image
+
+    async def _facts(self, spec: MachineSpec) -> NodeFacts:
+        folder = machine_folder(self._cloud, spec.uid)
+        return NodeFacts(
+            name=spec.name,
+            namespace=spec.namespace,
+            uid=spec.uid,
+            unit=machine_unit(spec.uid),
+            state=folder / "state",
+            netns=machine_netns(self._cloud, spec.uid),
+            memory_bytes=spec.memory_bytes,
+            cpus=spec.vcpus,
+            address=spec.leg.address,
+            resolver=spec.leg.gateway,
+            user_data=await asyncio.to_thread(_keep_user_data, folder, spec.user_data),
+            meta_data=spec.meta_data,
+            stop_grace_s=spec.stop_grace_s,
+        )
+
+    async def _attach(self, spec: MachineSpec) -> None:
+        from pilvi.host.network import ensure_netns, ensure_network, ensure_veth  # noqa: PLC0415 (as above)
+
+        network, veth = plan_network(self._cloud, spec)
+        await ensure_netns(machine_netns(self._cloud, spec.uid))
+        await ensure_veth(veth)
+        await ensure_network(network)
+
+
+def plan_network(cloud: Cloud, spec: MachineSpec) -> tuple[NamespaceNetwork, Veth]:
+    """The machine's namespace and its leg: `eth0` inside, a port of the Subnet's bridge outside. Pure."""
+    from pilvi.host.network import NamespaceNetwork, Route, Veth, VethEnd  # noqa: PLC0415 (as above)
+
+    netns = machine_netns(cloud, spec.uid)
+    leg = spec.leg
+    veth = Veth(
+        a=VethEnd(netns=leg.netns, name=machine_port(spec.uid), master=leg.bridge),
+        b=VethEnd(netns=netns, name="eth0", mac=leg.mac, addresses=(leg.address,)),
+    )
+    default = Route(prefix=IPv4Network("0.0.0.0/0"), via=leg.gateway, dev="eth0")
+    # A node forwards between its pods and its leg.
+    return NamespaceNetwork(netns=netns, routes=(default,), sysctls={"net.ipv4.ip_forward": "1"}), veth
+
+
+def _machine_state(unit: UnitState, machine: NodeMachine | None) -> MachineState:
+    started = datetime.fromtimestamp(unit.started_at, UTC) if unit.started_at is not None else None
+    phase = _PHASES[unit.state]
+    message = ""
+    if phase == "failing":
+        last = " | ".join(unit.log_tail.strip().splitlines()[-_LOG_LINES:])
+        message = f"the machine's first process ended ({unit.exit or 'unknown'}) and is started again; its last lines: {last}"
+    if machine is None:
+        return MachineState(phase, started, unit.restarts, message)
+    exit_code = find_first_boot_exit(machine)
+    return MachineState(phase, started, unit.restarts, message, machine.notes, _guest_os(machine.image), exit_code)
+
+
+def _guest_os(image: NodeImage) -> dict[str, str]:
+    """KubeVirt's guestOSInfo: what the image's os-release says, and the kernel, which is the host's."""
+    kernel = host_platform.uname()
+    release: dict[str, str] = {}
+    path = image.root / "etc" / "os-release"
+    if path.is_file():
+        for line in path.read_text().splitlines():
+            name, _, value = line.partition("=")
+            release[name] = value.strip('"')
+    known = {
+        "name": release.get("NAME"),
+        "id": release.get("ID"),
+        "version": release.get("VERSION"),
+        "versionId": release.get("VERSION_ID"),
+        "prettyName": release.get("PRETTY_NAME"),
+        "kernelRelease": kernel.release,
+        "kernelVersion": kernel.version,
+        "machine": kernel.machine,
+    }
+    return {name: value for name, value in known.items() if value}
+
+
+def _keep_user_data(folder: Path, given: bytes | None) -> bytes:
+    """What the machine is made with: the first that was given. It may hold a join token, so only root reads it."""
+    path = folder / "user-data"
+    if path.exists():
+        return path.read_bytes()
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    write_atomic(path, given or b"", mode=0o600)
+    return given or b""
+
+
+def _remove_folder(folder: Path) -> None:
+    remove_sandbox(folder / "state")
+    remove_tree(folder)

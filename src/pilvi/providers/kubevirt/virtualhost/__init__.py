@@ -1,0 +1,1 @@
+"""The host as a Node of the platform's API."""

@@ -1,0 +1,70 @@
+"""What the host has, and what of it machines may use. Pure but for reading /proc and the engine's cgroup."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pilvi.lib.quantity import format_bytes, format_milli
+
+__all__ = ["Capacity", "allocatable", "as_resources", "parse_meminfo", "read_capacity"]
+
+_MIB = 1024 * 1024
+# Measured proportional memory on the reference machine (docs/explanation/performance.md): etcd, API server, controller manager and
+# scheduler; the platform has Cluster API's two managers and the engine besides.
+PLATFORM_BYTES = 768 * _MIB
+TENANT_PLANE_BYTES = 450 * _MIB
+PLATFORM_MILLI = 250
+TENANT_PLANE_MILLI = 50
+# However full the host is, a number below this tells the scheduler nothing more.
+_LEAST_MILLI = 100
+_LEAST_BYTES = 0
+MAX_MACHINES = 250
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """CPU in thousandths, memory in bytes."""
+
+    cpu_milli: int
+    memory_bytes: int
+
+
+def read_capacity(proc: Path = Path("/proc"), cgroups: Path = Path("/sys/fs/cgroup")) -> Capacity:
+    """CPUs and memory of the host, or of the container that the cloud runs in when that has a memory limit. Raises OSError."""
+    cpus = sum(1 for line in (proc / "cpuinfo").read_text().splitlines() if line.startswith("processor"))
+    memory = parse_meminfo((proc / "meminfo").read_text())["MemTotal"]
+    limits = [limit for path in ("memory.max", "memory/memory.limit_in_bytes") if (limit := _find_limit(cgroups / path)) is not None]
+    return Capacity(max(1, cpus) * 1000, min([memory, *limits]))
+
+
+def allocatable(capacity: Capacity, tenant_planes: int) -> Capacity:
+    """What is left for machines beside the platform and that many tenant control planes."""
+    return Capacity(
+        max(_LEAST_MILLI, capacity.cpu_milli - PLATFORM_MILLI - tenant_planes * TENANT_PLANE_MILLI),
+        max(_LEAST_BYTES, capacity.memory_bytes - PLATFORM_BYTES - tenant_planes * TENANT_PLANE_BYTES),
+    )
+
+
+def as_resources(capacity: Capacity) -> dict[str, str]:
+    """As `status.capacity` and `status.allocatable` of a Node hold it."""
+    return {"cpu": format_milli(capacity.cpu_milli), "memory": format_bytes(capacity.memory_bytes), "pods": str(MAX_MACHINES)}
+
+
+def parse_meminfo(text: str) -> dict[str, int]:
+    """`/proc/meminfo` as bytes by name."""
+    sizes: dict[str, int] = {}
+    for line in text.splitlines():
+        name, _, rest = line.partition(":")
+        words = rest.split()
+        if words:
+            sizes[name] = int(words[0]) * (1024 if words[-1] == "kB" else 1)
+    return sizes
+
+
+def _find_limit(path: Path) -> int | None:
+    try:
+        text = path.read_text().strip()
+    except OSError:
+        return None
+    return int(text) if text.isdigit() else None

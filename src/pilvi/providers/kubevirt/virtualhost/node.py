@@ -1,0 +1,147 @@
+"""The Node that stands for the host in the platform's API, and its Lease. Pure."""
+
+from __future__ import annotations
+
+import os
+import platform as host_platform
+from dataclasses import dataclass
+from datetime import datetime
+from ipaddress import IPv4Address
+
+from pilvi.api.resource import JsonObject
+from pilvi.lib.clock import format_micro_time, format_time
+from pilvi.providers.kubevirt.virtualhost.capacity import Capacity, as_resources
+
+__all__ = [
+    "LEASE_NAMESPACE",
+    "LEASE_SECONDS",
+    "RENEW_SECONDS",
+    "TAINT",
+    "HostFacts",
+    "new_lease",
+    "new_node",
+    "node_labels",
+    "node_name",
+    "plan_node_patch",
+    "plan_node_status",
+]
+
+LEASE_NAMESPACE = "kube-node-lease"
+LEASE_SECONDS = 40
+RENEW_SECONDS = 10.0
+TAINT: JsonObject = {"key": "pilvi.dev/machines-only", "effect": "NoSchedule"}
+
+
+@dataclass(frozen=True)
+class HostFacts:
+    """What the Node says of the host. `address` is the host's on the cloud bridge."""
+
+    name: str
+    cloud_id: str
+    address: IPv4Address
+    kernel: str
+    os_image: str
+    machine_id: str
+    boot_id: str
+    version: str
+
+
+def node_name() -> str:
+    """The host's name as a Node may be called."""
+    name = os.uname().nodename.lower()
+    allowed = "".join(letter if letter.isalnum() or letter in "-." else "-" for letter in name).strip("-.")
+    return allowed or "host"
+
+
+def new_node(facts: HostFacts) -> JsonObject:
+    """The Node as it is made."""
+    return {"metadata": {"name": facts.name, "labels": node_labels(facts)}, "spec": {"taints": [TAINT]}}
+
+
+def node_labels(facts: HostFacts) -> dict[str, str]:
+    """The labels that the scheduler and KubeVirt's tools look for, and the cloud that the host belongs to."""
+    return {
+        "kubernetes.io/hostname": facts.name,
+        "kubernetes.io/os": "linux",
+        "kubernetes.io/arch": architecture(),
+        "kubevirt.io/schedulable": "true",
+        "node-role.kubernetes.io/virtual-host": "",
+        "pilvi.dev/cloud": facts.cloud_id,
+    }
+
+
+def plan_node_patch(facts: HostFacts, node: JsonObject) -> JsonObject:
+    """The merge patch that gives a stored Node back its labels and its taint; empty when it has them.
+
+    Labels and taints of others stay: a cordon, and what the node lifecycle controller puts on a host whose engine was away.
+    """
+    patch: JsonObject = {}
+    labels = node["metadata"].get("labels") or {}
+    missing = {name: value for name, value in node_labels(facts).items() if labels.get(name) != value}
+    if missing:
+        patch["metadata"] = {"labels": missing}
+    taints = (node.get("spec") or {}).get("taints") or []
+    if not any(taint["key"] == TAINT["key"] and taint["effect"] == TAINT["effect"] for taint in taints):
+        patch["spec"] = {"taints": [*taints, TAINT]}
+    return patch
+
+
+def plan_node_status(facts: HostFacts, capacity: Capacity, left: Capacity, old: JsonObject, now: datetime) -> JsonObject:
+    """The parts of `status` that a kubelet would report; `old` is the status that is stored."""
+    before = {entry["type"]: entry for entry in old.get("conditions") or []}
+    conditions = []
+    for kind, status, reason, message in (
+        ("MemoryPressure", "False", "HostHasSufficientMemory", "the host has memory available"),
+        ("DiskPressure", "False", "HostHasNoDiskPressure", "the host has disk space available"),
+        ("PIDPressure", "False", "HostHasSufficientPID", "the host has process ids available"),
+        ("Ready", "True", "EngineReady", "pilvi's engine answers for this host"),
+    ):
+        stored = before.get(kind) or {}
+        since = stored.get("lastTransitionTime") if stored.get("status") == status else None
+        conditions.append(
+            {
+                "type": kind,
+                "status": status,
+                "reason": reason,
+                "message": message,
+                # The heartbeat is the Lease; a new time here would be a write for each look.
+                "lastHeartbeatTime": (stored.get("lastHeartbeatTime") if since else None) or format_time(now),
+                "lastTransitionTime": since or format_time(now),
+            }
+        )
+    return {
+        "capacity": as_resources(capacity),
+        "allocatable": as_resources(left),
+        "conditions": conditions,
+        "addresses": [{"type": "InternalIP", "address": str(facts.address)}, {"type": "Hostname", "address": facts.name}],
+        "nodeInfo": {
+            "architecture": architecture(),
+            "bootID": facts.boot_id,
+            "containerRuntimeVersion": f"pilvi://{facts.version}",
+            "kernelVersion": facts.kernel,
+            "kubeProxyVersion": "",
+            "kubeletVersion": f"pilvi-{facts.version}",
+            "machineID": facts.machine_id,
+            "operatingSystem": "linux",
+            "osImage": facts.os_image,
+            "systemUUID": "",
+        },
+    }
+
+
+def new_lease(facts: HostFacts, node_uid: str, now: datetime) -> JsonObject:
+    """The Lease that says until when the Node counts as alive."""
+    return {
+        "metadata": {
+            "name": facts.name,
+            "namespace": LEASE_NAMESPACE,
+            "ownerReferences": [{"apiVersion": "v1", "kind": "Node", "name": facts.name, "uid": node_uid}],
+        },
+        "spec": {"holderIdentity": facts.name, "leaseDurationSeconds": LEASE_SECONDS, "renewTime": format_micro_time(now)},
+    }
+
+
+def architecture() -> str:
+    """As Go and Kubernetes call the host's architecture."""
+    machine = host_platform.machine()
+    return {"x86_64": "amd64", "aarch64": "arm64"}.get(machine, machine)

@@ -1,0 +1,1 @@
+"""VirtualMachine: what should run, by its run strategy."""

@@ -1,0 +1,165 @@
+"""Keeps each VirtualMachine as its run strategy says: starts and stops the instance of the same name, and reports.
+
+One pass does one step; the write that it makes wakes the next pass. The machine behind the instance is the business of
+`instance/`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pilvi.api.resource import JsonObject, Key
+from pilvi.errors import AlreadyExists, Forbidden, Invalid, UserError, format_chain
+from pilvi.lib.clock import utc_now
+from pilvi.providers.kubevirt.kinds import INSTANCES, MACHINES
+from pilvi.providers.kubevirt.virtualmachine.instance import new_instance
+from pilvi.providers.kubevirt.virtualmachine.status import Failure, plan_conditions, plan_status
+from pilvi.providers.kubevirt.virtualmachine.strategy import Keep, RunAlways, Start, Stop, Wait, plan_step
+from pilvi.providers.platform import Platform
+from pilvi.providers.status import write_status
+from pilvi.runtime import Done, Failed, RequeueAfter, Result
+from pilvi.runtime.conditions import condition, conditions_of, merge_conditions
+from pilvi.runtime.finalizers import ensure_finalizer, has_finalizer, is_deleting, remove_finalizer
+from pilvi.runtime.owners import is_controlled_by
+
+__all__ = ["FINALIZER", "VirtualMachines"]
+
+FINALIZER = "kubevirt.io/virtualMachineControllerFinalize"
+
+
+@dataclass(frozen=True)
+class _Scope:
+    """All that one pass looks at. `foreign`: an instance of this name is there that belongs to somebody else."""
+
+    vm: JsonObject
+    vmi: JsonObject | None
+    foreign: bool = False
+
+
+class VirtualMachines:
+    """The reconciler of VirtualMachine."""
+
+    def __init__(self, platform: Platform) -> None:
+        self._client = platform.client
+        self._events = platform.events
+        self._machines = platform.informers.get(MACHINES)
+        self._instances = platform.informers.get(INSTANCES)
+
+    async def reconcile(self, key: Key) -> Result:
+        """One pass for the machine `key`."""
+        vm = self._machines.get(key)
+        if vm is None:
+            return Done()
+        instance = self._instances.get(key)
+        foreign = instance is not None and not is_controlled_by(instance, vm)
+        scope = _Scope(vm, None if foreign else instance, foreign)
+        if is_deleting(vm):
+            return await self._delete(scope)
+        return await self._keep(scope)
+
+    async def _keep(self, scope: _Scope) -> Result:
+        vm = await ensure_finalizer(self._client, MACHINES, scope.vm, FINALIZER)
+        scope = _Scope(vm, scope.vmi, scope.foreign)
+        try:
+            step = plan_step(vm, scope.vmi, utc_now())
+        except UserError as e:
+            await self._report_refusal(vm, format_chain(e))
+            return Failed(format_chain(e), permanent=True)
+        match step:
+            case Start():
+                outcome = await self._start(scope)
+                if isinstance(outcome, Failure):
+                    await self._report(scope, outcome, settled=False)
+                    return Failed(outcome.message)
+                scope = _Scope(vm, outcome)
+            case Stop():
+                if scope.vmi is not None:
+                    await self._remove_instance(vm, scope.vmi)
+                if step.again:
+                    return await self._request_start(vm)
+            case RunAlways():
+                return await self._run_always(vm)
+            case Wait():
+                await self._report(scope, settled=False)
+                return RequeueAfter(step.seconds)
+            case Keep():
+                pass
+        await self._report(scope)
+        return Done()
+
+    async def _delete(self, scope: _Scope) -> Result:
+        if not has_finalizer(scope.vm, FINALIZER):
+            return Done()
+        # `kubectl delete --cascade=orphan` asks to keep the instance.
+        orphan = has_finalizer(scope.vm, "orphan")
+        if scope.vmi is not None and not orphan:
+            if not is_deleting(scope.vmi):
+                await self._remove_instance(scope.vm, scope.vmi)
+            await self._report_deletion(scope)
+            return Done()
+        await remove_finalizer(self._client, MACHINES, scope.vm, FINALIZER)
+        return Done()
+
+    async def _start(self, scope: _Scope) -> JsonObject | Failure | None:
+        """The new instance, None when it is there but not in the cache yet, or why it cannot be made."""
+        vm = scope.vm
+        name = vm["metadata"]["name"]
+        if scope.foreign:
+            return Failure(
+                "FailedCreate", f"a VirtualMachineInstance {name} that is not this machine's is in the way; delete it or rename the machine"
+            )
+        try:
+            instance = await self._client.create(INSTANCES, new_instance(vm))
+        except AlreadyExists:
+            # Either the cache is behind our own write, or a foreign one came in between; the next pass sees which.
+            return None
+        except (Forbidden, Invalid) as e:
+            self._events.record(vm, "Warning", "FailedCreate", f"Error creating virtual machine instance: {format_chain(e)}")
+            return Failure("FailedCreate", f"the instance cannot be made: {format_chain(e)}")
+        self._events.record(
+            vm, "Normal", "SuccessfulCreate", f"Started the virtual machine by creating the new virtual machine instance {name}"
+        )
+        return instance
+
+    async def _remove_instance(self, vm: JsonObject, vmi: JsonObject) -> None:
+        await self._client.ensure_absent(INSTANCES, Key.of(vmi), uid=vmi["metadata"]["uid"])
+        self._events.record(
+            vm,
+            "Normal",
+            "SuccessfulDelete",
+            f"Stopped the virtual machine by deleting the virtual machine instance {vmi['metadata']['name']}",
+        )
+
+    # Both write the machine itself: the report belongs to the pass that the write wakes.
+
+    async def _request_start(self, vm: JsonObject) -> Result:
+        requests = [*((vm.get("status") or {}).get("stateChangeRequests") or []), {"action": "Start"}]
+        body = {"metadata": _version(vm), "status": {"stateChangeRequests": requests}}
+        await self._client.patch(MACHINES, Key.of(vm), body, subresource="status")
+        return Done()
+
+    async def _run_always(self, vm: JsonObject) -> Result:
+        spec = {"running": True} if vm["spec"].get("running") is not None else {"runStrategy": "Always"}
+        await self._client.patch(MACHINES, Key.of(vm), {"metadata": _version(vm), "spec": spec})
+        return Done()
+
+    async def _report(self, scope: _Scope, failure: Failure | None = None, *, settled: bool = True) -> None:
+        now = utc_now()
+        status = plan_status(scope.vm, scope.vmi, failure, now, settled=settled)
+        wanted = plan_conditions(scope.vm, scope.vmi, failure)
+        types = {entry["type"] for entry in wanted}
+        status["conditions"] = merge_conditions([entry for entry in conditions_of(scope.vm) if entry["type"] in types], wanted, now=now)
+        await write_status(self._client, MACHINES, scope.vm, status)
+
+    async def _report_deletion(self, scope: _Scope) -> None:
+        old = scope.vm.get("status") or {}
+        await write_status(self._client, MACHINES, scope.vm, {**old, "created": scope.vmi is not None, "printableStatus": "Terminating"})
+
+    async def _report_refusal(self, vm: JsonObject, message: str) -> None:
+        old = vm.get("status") or {}
+        conditions = merge_conditions(conditions_of(vm), [condition("Failure", True, "InvalidSpec", message)])
+        await write_status(self._client, MACHINES, vm, {**old, "conditions": conditions})
+
+
+def _version(obj: JsonObject) -> JsonObject:
+    return {"resourceVersion": obj["metadata"]["resourceVersion"]}

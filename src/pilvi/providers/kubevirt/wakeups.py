@@ -1,0 +1,62 @@
+"""Which instances a change of something else concerns."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pilvi.api import JsonObject, Key
+from pilvi.providers.kubevirt.instance.scope import DEFAULT_VPC
+from pilvi.providers.kubevirt.kinds import INSTANCES, IPS, SUBNETS
+from pilvi.providers.names import machine_unit
+from pilvi.runtime import Controller, Informers
+
+if TYPE_CHECKING:
+    from pilvi.providers.platform import Platform
+
+__all__ = ["instance_of_ip", "instances_of_secret", "instances_of_subnet", "instances_of_vpc", "wake_by_unit"]
+
+
+def instance_of_ip(ip: JsonObject) -> list[Key]:
+    """The instance that an IP object `<name>.<namespace>` belongs to; namespaces have no dots."""
+    name, _, namespace = ip["metadata"]["name"].rpartition(".")
+    return [Key(namespace, name)] if name else []
+
+
+def instances_of_subnet(informers: Informers, subnet: JsonObject) -> list[Key]:
+    """Those with an address in the Subnet."""
+    name = subnet["metadata"]["name"]
+    return [key for ip in informers.get(IPS).list() if (ip.get("spec") or {}).get("subnet") == name for key in instance_of_ip(ip)]
+
+
+def instances_of_vpc(informers: Informers, vpc: JsonObject) -> list[Key]:
+    """Those with an address in one of the Vpc's Subnets."""
+    name = vpc["metadata"]["name"]
+    subnets = [subnet for subnet in informers.get(SUBNETS).list() if ((subnet.get("spec") or {}).get("vpc") or DEFAULT_VPC) == name]
+    return [key for subnet in subnets for key in instances_of_subnet(informers, subnet)]
+
+
+def instances_of_secret(informers: Informers, secret: JsonObject) -> list[Key]:
+    """Those of the Secret's namespace whose volumes name it."""
+    namespace, name = secret["metadata"]["namespace"], secret["metadata"]["name"]
+    return [Key.of(vmi) for vmi in informers.get(INSTANCES).list(namespace) if name in _secret_names(vmi)]
+
+
+def wake_by_unit(platform: Platform, controller: Controller) -> None:
+    """Wake an instance when its unit starts, dies or changes."""
+    instances = platform.informers.get(INSTANCES)
+    instances.add_index("unit", lambda vmi: [machine_unit(vmi["metadata"]["uid"])])
+
+    def wake(unit: str) -> None:
+        for vmi in instances.by_index("unit", unit):
+            controller.enqueue(Key.of(vmi))
+
+    platform.units.subscribe(wake)
+
+
+def _secret_names(vmi: JsonObject) -> set[str | None]:
+    return {
+        (volume[source].get("secretRef") or {}).get("name")
+        for volume in vmi["spec"].get("volumes") or []
+        for source in ("cloudInitNoCloud", "cloudInitConfigDrive")
+        if volume.get(source)
+    }

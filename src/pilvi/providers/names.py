@@ -1,0 +1,44 @@
+"""Names of things on the host that two providers have to agree on without asking each other.
+
+All are pure functions of object UIDs (docs/design/0001): who reads the object knows the name. Link names here live inside network
+namespaces of ours, so they need no cloud id; they are at most 15 characters.
+
+- `kubeovn/` makes the namespace of a Vpc and in it one bridge for each Subnet.
+- `kubevirt/` makes the namespace of a machine and puts the outer end of its leg into that bridge.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pilvi.lib.hashing import short_hash
+
+if TYPE_CHECKING:
+    from pilvi.host.cloud import Cloud
+
+__all__ = ["machine_netns", "machine_port", "machine_unit", "subnet_bridge", "vpc_netns"]
+
+
+def vpc_netns(cloud: Cloud, vpc_uid: str) -> str:
+    """Network namespace of a Vpc: its router, with a bridge for each Subnet."""
+    return cloud.netns(f"vpc-{short_hash(vpc_uid)}")
+
+
+def subnet_bridge(subnet_uid: str) -> str:
+    """The bridge of a Subnet, inside the namespace of its Vpc."""
+    return f"sn{short_hash(subnet_uid)}"
+
+
+def machine_netns(cloud: Cloud, vmi_uid: str) -> str:
+    """Network namespace of a machine; its leg is called `eth0` in there."""
+    return cloud.netns(machine_unit(vmi_uid))
+
+
+def machine_port(vmi_uid: str) -> str:
+    """The outer end of a machine's leg: a port of the Subnet's bridge, inside the namespace of the Vpc."""
+    return f"m{short_hash(vmi_uid)}"
+
+
+def machine_unit(vmi_uid: str) -> str:
+    """The unit that runs a machine, and the suffix of its namespace."""
+    return f"m-{short_hash(vmi_uid)}"

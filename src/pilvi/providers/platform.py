@@ -1,0 +1,55 @@
+"""What every provider is handed: the cloud it works for and the tools it works with.
+
+Made once by `engine/`; a test makes one with what the controller under test needs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from pilvi.host.cloud import Cloud
+    from pilvi.host.units import Units
+    from pilvi.kube import Client
+    from pilvi.runtime import EventRecorder, Informers
+    from pilvi.tenant import TenantClients
+
+__all__ = ["Kit", "Platform", "Settings"]
+
+
+class Kit(Protocol):
+    """What providers ask of the kit; the package `pilvi.kit` is one."""
+
+    def kubernetes_versions(self) -> list[str]:
+        """Kubernetes versions that this pilvi has, as `v1.37.2`, newest last."""
+
+    def get_binary(self, name: str, kubernetes: str | None = None) -> Path:
+        """Path of a binary of that Kubernetes version; raises UserError, naming what to build, when it is not here."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What an operator or a test may set for all controllers of one cloud."""
+
+    leaf_lifetime: timedelta = timedelta(days=365)
+    """Life of the certificates that the engine issues; they are renewed when a third of it is left."""
+
+
+@dataclass(frozen=True)
+class Platform:
+    """The cloud, the client of its platform API, and what the controllers share.
+
+    `client` and `informers` speak to the platform's API server, `tenants` has a client for each tenant cluster.
+    """
+
+    cloud: Cloud
+    client: Client
+    informers: Informers
+    units: Units
+    events: EventRecorder
+    kit: Kit
+    tenants: TenantClients
+    settings: Settings = field(default_factory=Settings)

@@ -1,0 +1,393 @@
+"""Units as real processes: start, adopt, replace, restart, stop."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from pilvi.errors import TimedOut, UnitFailed, UserError
+from pilvi.host import codec
+from pilvi.host.cgroups import CgroupLimits
+from pilvi.host.cloud import Cloud, save_cloud
+from pilvi.host.leftovers import find_leftovers
+from pilvi.host.netns import ensure_netns
+from pilvi.host.units import TcpProbe, Units, read_units
+from pilvi.host.units.record import find_record, lock_unit, save_record
+from pilvi.lib.deadline import wait_for
+from tests.host.unit_specs import script, sleeper
+
+
+@pytest.fixture
+def units(cloud: Cloud) -> Units:
+    return Units(cloud)
+
+
+@asynccontextmanager
+async def supervised(units: Units) -> AsyncIterator[Units]:
+    task = asyncio.create_task(units.run())
+    await asyncio.sleep(0)
+    try:
+        yield units
+    finally:
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+
+def pid_of(units: Units, name: str = "u") -> int:
+    pid = units.state(name).pid
+    assert pid is not None
+    return pid
+
+
+async def another_process(units: Units, before: int) -> None:
+    await wait_for(lambda: units.state("u").pid not in (None, before), 10, "restart")
+
+
+async def logged(units: Units, name: str, words: str) -> None:
+    await wait_for(lambda: words in units.state(name).log_tail, 5, f"{words} in the log")
+
+
+def status(pid: int) -> dict[str, str]:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return {line.split(":")[0]: line.split(":", 1)[1].strip() for line in lines}
+
+
+async def test_ensure_twice_is_one_process(cloud: Cloud, units: Units) -> None:
+    first = await units.ensure(sleeper(cloud))
+    assert first.state == "running"
+    assert (await units.ensure(sleeper(cloud))).pid == first.pid
+    assert (await Units(cloud).ensure(sleeper(cloud))).pid == first.pid
+    assert [(state.pid, state.state) for state in read_units(cloud)] == [(first.pid, "running")]
+    await units.stop("u")
+    await units.stop("u")
+    assert units.state("u").state == "absent"
+    assert os.listdir(cloud.units_dir) == []
+
+
+async def test_the_process_is_what_the_specification_says(cloud: Cloud, units: Units) -> None:
+    netns = cloud.netns("a")
+    await ensure_netns(netns)
+    spec = sleeper(
+        cloud,
+        netns=netns,
+        uid=cloud.uid_base,
+        gid=cloud.uid_base,
+        nofile=1234,
+        env={"A": "1"},
+        cwd=Path("/usr"),
+        cgroup=CgroupLimits(pids=9),
+    )
+    await units.ensure(spec)
+    pid = pid_of(units)
+    seen = status(pid)
+    uid = str(cloud.uid_base)
+    assert seen["Uid"].split() == [uid] * 4
+    assert seen["Gid"].split() == [uid] * 4
+    assert seen["Groups"] == ""
+    assert seen["NoNewPrivs"] == "1"
+    assert seen["Umask"] == "0077"
+    assert int(seen["CapEff"], 16) == 0
+    # Without the two signals beyond 31 that the C library keeps to itself.
+    assert int(seen["SigIgn"], 16) & (1 << 31) - 1 == 0
+    assert os.getsid(pid) == pid
+    assert os.readlink(f"/proc/{pid}/cwd") == "/usr"
+    assert Path(f"/proc/{pid}/environ").read_bytes() == b"A=1\0"
+    assert os.stat(f"/proc/{pid}/ns/net").st_ino == os.stat(f"/run/netns/{netns}").st_ino
+    assert "1234" in next(line for line in Path(f"/proc/{pid}/limits").read_text().splitlines() if "open files" in line)
+    assert sorted(os.listdir(f"/proc/{pid}/fd")) == ["0", "1", "2"]
+    assert os.readlink(f"/proc/{pid}/fd/0") == "/dev/null"
+    assert units.cgroups.procs(cloud.cgroup("u")) == {pid}
+    assert spec.log_path.stat().st_mode & 0o777 == 0o640
+    assert spec.log_path.stat().st_uid == 0
+    assert (cloud.units_dir / "u.json").stat().st_mode & 0o777 == 0o600
+
+
+async def test_unit_of_root_keeps_the_usual_umask(cloud: Cloud, units: Units) -> None:
+    await units.ensure(sleeper(cloud))
+    assert status(pid_of(units))["Umask"] == "0022"
+
+
+async def test_changed_digest_replaces_and_changed_probe_does_not(cloud: Cloud, units: Units) -> None:
+    await units.ensure(sleeper(cloud))
+    first = pid_of(units)
+    await units.ensure(sleeper(cloud, ready=TcpProbe(host="127.0.0.1", port=1)))
+    assert pid_of(units) == first
+    assert await units.find_obstacle("u") is not None
+    await units.ensure(sleeper(cloud, env={"NEW": "1"}))
+    assert pid_of(units) != first
+    assert not Path(f"/proc/{first}").exists()
+
+
+async def test_killed_unit_comes_back_with_what_it_died_of(cloud: Cloud, units: Units) -> None:
+    changes: list[str] = []
+    units.subscribe(changes.append)
+    async with supervised(units):
+        await units.ensure(sleeper(cloud))
+        for restarts in (1, 2):
+            before = pid_of(units)
+            os.kill(before, signal.SIGKILL)
+            await another_process(units, before)
+            assert (units.state("u").restarts, units.state("u").exit) == (restarts, "signal SIGKILL")
+    assert set(changes) == {"u"}
+    assert len(changes) >= 5
+
+
+async def test_ensure_does_not_defeat_the_back_off(cloud: Cloud, units: Units) -> None:
+    spec = script(cloud, "exit 3")
+    async with supervised(units):
+        await units.ensure(spec)
+        await wait_for(lambda: units.state("u").state == "waiting", 5, "death")
+        for _ in range(20):
+            await units.ensure(spec)
+        assert units.state("u").restarts <= 1
+        await wait_for(lambda: units.state("u").restarts >= 3, 10, "three restarts")
+        assert units.state("u").exit == "exit code 3"
+
+
+async def test_ensure_without_supervision_starts_a_dead_unit(cloud: Cloud, units: Units) -> None:
+    await units.ensure(sleeper(cloud))
+    os.kill(pid_of(units), signal.SIGKILL)
+    await wait_for(lambda: units.state("u").state == "waiting", 5, "death")
+    assert (await units.ensure(sleeper(cloud))).state == "running"
+
+
+async def test_a_unit_that_runs_once(cloud: Cloud, units: Units) -> None:
+    spec = script(cloud, "echo done; exit 4", restart="never")
+    async with supervised(units):
+        await units.ensure(spec)
+        await wait_for(lambda: units.state("u").state == "exited", 5, "end")
+        await units.ensure(spec)
+        state = units.state("u")
+        assert (state.state, state.exit, state.log_tail) == ("exited", "exit code 4", "done\n")
+        await wait_for(lambda: read_units(cloud)[0].exit == "exit code 4", 5, "the exit in the record")
+        async with supervised(Units(cloud)) as other:
+            await other.ensure(spec)
+            assert other.state("u").exit == "exit code 4"
+        await units.stop("u")
+        await units.ensure(spec)
+        assert units.state("u").restarts == 0
+
+
+async def test_units_outlive_the_engine_and_are_adopted(cloud: Cloud) -> None:
+    """Another process starts the unit and is killed; this one takes it over, sees its end, and restarts it."""
+    save_cloud(cloud)
+    spec = sleeper(cloud)
+    (cloud.home / "spec.json").write_bytes(codec.encode(spec))
+    engine = (
+        "import asyncio, os, pathlib, sys\n"
+        "from pilvi.host import codec\n"
+        "from pilvi.host.cloud import get_cloud\n"
+        "from pilvi.host.units import Units, UnitSpec\n"
+        "home = pathlib.Path(sys.argv[1])\n"
+        "asyncio.run(Units(get_cloud(home)).ensure(codec.decode((home / 'spec.json').read_bytes(), UnitSpec)))\n"
+        "os.kill(os.getpid(), 9)\n"
+    )
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", engine, str(cloud.home))
+    assert await process.wait() == -signal.SIGKILL
+    units = Units(cloud)
+    first = units.state("u")
+    assert first.state == "running"
+    async with supervised(units):
+        assert (await units.ensure(spec)).pid == first.pid
+        os.kill(pid_of(units), signal.SIGTERM)
+        assert first.pid is not None
+        await another_process(units, first.pid)
+        assert units.state("u").exit == "unknown"
+
+
+async def test_run_adopts_what_died_while_nobody_looked(cloud: Cloud, units: Units) -> None:
+    await units.ensure(sleeper(cloud))
+    units.close()
+    os.kill(pid_of(units), signal.SIGKILL)
+    later = Units(cloud)
+    async with supervised(later):
+        await wait_for(lambda: later.state("u").state == "running" and later.state("u").restarts == 1, 10, "restart")
+
+
+async def test_records_from_before_a_reboot_are_forgotten(cloud: Cloud, units: Units) -> None:
+    await units.ensure(sleeper(cloud))
+    record = find_record(cloud.units_dir, "u")
+    assert record is not None
+    await units.stop("u")
+    save_record(cloud.units_dir, msgspec.structs.replace(record, process=msgspec.structs.replace(record.process, boot="earlier")))
+    async with supervised(units):
+        await wait_for(lambda: units.state("u").state == "absent", 5, "the record to go")
+
+
+async def test_stop_asks_first_and_kills_everything_after_the_grace(cloud: Cloud, units: Units) -> None:
+    polite = script(cloud, "trap 'echo bye; exit 0' TERM; echo up; while :; do sleep 0.05; done", "polite")
+    stubborn = script(
+        cloud, "trap '' TERM; setsid sleep 1000 & setsid sleep 1001 & echo up; while :; do sleep 0.05; done", "stubborn", stop_grace_s=0.3
+    )
+    for spec in (polite, stubborn):
+        await units.ensure(spec)
+        await logged(units, spec.name, "up")
+    await wait_for(lambda: len(units.cgroups.procs(cloud.cgroup("stubborn"))) >= 3, 5, "children")
+    children = units.cgroups.procs(cloud.cgroup("stubborn"))
+    await asyncio.gather(units.stop("polite"), units.stop("stubborn"))
+    assert polite.log_path.read_text() == "up\nbye\n"
+    assert not any(Path(f"/proc/{pid}").exists() and "State:\tZ" not in Path(f"/proc/{pid}/status").read_text() for pid in children)
+    assert not any(path.exists() for path in units.cgroups.entries(cloud.cgroup("stubborn")))
+
+
+async def test_what_a_killed_process_left_behind_is_cleared_before_the_restart(cloud: Cloud, units: Units) -> None:
+    spec = script(cloud, "setsid sleep 1000 & exec sleep 1001")
+    async with supervised(units):
+        await units.ensure(spec)
+        await wait_for(lambda: len(units.cgroups.procs(cloud.cgroup("u"))) == 2, 5, "child")
+        old = units.cgroups.procs(cloud.cgroup("u"))
+        os.kill(pid_of(units), signal.SIGKILL)
+        await wait_for(lambda: len(units.cgroups.procs(cloud.cgroup("u")) - old) == 2, 10, "restart")
+        assert not units.cgroups.procs(cloud.cgroup("u")) & old
+
+
+async def test_stop_while_a_restart_is_due(cloud: Cloud, units: Units) -> None:
+    async with supervised(units):
+        await units.ensure(script(cloud, "exit 1"))
+        await wait_for(lambda: units.state("u").restarts >= 2, 10, "restarts")
+        await units.stop("u")
+        assert units.state("u").state == "absent"
+    assert os.listdir(cloud.units_dir) == []
+
+
+async def test_two_that_want_the_same_make_one(cloud: Cloud) -> None:
+    states = await asyncio.gather(*(Units(cloud).ensure(sleeper(cloud)) for _ in range(6)))
+    assert len({state.pid for state in states}) == 1
+
+
+async def test_killed_in_the_middle_of_a_start(cloud: Cloud, units: Units) -> None:
+    """The launcher holds the lock itself: whoever comes next waits until the record is there."""
+    starting = asyncio.create_task(units.ensure(sleeper(cloud)))
+    await wait_for(lambda: starting.done() or units.cgroups.procs(cloud.cgroup_root), 10, "the launcher", interval_s=0)
+    starting.cancel()
+    await asyncio.gather(starting, return_exceptions=True)
+    state = await Units(cloud).ensure(sleeper(cloud))
+    assert units.cgroups.procs(cloud.cgroup("u")) == {state.pid}
+
+
+@pytest.mark.parametrize(
+    ("fields", "error", "words"),
+    [
+        ({"argv": ("no-such-program",)}, UserError, "not a program"),
+        ({"netns": "pv-none"}, UnitFailed, "no network namespace pv-none"),
+        ({"cwd": Path("/none")}, UnitFailed, "/none"),
+        ({"uid": 2**33}, UnitFailed, "cannot start"),
+        ({"log_path": Path("/dev/null/u.log")}, OSError, "/dev/null"),
+    ],
+)
+async def test_what_cannot_start_says_why_and_leaves_nothing(
+    cloud: Cloud, units: Units, fields: dict[str, object], error: type[Exception], words: str
+) -> None:
+    with pytest.raises(error, match=words):
+        await units.ensure(msgspec.structs.replace(sleeper(cloud), **fields))
+    assert units.state("u").state == "absent"
+    assert units.cgroups.procs(cloud.cgroup_root) == set()
+
+
+async def test_restart_waits_for_a_namespace_that_is_gone(cloud: Cloud, units: Units) -> None:
+    from pilvi.host.netns import delete_netns
+
+    netns = cloud.netns("a")
+    await ensure_netns(netns)
+    async with supervised(units):
+        await units.ensure(sleeper(cloud, netns=netns))
+        await delete_netns(netns)
+        os.kill(pid_of(units), signal.SIGKILL)
+        await wait_for(lambda: "no network namespace" in (units.state("u").exit or ""), 10, "the reason")
+        assert units.state("u").state == "waiting"
+        await ensure_netns(netns)
+        await wait_for(lambda: units.state("u").state == "running", 10, "restart")
+
+
+async def test_wait_ready(cloud: Cloud, units: Units) -> None:
+    netns = cloud.netns("a")
+    await ensure_netns(netns)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    server = f"sleep 0.2; exec {sys.executable} -m http.server {port} --bind 127.0.0.1"
+    await units.ensure(script(cloud, server, netns=netns, ready=TcpProbe(host="127.0.0.1", port=port)))
+    assert "refused" in (await units.find_obstacle("u") or "")
+    await units.wait_ready("u", 20)
+    assert await units.find_obstacle("u") is None
+
+
+async def test_wait_ready_of_what_dies_or_never_answers(cloud: Cloud, units: Units) -> None:
+    probe = TcpProbe(host="127.0.0.1", port=1)
+    await units.ensure(script(cloud, "echo out of luck; exit 7", "dies", ready=probe))
+    with pytest.raises(UnitFailed, match=r"(?s)exit code 7.*out of luck"):
+        await units.wait_ready("dies", 10)
+    await units.ensure(sleeper(cloud, "silent", ready=probe))
+    with pytest.raises(TimedOut, match=r"unit silent to be ready: .*refused"):
+        await units.wait_ready("silent", 0.2)
+    with pytest.raises(UnitFailed, match="is not there"):
+        await units.wait_ready("absent", 1)
+
+
+async def test_memory_limit_and_figure(cloud: Cloud, units: Units) -> None:
+    hungry = "import time\nblock = b'x' * (40 << 20)\nprint('full', flush=True)\ntime.sleep(1000)"
+    spec = msgspec.structs.replace(script(cloud, ""), argv=(sys.executable, "-c", hungry), cgroup=CgroupLimits(memory_bytes=200 << 20))
+    await units.ensure(spec)
+    await wait_for(lambda: "full" in units.state("u").log_tail, 10, "memory")
+    # Version 1 counts in batches for each processor; a figure within a tenth is what a person needs.
+    assert 36 << 20 < (units.state("u").memory_bytes or 0) < 70 << 20
+    await units.ensure(msgspec.structs.replace(spec, cgroup=CgroupLimits(memory_bytes=20 << 20), restart="never"))
+    await wait_for(lambda: units.state("u").state == "exited", 20, "the kernel to end it")
+    assert units.state("u").exit == "signal SIGKILL"
+
+
+async def test_stop_all_and_leftovers(cloud: Cloud, units: Units) -> None:
+    for name in ("a", "b", "c"):
+        await units.ensure(sleeper(cloud, name))
+    kinds = {leftover.kind for leftover in await find_leftovers(cloud)}
+    assert kinds == {"process", "cgroup", "file"}
+    await units.stop_all()
+    assert units.states() == []
+    assert {leftover.kind for leftover in await find_leftovers(cloud)} == {"file"}
+
+
+async def test_lock_waits_for_the_other(cloud: Cloud) -> None:
+    order: list[str] = []
+
+    async def other() -> None:
+        async with lock_unit(cloud.units_dir, "u"):
+            order.append("second")
+
+    async with lock_unit(cloud.units_dir, "u"):
+        task = asyncio.create_task(other())
+        await asyncio.sleep(0.05)
+        order.append("first")
+    await task
+    assert order == ["first", "second"]
+
+
+def test_launcher_runs_on_the_bare_interpreter() -> None:
+    """`-I -S`: nothing of the environment is imported, so that starting a unit costs milliseconds."""
+    launcher = Path(__file__).parents[2] / "src/pilvi/host/units/launch.py"
+    shown = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", f"import runpy; runpy.run_path({str(launcher)!r}, run_name='x')"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert shown.stderr == ""
+
+
+async def test_records_are_for_root_only(cloud: Cloud, units: Units) -> None:
+    await units.ensure(sleeper(cloud))
+    os.seteuid(65534)
+    try:
+        with pytest.raises(UserError, match="readable by root only"):
+            read_units(cloud)
+    finally:
+        os.seteuid(0)

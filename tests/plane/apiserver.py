@@ -1,0 +1,148 @@
+"""A real etcd and kube-apiserver on free ports of the loopback, for tests that need one and nothing more."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import ssl
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from pilvi.kit import get_binary
+
+USERS = {"admin": "kubernetes-admin", "engine": "system:pilvi:engine"}
+
+
+def binary(name: str) -> str:
+    """The kit's binary, or the one in the folder PILVI_TEST_BINARIES."""
+    folder = os.environ.get("PILVI_TEST_BINARIES")
+    return str(Path(folder) / name) if folder else str(get_binary(name))
+
+
+@dataclass
+class Answer:
+    """One response: HTTP status, decoded body, and the text of each Warning header."""
+
+    status: int
+    body: dict[str, Any]
+    warnings: list[str]
+
+    @property
+    def message(self) -> str:
+        return str(self.body.get("message", ""))
+
+
+@dataclass
+class ApiServer:
+    """Start with `start`, always end with `stop`."""
+
+    home: Path
+    port: int = 0
+    processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    def start(self) -> None:
+        """Returns when /readyz answers; raises RuntimeError with the log's end when it does not within a minute."""
+        etcd_port, peer_port, self.port = _free_ports(3)
+        self._write_credentials()
+        etcd_url, peer_url = f"http://127.0.0.1:{etcd_port}", f"http://127.0.0.1:{peer_port}"
+        self._spawn(
+            "etcd",
+            f"--data-dir={self.home}/data",
+            f"--listen-client-urls={etcd_url}",
+            f"--advertise-client-urls={etcd_url}",
+            f"--listen-peer-urls={peer_url}",
+            f"--initial-advertise-peer-urls={peer_url}",
+            f"--initial-cluster=default={peer_url}",
+            "--unsafe-no-fsync",
+        )
+        self._spawn(
+            "kube-apiserver",
+            f"--etcd-servers={etcd_url}",
+            "--bind-address=127.0.0.1",
+            f"--secure-port={self.port}",
+            f"--cert-dir={self.home}/certs",
+            "--service-cluster-ip-range=10.96.0.0/16",
+            "--service-account-issuer=https://test",
+            f"--service-account-key-file={self.home}/sa.key",
+            f"--service-account-signing-key-file={self.home}/sa.key",
+            f"--token-auth-file={self.home}/tokens.csv",
+            "--authorization-mode=RBAC",
+        )
+        deadline = time.monotonic() + 60
+        while not self._ready():
+            if time.monotonic() > deadline or any(process.poll() is not None for process in self.processes):
+                raise RuntimeError(f"kube-apiserver is not ready: {(self.home / 'kube-apiserver.log').read_text()[-2000:]}")
+            time.sleep(0.05)
+
+    def stop(self) -> None:
+        """Ends both, the API server first: without its etcd it would not end for a minute."""
+        for process in reversed(self.processes):
+            process.terminate()
+            try:
+                process.wait(timeout=20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+    def request(self, method: str, path: str, body: Any = None, *, user: str = "admin", content_type: str = "application/json") -> Answer:
+        """One request; an error status is an answer too."""
+        request = urllib.request.Request(
+            f"https://127.0.0.1:{self.port}{path}",
+            data=None if body is None else json.dumps(body).encode(),
+            method=method,
+            headers={"Authorization": f"Bearer {user}-token", "Content-Type": content_type},
+        )
+        try:
+            with urllib.request.urlopen(request, context=_unverified(), timeout=30) as response:  # noqa: S310
+                return _answer(response.status, response.read(), response.headers.get_all("Warning") or [])
+        except urllib.error.HTTPError as error:
+            return _answer(error.code, error.read(), error.headers.get_all("Warning") or [])
+
+    def _ready(self) -> bool:
+        try:
+            return self.request("GET", "/readyz").status == 200
+        except (urllib.error.URLError, ConnectionError):
+            return False
+
+    def _spawn(self, name: str, *flags: str) -> None:
+        with (self.home / f"{name}.log").open("wb") as log:
+            self.processes.append(subprocess.Popen([binary(name), *flags], stdout=log, stderr=log, cwd=self.home))
+
+    def _write_credentials(self) -> None:
+        key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+        pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption())
+        (self.home / "sa.key").write_bytes(pem)
+        lines = [f'{user}-token,{name},{user},"system:masters"' for user, name in USERS.items()]
+        (self.home / "tokens.csv").write_text("\n".join(lines))
+
+
+def _answer(status: int, content: bytes, warnings: list[str]) -> Answer:
+    try:
+        body = json.loads(content)
+    except ValueError:
+        body = {"message": content.decode()}
+    return Answer(status, body, [text.split('"', 1)[-1].rstrip('"') for text in warnings])
+
+
+def _unverified() -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def _free_ports(count: int) -> list[int]:
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [sock.getsockname()[1] for sock in sockets]
+    for sock in sockets:
+        sock.close()
+    return ports

@@ -1,0 +1,59 @@
+"""What must hold for the kinds that pilvi serves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pilvi.api.contract import ADDITIONS
+from pilvi.api.crd import members
+from pilvi.api.crds import KINDS, all_crds
+from pilvi.api.document import document
+from pilvi.api.field import NOT_YET, Level
+from pilvi.api.policies import leaves
+from tests.unit.api.test_crd import walk
+
+ROOT = Path(__file__).parents[3]
+CONSIDERED = ("kamaji.clastix.io", "controlplane.cluster.x-k8s.io", "infrastructure.cluster.x-k8s.io")
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind.RESOURCE.group in CONSIDERED], ids=lambda kind: kind.RESOURCE.kind)
+def test_every_field_was_considered(kind: type) -> None:
+    """No field of these groups is there by its name and type only; the machine inside is KubeVirt's."""
+    for leaf in leaves(kind):
+        if "virtualMachineTemplate.spec." not in leaf.path:
+            assert leaf.note.doc, f"{leaf.path} has no note"
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.RESOURCE.kind)
+def test_the_notes_read_well(kind: type) -> None:
+    found = list(leaves(kind))
+    for leaf in found:
+        note = leaf.note
+        assert note.reason, leaf.path
+        assert not note.reason.endswith("."), leaf.path
+        assert not note.doc or note.doc.endswith("."), leaf.path
+        assert len(note.description) < 250, leaf.path
+        assert bool(note.instead) == (note.level is Level.REJECTED), leaf.path
+    assert len({leaf.path for leaf in found}) == len(found)
+
+
+def test_a_spec_that_nobody_considered_would_be_noticed() -> None:
+    unknown = [member.name for member in members(KINDS[-1], NOT_YET) if member.note.reason == NOT_YET.reason]
+    assert "spec" in unknown  # the root has no notes of its own, its spec has
+
+
+def test_the_field_reference_is_up_to_date() -> None:
+    page = (ROOT / "docs/reference/fields.md").read_text()
+    assert page == document(), "run: .venv/bin/python -m pilvi.api.document > docs/reference/fields.md"
+
+
+def test_what_upstream_lacks_is_in_the_definitions_and_allowed() -> None:
+    schemas = {crd["metadata"]["name"]: crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"] for crd in all_crds()}
+    paths = {f"{name} {path}" for name, schema in schemas.items() for path, _ in walk(schema, "")}
+    lines = [line for line in (ROOT / "tests/crd-allowances.txt").read_text().splitlines() if line and not line.startswith("#")]
+    assert [line for line in lines if line not in paths] == []
+    for name, additions in ADDITIONS.items():
+        for path in additions:
+            assert f"{name} .{path}" in lines

@@ -1,0 +1,250 @@
+"""The controller of TenantControlPlane: from empty, half-made, drift, faults at every write, deletion."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from pilvi.api import Key
+from pilvi.api.builtin import ENDPOINT_SLICES, SECRETS, SERVICES
+from pilvi.api.kamaji import TenantControlPlane
+from pilvi.providers.kamaji.tenantcontrolplane.secrets import SUFFIXES
+from pilvi.providers.kamaji.tenantcontrolplane.status import find_deployment_condition
+from pilvi.tenant import control_plane_dir
+from tests.fake_api import FakeApi, status_response
+from tests.unit.providers.kamaji.objects import ADDRESS, cloud, tenant
+from tests.unit.providers.kamaji.world import World, give_address, started_world
+
+TENANTS = TenantControlPlane.RESOURCE
+
+
+def phase(world: World, name: str = "first") -> str:
+    status = (world.find(TENANTS, name) or {}).get("status") or {}
+    return str(((status.get("kubernetesResources") or {}).get("version") or {}).get("status", ""))
+
+
+def problem(world: World, name: str = "first") -> tuple[str, str]:
+    condition = find_deployment_condition(world.get(TENANTS, name), "Progressing") or {}
+    return (condition.get("reason", ""), condition.get("message", "")) if condition.get("status") == "False" else ("", "")
+
+
+async def addressed(world: World, name: str = "first") -> None:
+    service = await world.until(lambda: world.find(SERVICES, name), "the Service")
+    give_address(world, service)
+
+
+async def ready(world: World, name: str = "first") -> None:
+    await world.until(lambda: phase(world, name) == "Ready", f"{name} to be ready")
+
+
+async def test_from_empty(fake_api: FakeApi, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    async with started_world(fake_api, monkeypatch, tmp_path) as world:
+        world.put(TENANTS, tenant())
+        await world.until(lambda: problem(world)[0] == "AddressPending", "the address to be awaited")
+        assert world.units.log == []
+        await addressed(world)
+        await ready(world)
+        obj = world.get(TENANTS, "first")
+        assert obj["metadata"]["finalizers"] == ["kamaji.clastix.io/finalizer"]
+        assert obj["metadata"]["annotations"]["pilvi.dev/uid"] == "700001"
+        assert obj["status"]["controlPlaneEndpoint"] == f"{ADDRESS}:6443"
+        for suffix in SUFFIXES:
+            assert world.get(SECRETS, f"first-{suffix}")["metadata"]["ownerReferences"][0]["uid"] == obj["metadata"]["uid"]
+        assert world.get(SECRETS, "first-ca")["type"] == "cluster.x-k8s.io/secret"
+        assert world.get(ENDPOINT_SLICES, "first")["endpoints"][0]["addresses"] == [str(ADDRESS)]
+        started = [entry.rpartition("-cp-")[2] for entry in world.units.log]
+        order = [next(i for i, entry in enumerate(started) if entry.endswith(end)) for end in ("etcd", "kube-controller-manager")]
+        assert order == sorted(order)
+        api_ready = next(i for i, entry in enumerate(world.units.log) if entry.startswith("ready"))
+        assert api_ready < next(i for i, entry in enumerate(world.units.log) if "scheduler" in entry)
+        assert world.host.count("kubeadm") == 1
+
+
+async def test_nothing_is_made_twice(fake_api: FakeApi, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    async with started_world(fake_api, monkeypatch, tmp_path) as world:
+        world.put(TENANTS, tenant())
+        await addressed(world)
+        await ready(world)
+        secrets = {suffix: world.get(SECRETS, f"first-{suffix}")["data"] for suffix in SUFFIXES}
+        starts = [entry for entry in world.units.log if entry.startswith("start")]
+        obj = world.get(TENANTS, "first")
+        obj["metadata"]["labels"] = {"touched": "yes"}
+        before = world.host.count("network")
+        world.put(TENANTS, obj)
+        await world.until(lambda: world.host.count("network") > before, "one more reconcile")
+        await ready(world)
+        assert secrets == {suffix: world.get(SECRETS, f"first-{suffix}")["data"] for suffix in SUFFIXES}
+        assert starts == [entry for entry in world.units.log if entry.startswith("start")]
+        assert world.host.count("kubeadm") == 1
+
+
+async def test_two_at_once_get_two_uids(fake_api: FakeApi, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    async with started_world(fake_api, monkeypatch, tmp_path) as world:
+        names = [f"t{number}" for number in range(6)]
+        for name in names:
+            world.put(TENANTS, tenant(name))
+        await world.until(lambda: all(world.find(SERVICES, name) for name in names), "all Services")
+        uids = {world.get(TENANTS, name)["metadata"]["annotations"]["pilvi.dev/uid"] for name in names}
+        assert len(uids) == 6
+
+
+@pytest.mark.parametrize("number", range(16))
+async def test_a_write_that_fails_is_made_up_for(number: int, fake_api: FakeApi, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Each write of a creation in turn is refused once."""
+    count = -1
+
+    def fault(request: web.Request) -> web.StreamResponse | None:
+        nonlocal count
+        if request.method == "GET" or "/events" in request.path:
+            return None
+        count += 1
+        return status_response(500, "InternalError") if count == number else None
+
+    fake_api.faults.append(fault)
+    async with started_world(fake_api, monkeypatch, tmp_path) as world:
+        world.put(TENANTS, tenant())
+        await addressed(world)
+        await ready(world)
+        authority = world.get(SECRETS, "first-ca")["data"]
+        assert authority["tls.crt"] == authority["ca.crt"]
+        kubeconfig = base64.b64decode(world.get(SECRETS, "first-admin-kubeconfig")["data"]["admin.conf"]).decode()
+        assert authority["ca.crt"] in kubeconfig
+        assert count >= number
+
+
+async def test_drift_is_repaired(fake_api: FakeApi, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    async with started_world(fake_api, monkeypatch, tmp_path) as world:
+        world.put(TENANTS, tenant())
+        await addressed(world)
+        await ready(world)
+        before = world.get(SECRETS, "first-scheduler-kubeconfig")["data"]
+        fake_api.remove(SECRETS.object_path(_key("first-scheduler-kubeconfig")))
+        await world.until(lambda: world.find(SECRETS, "first-scheduler-kubeconfig"), "the Secret to come back")
+        assert world.get(SECRETS, "first-scheduler-kubeconfig")["data"] != before
+        fake_api.remove(SERVICES.object_path(_key("first")))
+        service = await world.until(lambda: world.find(SERVICES, "first"), "the Service to come back")
+        assert service["spec"]["loadBalancerIP"] == str(ADDRESS)
+
+
+async def test_a_lost_authority_stops_all_changes(fake_api: FakeApi, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    async with started_world(fake_api, monkeypatch, tmp_path) as world:
+        world.put(TENANTS, tenant())
+        await addressed(world)
+        await ready(world)
+        kept = world.get(SECRETS, "first-ca")
+        fake_api.remove(SECRETS.object_path(_key("first-ca")))
+        await world.until(lambda: problem(world)[0] == "CertificateAuthorityMissing", "the condition")
+        assert "first-ca" in problem(world)[1]
+        assert world.find(SECRETS, "first-ca") is None
+        world.put(SECRETS, kept)
+        await world.until(lambda: problem(world) == ("", ""), "the condition to go")
+        assert world.get(SECRETS, "first-ca")["data"] == kept["data"]
+
+
+async def test_unknown_version_makes_nothing(fake_api: FakeApi, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    async with started_world(fake_api, monkeypatch, tmp_path) as world:
+        world.put(TENANTS, tenant(kubernetes={"version": "v1.20.0", "kubelet": {}}))
+        await world.until(lambda: problem(world)[0] == "UnknownVersion", "the condition")
+        assert "v1.36.3, v1.37.2" in problem(world)[1]
+        assert world.find(SERVICES, "first") is None
+        assert world.host == []
+
+
+async def test_upgrade_and_no_way_back(fake_api: FakeApi, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    async with started_world(fake_api, monkeypatch, tmp_path) as world:
+        old = {"version": "1.36.3", "kubelet": {}}
+        world.put(TENANTS, tenant(kubernetes=old))
+        await addressed(world)
+        await ready(world)
+        assert _running(world) == {"v1.36.3"}
+        await _set_version(world, "v1.37.2")
+        await world.until(lambda: _installed(world) == "v1.37.2", "the upgrade")
+        assert _running(world) == {"v1.37.2"}
+        assert world.host.count("kubeadm") == 2
+        await _set_version(world, "1.36.3")
+        await world.until(lambda: problem(world)[0] == "DowngradeNotSupported", "the condition")
+        assert _running(world) == {"v1.37.2"}
+        assert phase(world) == "Ready"
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason", "text"),
+    [
+        ({"dataStore": "mine"}, "DataStoreNotServed", "default"),
+        ({"networkProfile": {"podCidr": "10.250.0.0/16"}}, "InvalidSpec", "the cloud's range"),
+    ],
+)
+async def test_bad_input_is_a_condition(
+    changes: dict[str, Any], reason: str, text: str, fake_api: FakeApi, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    async with started_world(fake_api, monkeypatch, tmp_path) as world:
+        world.put(TENANTS, tenant(**changes))
+        await world.until(lambda: problem(world)[0] == reason, "the condition")
+        assert text in problem(world)[1]
+        assert world.find(SERVICES, "first") is None
+
+
+async def test_a_dead_api_server_is_told_and_recovers(fake_api: FakeApi, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    async with started_world(fake_api, monkeypatch, tmp_path) as world:
+        world.put(TENANTS, tenant())
+        await addressed(world)
+        await ready(world)
+        world.units.dead = True
+        name = next(iter(world.units.specs))
+        for callback in world.units.callbacks:
+            callback(name)
+        await world.until(lambda: phase(world) == "NotReady" and problem(world)[0] == "ComponentFailed", "the condition")
+        assert "last words" in problem(world)[1]
+        world.units.dead = False
+        for callback in world.units.callbacks:
+            callback(name)
+        await ready(world)
+        assert problem(world) == ("", "")
+
+
+async def test_deletion_needs_no_tenant_and_leaves_nothing(fake_api: FakeApi, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    async with started_world(fake_api, monkeypatch, tmp_path) as world:
+        world.put(TENANTS, tenant())
+        await addressed(world)
+        await ready(world)
+        uid = world.get(TENANTS, "first")["metadata"]["uid"]
+        data = control_plane_dir(cloud(tmp_path), uid)
+        data.mkdir(parents=True)
+        world.units.dead = True
+        await world.platform.client.delete(TENANTS, _key("first"))
+        await world.until(lambda: world.find(TENANTS, "first") is None, "the end")
+        assert world.units.specs == {}
+        assert "delete netns" in world.host
+        assert not data.exists()
+
+
+async def test_paused_is_left_alone(fake_api: FakeApi, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    async with started_world(fake_api, monkeypatch, tmp_path) as world:
+        obj = tenant("held")
+        obj["metadata"]["annotations"] = {"cluster.x-k8s.io/paused": ""}
+        world.put(TENANTS, obj)
+        world.put(TENANTS, tenant("free"))
+        await world.until(lambda: world.find(SERVICES, "free"), "the other one")
+        assert world.find(SERVICES, "held") is None
+
+
+def _key(name: str) -> Key:
+    return Key("default", name)
+
+
+def _running(world: World) -> set[str]:
+    return {Path(spec.argv[0]).parts[2] for spec in world.units.specs.values()}
+
+
+def _installed(world: World) -> str:
+    return str(world.get(TENANTS, "first")["status"]["kubernetesResources"]["version"].get("version", ""))
+
+
+async def _set_version(world: World, version: str) -> None:
+    obj = world.get(TENANTS, "first")
+    obj["spec"]["kubernetes"]["version"] = version
+    await world.platform.client.patch(TENANTS, _key("first"), {"spec": obj["spec"]})

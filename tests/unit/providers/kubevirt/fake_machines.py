@@ -1,0 +1,46 @@
+"""A backend whose machines run as soon as they are asked for, and which remembers what was asked."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from pilvi.providers.kubevirt.machines.backend import MachineBackend, MachineSpec, MachineState
+
+
+class FakeMachines(MachineBackend):
+    name = "sandbox"
+    fidelity = "Sandbox"
+    fidelity_message = "for tests"
+
+    def __init__(self) -> None:
+        self.states: dict[str, MachineState] = {}
+        self.specs: dict[str, MachineSpec] = {}
+        self.layers: set[str] = set()
+        self.calls: list[str] = []
+        self.failure: Exception | None = None
+        self.first_boot: int | None = 0
+
+    async def ensure(self, spec: MachineSpec) -> MachineState:
+        self.calls.append("ensure")
+        if self.failure is not None:
+            raise self.failure
+        self.specs[spec.uid] = spec
+        self.layers.add(spec.uid)
+        if self.state(spec.uid).phase == "absent":
+            self.states[spec.uid] = MachineState("running", datetime(2026, 1, 1, tzinfo=UTC), first_boot=self.first_boot)
+        return self.states[spec.uid]
+
+    def state(self, uid: str) -> MachineState:
+        return self.states.get(uid, MachineState("absent"))
+
+    async def stop(self, uid: str, grace_s: float) -> None:
+        self.calls.append(f"stop {grace_s:g}")
+        self.states.pop(uid, None)
+
+    async def remove(self, uid: str) -> None:
+        assert uid not in self.states, "removed under a running machine"
+        self.calls.append("remove")
+        self.layers.discard(uid)
+
+    async def list_uids(self) -> list[str]:
+        return sorted(self.layers)

@@ -1,0 +1,226 @@
+from __future__ import annotations
+
+import base64
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pilvi.api import JsonObject, Key
+from pilvi.errors import UserError
+from pilvi.providers.kubevirt.instance.network import NoLeg, plan_interfaces, plan_leg
+from pilvi.providers.kubevirt.instance.pod import launcher_name, new_launcher, plan_pod_status
+from pilvi.providers.kubevirt.instance.status import FIDELITY, FIRST_BOOT, Report, plan_status
+from pilvi.providers.kubevirt.instance.userdata import UserData, decode_secret, find_user_data
+from pilvi.providers.kubevirt.machines.backend import MachineLeg, MachineState
+from pilvi.providers.kubevirt.machines.choice import Refusal, choose_backend, get_boot_image
+from pilvi.providers.names import subnet_bridge, vpc_netns
+from pilvi.runtime import find_condition
+from tests.unit.providers.kubevirt.objects import UID, make_ip, make_subnet, make_vmi, make_vpc
+from tests.unit.providers.stage import make_cloud
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+CLOUD = make_cloud(Path("/var/lib/pilvi"))
+
+
+def get_leg() -> MachineLeg:
+    leg = plan_leg(CLOUD, make_ip(), make_subnet(), make_vpc())
+    assert isinstance(leg, MachineLeg)
+    return leg
+
+
+class TestPod:
+    def test_is_what_the_scheduler_and_services_need(self) -> None:
+        vmi = make_vmi()
+        vmi["spec"] |= {"nodeSelector": {"zone": "a"}, "priorityClassName": "high", "tolerations": [{"key": "x", "operator": "Exists"}]}
+        pod = new_launcher(vmi, "pilvi.dev/node:v1.37.2")
+        labels, spec = pod["metadata"]["labels"], pod["spec"]
+        assert labels == {"app": "web", "kubevirt.io": "virt-launcher", "kubevirt.io/created-by": UID, "vm.kubevirt.io/name": "web"}
+        assert pod["metadata"]["ownerReferences"][0]["uid"] == UID
+        assert spec["containers"][0]["resources"]["requests"] == {"cpu": "200m", "memory": "1536Mi"}
+        assert spec["containers"][0]["imagePullPolicy"] == "Never"
+        assert spec["nodeSelector"] == {"zone": "a", "kubevirt.io/schedulable": "true"}
+        assert spec["priorityClassName"] == "high"
+        assert spec["automountServiceAccountToken"] is False
+        keys = [toleration["key"] for toleration in spec["tolerations"]]
+        assert keys == ["x", "pilvi.dev/machines-only", "node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"]
+        assert all("tolerationSeconds" not in toleration for toleration in spec["tolerations"])
+
+    def test_has_one_name_for_one_instance(self) -> None:
+        vmi = make_vmi()
+        assert launcher_name(vmi) == launcher_name(make_vmi("Running"))
+        assert launcher_name(vmi).startswith("virt-launcher-web-")
+        assert len(launcher_name(vmi)) == len("virt-launcher-web-") + 5
+        vmi["metadata"]["uid"] = "another"
+        assert launcher_name(vmi) != launcher_name(make_vmi())
+
+    def test_needs_a_size(self) -> None:
+        vmi = make_vmi()
+        del vmi["spec"]["domain"]["memory"]
+        with pytest.raises(UserError, match="memory is not given"):
+            new_launcher(vmi, "x")
+
+    @pytest.mark.parametrize(
+        ("phase", "state", "ready"), [("Pending", "waiting", False), ("Running", "running", True), ("Failed", "terminated", False)]
+    )
+    def test_status_mirrors_the_machine(self, phase: str, state: str, ready: bool) -> None:
+        pod = {**new_launcher(make_vmi(), "image"), "status": {}}
+        started = "2026-01-01T00:00:00Z" if phase != "Pending" else None
+        status = plan_pod_status(pod, phase=phase, address="10.9.0.5", started_at=started, ready=ready, message="why", host="10.250.0.1")
+        assert [*status["containerStatuses"][0]["state"]] == [state]
+        assert status["podIP"] == "10.9.0.5"
+        truths = {entry["type"]: entry["status"] for entry in status["conditions"]}
+        assert truths == {"Initialized": "True", "ContainersReady": str(ready), "Ready": str(ready)}
+
+
+class TestLeg:
+    def test_comes_from_ip_subnet_and_vpc(self) -> None:
+        leg = get_leg()
+        assert (str(leg.address), str(leg.gateway), leg.mac) == ("10.9.0.5/16", "10.9.0.1", "02:00:00:00:00:05")
+        assert (leg.netns, leg.bridge) == (vpc_netns(CLOUD, "vpc-uid"), subnet_bridge("subnet-uid"))
+
+    @pytest.mark.parametrize(("missing", "named"), [("ip", "no address yet"), ("subnet", "Subnet net"), ("vpc", "Vpc vpc")])
+    def test_names_what_is_missing(self, missing: str, named: str) -> None:
+        objects: dict[str, Any] = {"ip": make_ip(), "subnet": make_subnet(), "vpc": make_vpc(), missing: None}
+        leg = plan_leg(CLOUD, objects["ip"], objects["subnet"], objects["vpc"])
+        assert isinstance(leg, NoLeg)
+        assert named in leg.message
+
+    def test_bad_addresses_are_named(self) -> None:
+        subnet = make_subnet()
+        subnet["spec"]["cidrBlock"] = "10.9.0.0/99"
+        leg = plan_leg(CLOUD, make_ip(), subnet, make_vpc())
+        assert isinstance(leg, NoLeg)
+        assert "net" in leg.message
+
+    def test_interface_is_that_of_the_pod_network(self) -> None:
+        spec = {"networks": [{"name": "other", "multus": {}}, {"name": "main", "pod": {}}]}
+        assert plan_interfaces(spec, get_leg())[0]["name"] == "main"
+        assert plan_interfaces({}, get_leg())[0]["name"] == "default"
+
+
+class TestUserData:
+    def with_source(self, name: str, **source: Any) -> JsonObject:
+        vmi = make_vmi()
+        vmi["spec"]["volumes"].append({"name": "init", name: source})
+        return vmi
+
+    def test_every_way_to_give_it(self) -> None:
+        assert find_user_data(make_vmi()) == UserData()
+        assert find_user_data(self.with_source("cloudInitNoCloud", userData="#cloud-config")) == UserData(b"#cloud-config")
+        encoded = base64.b64encode(b"x").decode()
+        assert find_user_data(self.with_source("cloudInitConfigDrive", userDataBase64=encoded)) == UserData(b"x")
+        named = find_user_data(self.with_source("cloudInitConfigDrive", secretRef={"name": "boot"}))
+        assert named == UserData(secret=Key("shop", "boot"))
+
+    @pytest.mark.parametrize("field", ["networkData", "networkDataBase64", "networkDataSecretRef"])
+    def test_network_data_is_refused_by_name(self, field: str) -> None:
+        with pytest.raises(UserError, match=rf"volumes\[init\]\.cloudInitNoCloud\.{field}"):
+            find_user_data(self.with_source("cloudInitNoCloud", userData="x", **{field: "y"}))
+
+    def test_two_sources_are_refused(self) -> None:
+        vmi = self.with_source("cloudInitNoCloud", userData="x")
+        vmi["spec"]["volumes"].append({"name": "more", "cloudInitConfigDrive": {"userData": "y"}})
+        with pytest.raises(UserError, match="both give user data"):
+            find_user_data(vmi)
+
+    def test_bad_base64_is_refused(self) -> None:
+        with pytest.raises(UserError, match="userDataBase64"):
+            find_user_data(self.with_source("cloudInitNoCloud", userDataBase64="%%%"))
+
+    def test_secret_keys(self) -> None:
+        metadata = {"namespace": "shop", "name": "boot"}
+        assert decode_secret({"metadata": metadata, "data": {"userdata": base64.b64encode(b"x").decode()}}) == b"x"
+        with pytest.raises(UserError, match="shop/boot has no key userdata"):
+            decode_secret({"metadata": metadata, "data": {}})
+
+
+class TestChoice:
+    @pytest.mark.parametrize("default", ["auto", "sandbox"])
+    def test_node_images_run_in_sandboxes(self, default: str) -> None:
+        assert choose_backend(make_vmi(), default) == ("sandbox", "v1.37.2")
+
+    def test_annotation_wins(self) -> None:
+        vmi = make_vmi()
+        vmi["metadata"]["annotations"] = {"pilvi.dev/machine": "sandbox"}
+        assert choose_backend(vmi, "qemu") == ("sandbox", "v1.37.2")
+
+    @pytest.mark.parametrize(
+        ("image", "machine", "reason"),
+        [
+            ("quay.io/containerdisks/fedora:41", None, "ErrImagePull"),
+            ("pilvi.dev/node:v1.37.2", "qemu", "BackendMissing"),
+            ("pilvi.dev/node:v1.37.2", "docker", "InvalidMachine"),
+            (None, None, "NoBootDisk"),
+        ],
+    )
+    def test_refusals(self, image: str | None, machine: str | None, reason: str) -> None:
+        vmi = make_vmi()
+        vmi["spec"]["volumes"] = [{"name": "root", "containerDisk": {"image": image}}] if image else []
+        if machine:
+            vmi["metadata"]["annotations"] = {"pilvi.dev/machine": machine}
+        refusal = choose_backend(vmi, "auto")
+        assert isinstance(refusal, Refusal)
+        assert refusal.reason == reason
+
+    def test_boot_order_chooses_the_disk(self) -> None:
+        spec = {
+            "volumes": [{"name": "a", "containerDisk": {"image": "A"}}, {"name": "b", "containerDisk": {"image": "B"}}],
+            "domain": {"devices": {"disks": [{"name": "a", "bootOrder": 2}, {"name": "b", "bootOrder": 1}]}},
+        }
+        assert get_boot_image(spec) == "B"
+        assert get_boot_image({"volumes": [{"name": "a", "emptyDisk": {}}], "domain": None}) is None
+
+
+class TestStatus:
+    def running(self, **state: Any) -> Report:
+        machine = MachineState("running", NOW, **state)
+        pod: JsonObject = {"metadata": {"uid": "pod-uid"}, "spec": {"nodeName": "host"}, "status": {"qosClass": "Burstable"}}
+        return Report("Running", machine=machine, pod=pod, interfaces=plan_interfaces({}, get_leg()), fidelity=("Sandbox", "not real"))
+
+    def test_of_a_running_machine(self) -> None:
+        status = plan_status(make_vmi("Scheduled"), self.running(first_boot=0, guest_os={"id": "debian"}), NOW)
+        assert (status["phase"], status["nodeName"], status["activePods"]) == ("Running", "host", {"pod-uid": "host"})
+        assert status["phaseTransitionTimestamps"] == [{"phase": "Running", "phaseTransitionTimestamp": "2026-01-01T00:00:00Z"}]
+        assert status["interfaces"][0]["ipAddress"] == "10.9.0.5"
+        assert status["guestOSInfo"] == {"id": "debian"}
+        assert status["memory"]["guestAtBoot"] == "1536Mi"
+        vmi = {"status": status}
+        for kind, truth, reason in (("Ready", "True", "GuestRunning"), (FIDELITY, "True", "Sandbox"), (FIRST_BOOT, "True", "Completed")):
+            found = find_condition(vmi, kind)
+            assert found is not None
+            assert (found["status"], found["reason"]) == (truth, reason)
+
+    @pytest.mark.parametrize(("code", "truth"), [(None, "Unknown"), (0, "True"), (1, "False")])
+    def test_first_boot(self, code: int | None, truth: str) -> None:
+        found = find_condition({"status": plan_status(make_vmi(), self.running(first_boot=code), NOW)}, FIRST_BOOT)
+        assert found is not None
+        assert found["status"] == truth
+
+    def test_stays_the_same_when_nothing_changes(self) -> None:
+        once = plan_status(make_vmi("Scheduled"), self.running(), NOW)
+        assert plan_status({**make_vmi(), "status": once}, self.running(), datetime(2027, 1, 1, tzinfo=UTC)) == once
+
+    def test_the_scheduler_speaks_for_itself(self) -> None:
+        pod: JsonObject = {
+            "metadata": {"uid": "p"},
+            "spec": {},
+            "status": {"conditions": [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/1 nodes"}]},
+        }
+        status = plan_status(make_vmi(), Report("Scheduling", pod=pod), NOW)
+        found = find_condition({"status": status}, "PodScheduled")
+        assert found is not None
+        assert (found["reason"], found["message"]) == ("Unschedulable", "0/1 nodes")
+        pod["status"]["conditions"] = []
+        assert (
+            find_condition({"status": plan_status({**make_vmi(), "status": status}, Report("Scheduling", pod=pod), NOW)}, "PodScheduled")
+            is None
+        )
+
+    def test_what_others_wrote_stays(self) -> None:
+        foreign = {"type": "EvictionRequested", "status": "True"}
+        vmi = make_vmi("Running", evacuationNodeName="host", conditions=[foreign])
+        status = plan_status(vmi, self.running(), NOW)
+        assert status["evacuationNodeName"] == "host"
+        assert foreign["type"] in [entry["type"] for entry in status["conditions"]]
