@@ -27,6 +27,7 @@ from pilvi.api.kamaji import TenantControlPlane
 from pilvi.api.kubeovn import IP, Subnet, Vpc
 from pilvi.api.kubevirt import VirtualMachineInstance
 from pilvi.host.cloud import Cloud
+from pilvi.host.leftovers import find_leftovers
 from pilvi.host.netns import delete_netns, ensure_netns, in_netns, list_netns
 from pilvi.host.network import (
     Bridge,
@@ -350,6 +351,7 @@ async def start_lab(api: FakeApi) -> AsyncIterator[Lab]:
             await delete_link(None, cloud.bridge)
             shutil.rmtree(home)
             shutil.rmtree(cloud.run, ignore_errors=True)
+        assert await find_leftovers(cloud) == []
 
 
 async def leftovers(cloud: Cloud, keep: Sequence[str] = ()) -> list[str]:

@@ -87,6 +87,14 @@ class Scene:
             assert time.monotonic() < deadline, f"{resource.kind} {key}: {what or predicate} did not come true: {obj}"
             await asyncio.sleep(0.02)
 
+    async def until_listed(self, resource: Resource, predicate: Callable[[JsonObject], Any]) -> None:
+        """List the kind until one of the namespace's objects is as the predicate says."""
+        deadline = time.monotonic() + TIMEOUT_S
+        while not any(predicate(obj) for obj in await self.client.list(resource, namespace=self.namespace)):
+            self._check()
+            assert time.monotonic() < deadline, f"no such {resource.kind}"
+            await asyncio.sleep(0.02)
+
     async def until_gone(self, resource: Resource, name: str) -> None:
         key = Key(self.namespace if resource.namespaced else "", name)
         deadline = time.monotonic() + TIMEOUT_S

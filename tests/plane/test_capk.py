@@ -1,4 +1,4 @@
-"""KubevirtCluster and KubevirtMachine on a real API server, with KubeVirt's controllers below them. The test plays Cluster API and Kube-OVN."""
+"""KubevirtCluster and KubevirtMachine on a real API server, above KubeVirt's controllers. The test plays Cluster API and Kube-OVN."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ async def make_network_ready(scene: Scene) -> None:
     condition = {"type": "Ready", "status": "True", "reason": "Routed", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"}
     await scene.client.patch(SUBNETS, Key("", name), {"status": {"conditions": [condition]}}, subresource="status")
     await scene.until(KUBEVIRT_CLUSTERS, "first", lambda obj: is_true(obj, "NetworkReady"))
-    spec = {name: "" for name in ("containerID", "nodeName", "v6IpAddress")} | {
+    spec = dict.fromkeys(("containerID", "nodeName", "v6IpAddress"), "") | {
         name: [] for name in ("attachIps", "attachMacs", "attachSubnets")
     }
     address = {"ipAddress": "10.9.0.7", "v4IpAddress": "10.9.0.7", "macAddress": "02:00:00:00:00:07", "subnet": name}

@@ -106,7 +106,7 @@ PLAIN = {
     "KamajiControlPlane": control_plane("plain", addons={"coreDNS": {}, "kubeProxy": {}}),
     "KamajiControlPlaneTemplate": {"metadata": {"name": "plain"}, "spec": {"template": {"spec": {"addons": {"coreDNS": {}}}}}},
     "TenantControlPlane": tenant("plain"),
-    "DataStore": {"metadata": {"name": "default"}, "spec": {"driver": "etcd", "endpoints": ["own-etcd:2379"]}},
+    "DataStore": {"metadata": {"name": "default"}, "spec": {"driver": "etcd", "endpoints": ["etcd:2379"]}},
     "KubevirtCluster": {"metadata": {"name": "plain"}, "spec": {}},
     "KubevirtClusterTemplate": {"metadata": {"name": "plain"}, "spec": {"template": {"spec": {}}}},
     "KubevirtMachine": {"metadata": {"name": "plain"}, "spec": machine_template("plain")["spec"]["template"]["spec"]},

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -94,7 +93,7 @@ async def test_the_real_scheduler_brings_a_machine_up(scene: Scene, machines: Fa
     (pod,) = await scene.client.list(PODS, namespace=scene.namespace)
     assert (pod["spec"]["nodeName"], pod["status"]["phase"], pod["status"]["podIP"]) == (HOST, "Running", "10.9.0.5")
     assert is_true(pod, "Ready")
-    assert not [volume for volume in pod["spec"].get("volumes") or []], "no token is mounted"
+    assert not pod["spec"].get("volumes"), "no token is mounted"
     uid = vmi["metadata"]["uid"]
     assert machines.specs[uid].vcpus == 2
     node = await scene.client.get(NODES, Key("", HOST))
@@ -168,9 +167,5 @@ async def test_two_strategies_are_refused(scene: Scene) -> None:
 async def test_people_can_read_what_happened(scene: Scene) -> None:
     await run_machine(scene)
 
-    async def reasons() -> set[str]:
-        return {event["reason"] for event in await scene.client.list(EVENTS, namespace=scene.namespace)}
-
-    async with asyncio.timeout(20):
-        while not {"SuccessfulCreate", "Started"} <= await reasons():
-            await asyncio.sleep(0.05)
+    for reason in ("SuccessfulCreate", "Started"):
+        await scene.until_listed(EVENTS, lambda event, reason=reason: event["reason"] == reason)  # type: ignore[misc]

@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pilvi.api.field import DateTime, IntOrString, Part, Quantity, shape
 
 __all__ = [
+    "ATOMIC",
     "Affinity",
     "Condition",
     "Empty",

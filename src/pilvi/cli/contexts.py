@@ -25,7 +25,7 @@ from pilvi.lib.files import write_atomic
 if TYPE_CHECKING:
     from pilvi.host.cloud import Cloud
 
-__all__ = ["PLATFORM", "authorities_of", "context_name", "find_platform", "merge", "merge_platform", "remove"]
+__all__ = ["PLATFORM", "authorities_of", "context_name", "find_platform", "merge", "remove"]
 
 Document: TypeAlias = dict[str, Any]
 
@@ -41,11 +41,6 @@ def context_name(cloud: Cloud | None, cluster: str = "") -> str:
 
     base = PLATFORM if cloud is None or cloud.home == DEFAULT_HOME else f"{PLATFORM}-{cloud.id}"
     return f"{base}/{cluster}" if cluster else base
-
-
-def merge_platform(cloud: Cloud, kubeconfig: bytes) -> str:
-    """Put the platform into the user's kubeconfig and make it the current context; returns the context's name."""
-    return merge(cloud, kubeconfig)
 
 
 def merge(cloud: Cloud | None, kubeconfig: bytes, cluster: str = "", *, make_current: bool = True, path: Path | None = None) -> str:

@@ -3,17 +3,21 @@
 Exit codes: 0 done, 1 failed, 2 wrong use, 3 timed out.
 """
 
-import importlib
+from __future__ import annotations
+
 import sys
 from typing import NoReturn
 
 import click
 
-from pilvi.errors import PilviError, TimedOut, UserError, format_chain
+from pilvi.cli.lazy import LazyGroup
+from pilvi.errors import PilviError, TimedOut, find_hint, format_chain
+
+__all__ = ["COMMANDS", "EXIT_FAILED", "EXIT_TIMED_OUT", "main", "pilvi"]
 
 EXIT_FAILED, EXIT_TIMED_OUT = 1, 3
 
-# Name -> module that holds a command of that name, and its line in the help, which must not cost an import.
+# Name -> module that holds a command of that name, and its line in the help.
 COMMANDS = {
     "up": ("up", "Start the cloud, or bring it up to date, and apply manifests."),
     "down": ("down", "Stop the cloud and keep its data, or remove all of it."),
@@ -33,30 +37,12 @@ COMMANDS = {
 }
 
 
-class LazyGroup(click.Group):
-    """A group whose subcommands are imported when they are run."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """Names in the order of the table: from first use to rare use."""
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import the command's module; None for an unknown name."""
-        if cmd_name not in COMMANDS:
-            return None
-        module = importlib.import_module(f"pilvi.cli.{COMMANDS[cmd_name][0]}")
-        command = getattr(module, cmd_name)
-        if not isinstance(command, click.Command):
-            raise TypeError(f"pilvi.cli.{COMMANDS[cmd_name][0]}.{cmd_name} is not a command")
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The list of commands from the table, without importing any."""
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
-
-
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=LazyGroup,
+    package="pilvi.cli",
+    commands=COMMANDS,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.option("--debug", is_flag=True, help="Show what is done, and a traceback when it fails.")
 @click.pass_context
 def pilvi(ctx: click.Context, debug: bool) -> None:
@@ -85,7 +71,10 @@ def main() -> NoReturn:
     except click.Abort:
         click.echo("aborted", err=True)
         sys.exit(EXIT_FAILED)
-    except PilviError as e:
+    except BrokenPipeError:
+        sys.stderr.close()  # who reads our output has had enough
+        sys.exit(EXIT_FAILED)
+    except (PilviError, OSError) as e:
         if "--debug" in sys.argv[1:2]:
             raise
         show_error(e)
@@ -93,8 +82,10 @@ def main() -> NoReturn:
     sys.exit(code if isinstance(code, int) else 0)
 
 
-def show_error(error: PilviError) -> None:
+def show_error(error: Exception) -> None:
     """Print what went wrong and what to do, on standard error."""
-    click.secho(f"Error: {format_chain(error)}", err=True, fg="red")
-    if isinstance(error, UserError) and error.hint:
-        click.echo(f"  {error.hint}", err=True)
+    hint = find_hint(error)
+    text = format_chain(error).removesuffix(f"; {hint}")
+    click.secho(f"Error: {text}", err=True, fg="red")
+    if hint:
+        click.echo(f"  {hint}", err=True)

@@ -9,11 +9,15 @@ EXTRA_ARGUMENTS = "/etc/default/kubelet"
 SYSTEM_MEMORY_BYTES = 192 * 1024**2
 
 
-def kubelet_drop_in(provider_id: str, *, cgroup_version: int) -> bytes:
+def kubelet_drop_in(provider_id: str, *, cgroup_version: int, surplus_cpus: int = 0) -> bytes:
     """The KubeletConfiguration of one machine, in JSON, for the kubelet's `--config-dir`.
 
     `provider_id` is Cluster API's name of the machine (`kubevirt://NAME`); `cgroup_version` is what the machine sees, 1 or 2.
+    `surplus_cpus` are processors of the host beyond the machine's own: the kubelet counts the host's, and must not offer these to pods.
     """
+    reserved = {"memory": str(SYSTEM_MEMORY_BYTES)}
+    if surplus_cpus > 0:
+        reserved["cpu"] = str(surplus_cpus)
     configuration = {
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
         "kind": "KubeletConfiguration",
@@ -22,7 +26,7 @@ def kubelet_drop_in(provider_id: str, *, cgroup_version: int) -> bytes:
         "cgroupDriver": "cgroupfs",
         "failSwapOn": False,
         "resolvConf": "/etc/resolv.conf",
-        "systemReserved": {"memory": str(SYSTEM_MEMORY_BYTES)},
+        "systemReserved": reserved,
         # Absolute: the file system belongs to the host, and shares of it would evict pods as soon as the host's disk is 85 % full.
         "evictionHard": {"memory.available": "64Mi", "nodefs.available": "1Gi", "imagefs.available": "1Gi", "nodefs.inodesFree": "10000"},
         "imageGCHighThresholdPercent": 100,

@@ -1,5 +1,6 @@
 """One worker put together: from the facts of a virtual machine to the sandbox that runs the node image."""
 
+import os
 import uuid
 from collections.abc import Mapping
 from ipaddress import IPv4Address, IPv4Interface
@@ -128,6 +129,9 @@ def _node_files(facts: NodeFacts, image: NodeImage) -> tuple[SandboxFile, ...]:
     # kubeadm and the kubelet look the node's own name up; without the entry they wait ten seconds for DNS.
     hosts = f"127.0.0.1\tlocalhost\n{facts.address.ip}\t{facts.name}\n"
     machine_id = uuid.uuid5(uuid.NAMESPACE_OID, facts.uid).hex
+    drop_in = kubelet_drop_in(
+        f"kubevirt://{facts.name}", cgroup_version=_cgroup_version(), surplus_cpus=(os.cpu_count() or facts.cpus) - facts.cpus
+    )
     return (
         _text("/etc/hostname", f"{facts.name}\n"),
         _text("/etc/hosts", hosts),
@@ -135,7 +139,7 @@ def _node_files(facts: NodeFacts, image: NodeImage) -> tuple[SandboxFile, ...]:
         _text("/etc/machine-id", f"{machine_id}\n"),
         SandboxFile(path=Path(CONFIG), content=containerd_config(image.pause, systemd_cgroups=False)),
         SandboxFile(path=Path(CNI_TEMPLATE), content=cni_template(facts.mtu)),
-        SandboxFile(path=Path(DROP_IN), content=kubelet_drop_in(f"kubevirt://{facts.name}", cgroup_version=_cgroup_version())),
+        SandboxFile(path=Path(DROP_IN), content=drop_in),
         SandboxFile(path=Path(EXTRA_ARGUMENTS), content=kubelet_extra_arguments({"pilvi.dev/machine": "sandbox"})),
     )
 

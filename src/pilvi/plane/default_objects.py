@@ -10,7 +10,6 @@ import yaml
 from pilvi import kit
 from pilvi.api import JsonObject
 from pilvi.api.crds import all_crds, all_policies
-from pilvi.node.reference import node_image_reference
 
 MANAGER = "pilvi-plane"
 
@@ -32,12 +31,7 @@ def defaults() -> list[JsonObject]:
 
 def cluster_class() -> list[JsonObject]:
     """The ClusterClass `pilvi` and its templates. Cluster API's webhooks have to answer before these can be applied."""
-    documents = _documents("cluster-class.yaml")
-    for document in documents:
-        if document["kind"] == "KubevirtMachineTemplate":
-            machine = document["spec"]["template"]["spec"]["virtualMachineTemplate"]["spec"]["template"]["spec"]
-            machine["volumes"][0]["containerDisk"]["image"] = node_image_reference(kit.kubernetes_versions()[-1])
-    return documents
+    return _documents("cluster-class.yaml")
 
 
 def providers() -> list[JsonObject]:

@@ -7,15 +7,12 @@ import asyncio
 import shutil
 from collections.abc import Callable
 
-from pilvi.host.registry import forget_cloud
-
 from pilvi.controlplane import COMPONENTS, ETCD
-from pilvi.errors import UserError
+from pilvi.errors import TimedOut, UserError
 from pilvi.host import mounts, nft
-from pilvi.host.cloud import Cloud
+from pilvi.host.cloud import Cloud, forget_cloud
 from pilvi.host.leftovers import Leftover, find_leftovers
-from pilvi.host.netns import delete_netns, list_netns
-from pilvi.host.network import delete_link, list_links
+from pilvi.host.network import delete_link, delete_netns, list_links, list_netns
 from pilvi.host.settings import release_settings
 from pilvi.host.units import Units, read_units
 from pilvi.lib.deadline import wait_for
@@ -25,29 +22,36 @@ MOST_AT_ONCE = 16
 PROOF_TIMEOUT_S = 20.0
 
 
-async def stop_cloud(cloud: Cloud, show: Callable[[str], None]) -> None:
-    """End all units and take the network away; data stays. May be called repeatedly. Raises UnitFailed, DriverError."""
+async def stop_cloud(cloud: Cloud, show: Callable[[str], None], *, grace_s: float | None = None) -> None:
+    """End all units and take the network away; data stays. May be called repeatedly.
+
+    `grace_s` overrides what each unit is given to end by itself. Raises UnitFailed, DriverError.
+    """
     units = Units(cloud)
     for text, names in _stop_order([unit.name for unit in read_units(cloud)]):
         if names:
             show(text)
-            await _stop_all(units, names)
+            await _stop(units, names, grace_s)
+    await units.stop_all(grace_s)
     show("the network to go")
-    await _remove_network(cloud)
+    for name in list_netns(cloud.netns_prefix):
+        await delete_netns(name)
+    for link in await list_links(None, cloud.bridge):
+        await delete_link(None, link.name)
+    await nft.delete(None, cloud.nft_table, family="ip")
     mounts.unmount_below(cloud.run)
     await asyncio.to_thread(shutil.rmtree, cloud.run, ignore_errors=True)
 
 
 async def purge_cloud(cloud: Cloud, show: Callable[[str], None]) -> list[str]:
-    """Remove what `stop_cloud` has left: data, host settings, the entry in the host's registry; then prove that nothing is left.
+    """Remove what `stop_cloud` has left: data, host settings, the entry in the host's registry; prove that nothing is left.
 
-    Returns the names of the host settings that were put back. Raises UserError with a list when something is left.
+    Returns the names of the host settings that were put back. Raises UserError with a list when something is left; the purge can
+    then be repeated.
     """
     show("the data to go")
     mounts.unmount_below(cloud.home)
-    await asyncio.to_thread(remove_tree, cloud.home)
     restored = release_settings(cloud.id)
-    forget_cloud(cloud)
     left: list[Leftover] = []
 
     async def is_clean() -> bool:
@@ -57,16 +61,18 @@ async def purge_cloud(cloud: Cloud, show: Callable[[str], None]) -> list[str]:
     # The kernel takes namespaces and links away in its own time.
     try:
         await wait_for(is_clean, PROOF_TIMEOUT_S, "the kernel to let go of everything")
-    except TimeoutError as e:
+    except TimedOut as e:
         raise UserError(
             f"cloud {cloud.id} has left {len(left)} things behind: {', '.join(map(str, left))}",
             hint="run `pilvi down --purge` again; what then remains is held by a process outside of the cloud",
         ) from e
+    forget_cloud(cloud)
+    await asyncio.to_thread(remove_tree, cloud.home)
     return restored
 
 
 def _stop_order(names: list[str]) -> list[tuple[str, list[str]]]:
-    """Machines first, since they end in order only while their API answers; etcd last, since nothing ends well without it."""
+    """Machines first, since they end in order only while their API answers; etcd last, since an API server hangs without it."""
     control_planes = [name for name in names if name.endswith(tuple(f"-{component}" for component in COMPONENTS))]
     stores = [name for name in control_planes if name.endswith(f"-{ETCD}")]
     machines = [name for name in names if name not in control_planes]
@@ -77,19 +83,11 @@ def _stop_order(names: list[str]) -> list[tuple[str, list[str]]]:
     ]
 
 
-async def _stop_all(units: Units, names: list[str]) -> None:
+async def _stop(units: Units, names: list[str], grace_s: float | None) -> None:
     limit = asyncio.Semaphore(MOST_AT_ONCE)
 
     async def stop(name: str) -> None:
         async with limit:
-            await units.stop(name)
+            await units.stop(name, grace_s)
 
     await asyncio.gather(*(stop(name) for name in names))
-
-
-async def _remove_network(cloud: Cloud) -> None:
-    for name in list_netns(cloud.netns_prefix):
-        await delete_netns(name)
-    for link in await list_links(None, cloud.bridge):
-        await delete_link(None, link.name)
-    await nft.delete(None, cloud.nft_table, family="ip")

@@ -10,6 +10,7 @@ from pilvi.kube import Client, Discovery, apply_all
 from pilvi.lib.files import write_atomic
 from pilvi.pki import kubeconfig_by_file, kubeconfig_inline
 from pilvi.plane import cluster_api, default_objects
+from pilvi.plane.doctor import ensure_host_settings
 from pilvi.plane.network import ensure_cloud_network
 from pilvi.plane.platform import platform_control_plane
 from pilvi.plane.platform_keys import PlatformKeys, ensure_platform_keys
@@ -24,6 +25,7 @@ async def bring_up(cloud: Cloud, units: Units, progress: Progress) -> Client:
     Everything is idempotent, so a start that was killed half way is just begun again. Raises UserError, UnitFailed, ApiError.
     """
     plane = platform_control_plane(cloud)
+    ensure_host_settings(cloud)
     with progress.step("network"):
         await ensure_cloud_network(cloud)
     with progress.step("certificates"):

@@ -38,3 +38,9 @@ def test_kubelet_knows_its_machine_and_keeps_off_the_hosts_disk_size() -> None:
 
 def test_labels_become_one_flag() -> None:
     assert kubelet_extra_arguments({"b": "2", "a": "1"}) == b"KUBELET_EXTRA_ARGS=--node-labels=a=1,b=2\n"
+
+
+def test_processors_of_the_host_beyond_the_machines_are_not_offered() -> None:
+    reserved = json.loads(kubelet_drop_in("kubevirt://m1", cgroup_version=2, surplus_cpus=6))["systemReserved"]
+    assert reserved["cpu"] == "6"
+    assert "cpu" not in json.loads(kubelet_drop_in("kubevirt://m1", cgroup_version=2, surplus_cpus=-2))["systemReserved"]

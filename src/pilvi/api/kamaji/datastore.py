@@ -6,7 +6,7 @@
 from typing import Annotated, Any, ClassVar, Literal
 
 from pilvi.api.core import ATOMIC, Condition
-from pilvi.api.field import Part, accepted, rejected, shape
+from pilvi.api.field import Part, accepted, implemented, rejected, shape
 from pilvi.api.object import Column, Definition, Object, Rule
 from pilvi.api.resource import Resource
 
@@ -53,7 +53,10 @@ class DataStoreSpec(Part):
         Literal["etcd", "MySQL", "PostgreSQL", "NATS"],
         rejected("Kind of the store.", "only etcd is built in", "driver: etcd", when="self != 'etcd'"),
     ]
-    endpoints: Annotated[list[str], accepted("Addresses of the store.", ITS_OWN, when="self != ['own-etcd:2379']", min_items=1)]
+    endpoints: Annotated[
+        list[str],
+        implemented("Addresses of the store. For default they name nothing: every control plane has its own.", min_items=1),
+    ]
     basic_auth: Annotated[BasicAuth | None, accepted("User and password.", ITS_OWN)] = None
     tls_config: Annotated[TlsConfig | None, accepted("Certificates.", ITS_OWN)] = None
 

@@ -17,7 +17,7 @@ def sandbox_unit(cloud: Cloud, spec: SandboxSpec, enter: Path) -> UnitSpec:
         name=spec.name,
         argv=(str(enter), str(spec.document)),
         netns=spec.netns,
-        cgroup=CgroupLimits(memory_bytes=spec.memory_bytes),
+        cgroup=CgroupLimits(memory_bytes=spec.memory_bytes, cpu_milli=spec.cpus * 1000),
         log_path=spec.log,
         restart="always",
         stop_grace_s=spec.stop_grace_s,

@@ -42,7 +42,7 @@ def make_kubevirt_cluster(*, managed: bool = True, **annotations: str) -> JsonOb
     }
 
 
-def make_machine(*, secret: str | None = "first-md-0-abcde", control_plane: bool = False) -> JsonObject:
+def make_machine(*, data: str | None = "first-md-0-abcde", control_plane: bool = False) -> JsonObject:
     labels = {"cluster.x-k8s.io/cluster-name": "first"}
     if control_plane:
         labels["cluster.x-k8s.io/control-plane"] = ""
@@ -52,7 +52,7 @@ def make_machine(*, secret: str | None = "first-md-0-abcde", control_plane: bool
         "metadata": {"name": "first-md-0-abcde", "namespace": "shop", "labels": labels},
         "spec": {
             "clusterName": "first",
-            "bootstrap": {"dataSecretName": secret} if secret else {},
+            "bootstrap": {"dataSecretName": data} if data else {},
             "infrastructureRef": {"apiGroup": "infrastructure.cluster.x-k8s.io", "kind": "KubevirtMachine", "name": "first-md-0-abcde"},
         },
     }

@@ -153,7 +153,7 @@ class TestMachine:
     async def test_each_missing_thing_is_named_in_turn(self, stage: Stage) -> None:
         put(stage, make_kubevirt_machine())
         await stage.until(lambda: reason(machine(stage), "VMProvisioned") == "WaitingForMachine")
-        put(stage, make_machine(secret=None))
+        put(stage, make_machine(data=None))
         await stage.until(lambda: reason(machine(stage), "VMProvisioned") == "WaitingForClusterInfrastructure")
         put(stage, make_cluster(provisioned=False), make_kubevirt_cluster())
         await make_network(stage)

@@ -84,7 +84,7 @@ def test_ranges_of_a_cluster() -> None:
     ranges = cluster_ranges(make_cluster(pods={"cidrBlocks": ["10.1.0.0/16", "10.2.0.0/16"]}))
     assert [str(network) for network in ranges.pods] == ["10.1.0.0/16", "10.2.0.0/16"]
     assert str(cluster_ranges({"spec": {"clusterNetwork": None}}).services[0]) == "10.96.0.0/16"
-    with pytest.raises(UserError, match="spec.clusterNetwork.pods"):
+    with pytest.raises(UserError, match=r"spec\.clusterNetwork\.pods"):
         cluster_ranges(make_cluster(pods={"cidrBlocks": ["fd00::/48"]}))
 
 

@@ -12,6 +12,7 @@ from aiohttp import web
 from pilvi.api import Key
 from pilvi.api.builtin import ENDPOINT_SLICES, SECRETS, SERVICES
 from pilvi.api.kamaji import TenantControlPlane
+from pilvi.providers.kamaji.tenantcontrolplane import phases
 from pilvi.providers.kamaji.tenantcontrolplane.secrets import SUFFIXES
 from pilvi.providers.kamaji.tenantcontrolplane.status import find_deployment_condition
 from pilvi.tenant import control_plane_dir
@@ -248,3 +249,27 @@ async def _set_version(world: World, version: str) -> None:
     obj = world.get(TENANTS, "first")
     obj["spec"]["kubernetes"]["version"] = version
     await world.platform.client.patch(TENANTS, _key("first"), {"spec": obj["spec"]})
+
+
+async def test_a_deletion_does_not_wait_for_a_slow_start(fake_api: FakeApi, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    async with started_world(fake_api, monkeypatch, tmp_path) as world:
+        monkeypatch.setattr(phases, "WAIT_S", 0.05)
+        world.units.slow = True
+        world.put(TENANTS, tenant())
+        await addressed(world)
+        await world.until(lambda: phase(world) == "Provisioning" and world.units.log.count("slow") > 2, "the start to take its time")
+        assert problem(world) == ("", "")
+        await world.platform.client.delete(TENANTS, _key("first"))
+        await world.until(lambda: world.find(TENANTS, "first") is None, "the end")
+
+
+async def test_a_start_that_takes_too_long_is_a_failure(fake_api: FakeApi, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    async with started_world(fake_api, monkeypatch, tmp_path) as world:
+        monkeypatch.setattr(phases, "WAIT_S", 0.05)
+        monkeypatch.setattr(phases, "START_TIMEOUT_S", 0.0)
+        world.units.slow = True
+        world.put(TENANTS, tenant())
+        await addressed(world)
+        await world.until(lambda: problem(world)[0] == "ComponentFailed", "the condition")
+        world.units.slow = False
+        await ready(world)

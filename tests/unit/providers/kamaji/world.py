@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import copy
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -10,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pilvi.api import JsonObject, Key, Resource
-from pilvi.errors import UnitFailed
+from pilvi.errors import TimedOut, UnitFailed
 from pilvi.host.units import UnitSpec, UnitState
 from pilvi.kube import Client
 from pilvi.lib.deadline import wait_for
@@ -36,12 +38,13 @@ class FakeKit:
 
 
 class FakeUnits:
-    """Units that are ready as soon as they are asked for, unless `dead`."""
+    """Units that are ready as soon as they are asked for, unless they are `dead` or `slow`."""
 
     def __init__(self) -> None:
         self.specs: dict[str, UnitSpec] = {}
         self.log: list[str] = []
         self.dead = False
+        self.slow = False
         self.callbacks: list[Callable[[str], None]] = []
 
     def subscribe(self, callback: Callable[[str], None]) -> None:
@@ -54,11 +57,15 @@ class FakeUnits:
         return self.state(spec.name)
 
     async def find_obstacle(self, name: str) -> str | None:
-        return "refused" if self.dead else None
+        return "refused" if self.dead or self.slow else None
 
     async def wait_ready(self, name: str, timeout_s: float) -> None:
         if self.dead:
             raise UnitFailed(name, "ended before it was ready", "last words")
+        if self.slow:
+            self.log.append("slow")
+            await asyncio.sleep(timeout_s)
+            raise TimedOut(f"unit {name} to be ready", timeout_s)
         self.log.append(f"ready {name}")
 
     async def stop(self, name: str, grace_s: float | None = None) -> None:
@@ -68,7 +75,7 @@ class FakeUnits:
     def state(self, name: str) -> UnitState:
         if name not in self.specs:
             return UnitState(name=name, state="absent")
-        return UnitState(name=name, state="running", pid=abs(hash(self.specs[name].argv)), started_at=0.0)
+        return UnitState(name=name, state="running", pid=abs(hash(self.specs[name].argv)), started_at=time.time())
 
 
 class World:
@@ -78,7 +85,8 @@ class World:
         self.api, self.platform, self.units, self.host = api, platform, units, host
 
     def find(self, resource: Resource, name: str, namespace: str = "default") -> JsonObject | None:
-        return self.api.objects.get(resource.object_path(Key(namespace, name)))
+        """A copy of the stored object, for tests to change."""
+        return copy.deepcopy(self.api.objects.get(resource.object_path(Key(namespace, name))))
 
     def get(self, resource: Resource, name: str, namespace: str = "default") -> JsonObject:
         found = self.find(resource, name, namespace)

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pilvi.providers.kubeovn.ip.choice import Request, choose_address, choose_mac, choose_subnet, read_request
+from pilvi.providers.kubeovn.ip.choice import Request, VpcUse, choose_address, choose_mac, choose_subnet, read_request
 from pilvi.providers.kubeovn.subnet.plan import Refusal, SubnetPlan
 from tests.unit.providers.kubeovn.objects import make_plan
 
 ANY = Request(None, None, None)
-VPCS: dict[str, frozenset[str]] = {"one": frozenset()}
+VPCS = {"one": VpcUse()}
 
 
 def plans(*found: SubnetPlan) -> dict[str, SubnetPlan | Refusal]:
@@ -36,6 +36,11 @@ def test_the_named_subnet_then_the_bound_then_the_default() -> None:
     assert choose_subnet(Request("a", None, None), "team", found, VPCS) == named
     assert choose_subnet(ANY, "team", found, VPCS) == bound
     assert choose_subnet(ANY, "others", found, VPCS) == default
+    # A Vpc may have a Subnet for its own namespaces.
+    vpcs = {"one": VpcUse(), "two": VpcUse(frozenset({"others"}), "c")}
+    found["c"] = make_plan("c", vpc="two")
+    assert choose_subnet(ANY, "others", found, vpcs) == found["c"]
+    assert choose_subnet(ANY, "third", found, vpcs) == default
 
 
 @pytest.mark.parametrize(
@@ -46,10 +51,10 @@ def test_the_named_subnet_then_the_bound_then_the_default() -> None:
         (ANY, "team", VPCS, "SubnetNotFound"),
         (Request("bound", None, None), "others", VPCS, "NamespaceNotAllowed"),
         (Request("bound", None, None), "team", {}, "VpcNotFound"),
-        (Request("bound", None, None), "team", {"one": frozenset({"others"})}, "NamespaceNotAllowed"),
+        (Request("bound", None, None), "team", {"one": VpcUse(frozenset({"others"}))}, "NamespaceNotAllowed"),
     ],
 )
-def test_refused_subnets(request_: Request, namespace: str, vpcs: dict[str, frozenset[str]], reason: str) -> None:
+def test_refused_subnets(request_: Request, namespace: str, vpcs: dict[str, VpcUse], reason: str) -> None:
     found = {**plans(make_plan("bound", namespaces=["team"])), "broken": Refusal("InvalidCIDR", "because")}
     if request_ == ANY:
         del found["bound"]

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from pilvi.api import JsonObject, Key
+from pilvi.api.capk import KubevirtCluster
 from pilvi.api.kubeovn import IP, Subnet, Vpc
 from pilvi.api.kubevirt import VirtualMachine, VirtualMachineInstance
 from pilvi.providers.kubeovn.ip.controller import IPReconciler
@@ -220,3 +221,19 @@ async def test_a_subnet_waits_for_its_machines(api: FakeApi) -> None:
         assert find(api, Subnet.RESOURCE, "ovn-default") is not None
         remove(api, VMIS, "web", "team")
         await wait_for("end", lambda: find(api, Subnet.RESOURCE, "ovn-default") is None)
+
+
+async def test_what_an_owner_left_behind_is_swept_at_start(api: FakeApi) -> None:
+    def owned(name: str, cidr: str, uid: str) -> JsonObject:
+        subnet = make_subnet(name, cidr)
+        labels = {"kind": "KubevirtCluster", "namespace": "team", "name": "cluster", "uid": uid}
+        subnet["metadata"]["labels"] = {f"pilvi.dev/owner-{key}": value for key, value in labels.items()}
+        return subnet
+
+    cluster = put(api, KubevirtCluster.RESOURCE, KubevirtCluster.RESOURCE.new(Key("team", "cluster"), spec={}))
+    put(api, Subnet.RESOURCE, owned("kept", "10.1.0.0/24", cluster["metadata"]["uid"]))
+    put(api, Subnet.RESOURCE, owned("namesake", "10.2.0.0/24", "uid of an earlier cluster"))
+    async with running(api, make):
+        await wait_for("sweep", lambda: find(api, Subnet.RESOURCE, "namesake") is None)
+        await quiet(api)
+    assert find(api, Subnet.RESOURCE, "kept") is not None

@@ -139,6 +139,13 @@ class TestNetwork:
         service = make_service("cluster", "10.250.0.7", labels={"kamaji.clastix.io/name": "cluster"})
         assert len(build(make_vpc("ovn-cluster"), control_planes=[make_control_plane(vpc=None)], services=[service]).legs) == 1
 
+    def test_a_vpc_of_other_namespaces_takes_no_control_plane(self) -> None:
+        service = make_service("cluster", "10.250.0.7", labels={"kamaji.clastix.io/name": "cluster"})
+        router = build(make_vpc(namespaces=["others"]), control_planes=[make_control_plane()], services=[service])
+        assert router.legs == ()
+        assert "TenantControlPlane team/cluster" in router.problems[0].message
+        assert len(build(make_vpc(namespaces=["team"]), control_planes=[make_control_plane()], services=[service]).legs) == 1
+
     def test_pods_are_behind_their_machine(self) -> None:
         router = build(
             ips=[make_ip("m1", "10.0.1.5", pods="10.244.1.0/24,fd00::/64"), make_ip("m2", "10.0.2.5", "b", pods="10.244.2.0/24")]

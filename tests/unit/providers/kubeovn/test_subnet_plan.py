@@ -17,7 +17,7 @@ RESERVED = {"the cloud's range": IPv4Network("10.250.0.0/24")}
 
 
 def test_defaults_are_those_of_kube_ovn() -> None:
-    plan = make_plan(cidr="10.0.1.77/24", vpc=None)
+    plan = make_plan(cidr="10.0.1.0/24", vpc=None)
     assert plan.cidr == IPv4Network("10.0.1.0/24")
     assert plan.gateway == IPv4Address("10.0.1.1")
     assert plan.vpc == "ovn-cluster"
@@ -36,6 +36,7 @@ def test_nulls_of_hand_written_manifests_are_defaults() -> None:
         (None, {}, "InvalidCIDR", "spec.cidrBlock"),
         ("tomorrow", {}, "InvalidCIDR", "tomorrow"),
         ("10.0.1.0/31", {}, "InvalidCIDR", "no room"),
+        ("10.0.1.77/24", {}, "InvalidCIDR", "write the network itself, 10.0.1.0/24"),
         ("127.0.0.0/8", {}, "InvalidCIDR", "127.0.0.0/8"),
         ("0.0.0.0/0", {}, "InvalidCIDR", "0.0.0.0/0"),
         ("224.0.0.0/24", {}, "InvalidCIDR", "224.0.0.0/24"),

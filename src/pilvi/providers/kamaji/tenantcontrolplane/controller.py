@@ -16,7 +16,7 @@ from pilvi.lib.clock import utc_now
 from pilvi.providers.kamaji.names import MANAGER, PAUSED_ANNOTATION, PROJECT_LABEL, TENANT_FINALIZER
 from pilvi.providers.kamaji.tenantcontrolplane.ending import remove_control_plane
 from pilvi.providers.kamaji.tenantcontrolplane.network import vpc_name
-from pilvi.providers.kamaji.tenantcontrolplane.phases import Blocked, Phases
+from pilvi.providers.kamaji.tenantcontrolplane.phases import Blocked, Phases, Starting
 from pilvi.providers.kamaji.tenantcontrolplane.plane import spec_of
 from pilvi.providers.kamaji.tenantcontrolplane.renewal import next_renewal
 from pilvi.providers.kamaji.tenantcontrolplane.status import (
@@ -92,12 +92,14 @@ class TenantControlPlanes:
         except Blocked as e:
             progress.problem = e.problem
             result = Waiting(e.problem.reason, e.problem.message) if e.waiting else Failed(e.problem.message, permanent=True)
+        except Starting as e:
+            result = Waiting("ControlPlaneStarting", str(e), retry_s=0.05)
         except UserError as e:
             progress.problem = Problem("InvalidSpec", format_chain(e))
             result = Failed(format_chain(e), permanent=True)
         except (UnitFailed, DriverError, TimedOut) as e:
-            progress.problem = Problem("ComponentFailed", format_chain(e))
-            result = Failed(format_chain(e))
+            progress.problem = Problem("ComponentFailed", _explain(e))
+            result = Failed(_explain(e))
         if refused is not None and progress.problem is None:
             progress.problem = Problem(refused.reason, refused.message)
         await self._write_status(tenant, progress)
@@ -209,3 +211,11 @@ def controller(platform: Platform) -> Controller:
 
     platform.units.subscribe(on_unit)
     return made
+
+
+def _explain(error: UnitFailed | DriverError | TimedOut) -> str:
+    """What failed, in a sentence or two: of a log only the last line, since a condition is read in a table."""
+    if not isinstance(error, UnitFailed) or not error.log_tail.strip():
+        return format_chain(error)
+    what = str(error).partition("; its last log lines")[0]
+    return f"{what}; see `pilvi logs {error.unit}`; its last line: {error.log_tail.strip().rpartition(chr(10))[2]}"

@@ -15,6 +15,7 @@ from pilvi.api import JsonObject
 from pilvi.controlplane import ControlPlane
 from pilvi.host.cloud import Cloud
 from pilvi.host.network import Address, NamespaceNetwork, Route, Veth, VethEnd, ensure_netns, ensure_network, ensure_veth
+from pilvi.providers.announce import announce_addresses
 from pilvi.providers.kamaji.names import DEFAULT_VPC, VPC_ANNOTATION
 from pilvi.providers.legs import control_plane_leg
 
@@ -84,11 +85,12 @@ async def apply_network(wanted: PlaneNetwork) -> None:
     if wanted.leg is not None:
         await ensure_veth(wanted.leg)
     await ensure_network(wanted.inside)
+    if namespace is not None and wanted.uplink.b.mac is not None:
+        # What had the address before, a load balancer perhaps, is still in the neighbours' tables.
+        own = [entry.address.ip for entry in wanted.inside.addresses if entry.link == wanted.uplink.b.name]
+        announce_addresses(namespace, wanted.uplink.b.name, wanted.uplink.b.mac, own)
 
 
 def _mac(address: IPv4Address) -> str:
-    """A locally administered address that goes with the cloud address.
-
-    A neighbour that knew an earlier control plane at this address would otherwise send to a link that is gone, for up to ten seconds.
-    """
+    """A locally administered address that goes with the cloud address, so that a link made anew is the same neighbour."""
     return ":".join(f"{octet:02x}" for octet in (0x02, 0x71, *address.packed))

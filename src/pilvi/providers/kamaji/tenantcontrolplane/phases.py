@@ -7,6 +7,7 @@ seconds are spent here.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Coroutine
 from datetime import UTC, datetime
 from typing import Any
@@ -27,7 +28,7 @@ from pilvi.controlplane import (
     install_files,
     unit_spec,
 )
-from pilvi.errors import Bug
+from pilvi.errors import Bug, TimedOut
 from pilvi.host.netns import ensure_netns, has_netns
 from pilvi.lib.clock import utc_now
 from pilvi.providers.kamaji.names import (
@@ -53,9 +54,12 @@ from pilvi.providers.platform import Platform
 from pilvi.providers.published import find_cloud_address
 from pilvi.runtime import owner_reference
 
-__all__ = ["Blocked", "Phases"]
+__all__ = ["Blocked", "Phases", "Starting"]
 
-READY_TIMEOUT_S = 30.0
+# How long one reconcile waits for an API server: short, so that a deletion meanwhile is soon seen.
+WAIT_S = 3.0
+# How long a start may take before it is called a failure; on a busy machine it takes ten times as long as usual.
+START_TIMEOUT_S = 60.0
 # A component that was started anew so often and still does not run is told of.
 RESTARTS_WORTH_TELLING = 3
 
@@ -67,6 +71,10 @@ class Blocked(Exception):  # noqa: N818 (a state, no error)
         super().__init__(problem.message)
         self.problem = problem
         self.waiting = waiting
+
+
+class Starting(Exception):  # noqa: N818 (a state, no error)
+    """The API server is starting; ask again at once."""
 
 
 class Phases:
@@ -157,9 +165,15 @@ class Phases:
         self._look_for_failures()
 
     async def wait_ready(self) -> None:
-        """Wait until the API server answers. Raises UnitFailed or TimedOut."""
-        plane = self._plane()
-        await self._platform.units.wait_ready(plane.unit(API_SERVER), READY_TIMEOUT_S)
+        """Wait a while for the API server to answer. Raises Starting when it needs more time, UnitFailed, TimedOut."""
+        unit, units = self._plane().unit(API_SERVER), self._platform.units
+        try:
+            await units.wait_ready(unit, WAIT_S)
+        except TimedOut as e:
+            started_at = units.state(unit).started_at
+            if started_at is not None and time.time() - started_at < START_TIMEOUT_S:
+                raise Starting(str(e)) from e
+            raise
         self._progress.ready = True
 
     async def complete(self) -> None:

@@ -17,7 +17,7 @@ from pilvi.lib.allocate import find_free_address
 from pilvi.providers.kubeovn.names import DEFAULT_SUBNET, REQUESTED_ADDRESS, REQUESTED_MAC, REQUESTED_SUBNET
 from pilvi.providers.kubeovn.subnet.plan import Refusal, SubnetPlan, find_default_subnet
 
-__all__ = ["Request", "choose_address", "choose_mac", "choose_subnet", "read_request"]
+__all__ = ["Request", "VpcUse", "choose_address", "choose_mac", "choose_subnet", "read_request"]
 
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 _UNSPECIFIED = 0
@@ -33,6 +33,14 @@ class Request:
     mac: str | None
 
 
+@dataclass(frozen=True)
+class VpcUse:
+    """Who may use a Vpc (no namespaces: all), and the Subnet that machines of exactly these namespaces get when they name none."""
+
+    namespaces: frozenset[str] = frozenset()
+    default_subnet: str | None = None
+
+
 def read_request(metadata: Mapping[str, JsonObject]) -> Request:
     """The request in the metadata of a VirtualMachineInstance, or of the template in a VirtualMachine."""
     annotations = metadata.get("annotations") or {}
@@ -45,38 +53,39 @@ def read_request(metadata: Mapping[str, JsonObject]) -> Request:
 
 
 def choose_subnet(
-    request: Request, namespace: str, plans: Mapping[str, SubnetPlan | Refusal], vpcs: Mapping[str, Collection[str]]
+    request: Request, namespace: str, plans: Mapping[str, SubnetPlan | Refusal], vpcs: Mapping[str, VpcUse]
 ) -> SubnetPlan | Refusal:
-    """The Subnet of a machine: the one it names, else the one bound to its namespace, else the default one.
+    """The Subnet of a machine: the one it names, else the one bound to its namespace, else its Vpc's default one, else the cloud's.
 
-    `vpcs` holds every Vpc that takes machines, by name, with the namespaces that may use it (none: all may).
+    `vpcs` holds every Vpc that takes machines, by name.
     """
-    valid = [plan for plan in plans.values() if isinstance(plan, SubnetPlan)]
-    plan: SubnetPlan | Refusal | None
-    if request.subnet is not None:
-        plan = plans.get(request.subnet)
-        if plan is None:
-            return Refusal(
-                "SubnetNotFound", f"annotation {REQUESTED_SUBNET}: there is no Subnet {request.subnet}; create it or name another"
-            )
-        if isinstance(plan, Refusal):
-            return Refusal("SubnetNotReady", f"Subnet {request.subnet} is not served: {plan.message}")
-    else:
-        bound = sorted((plan for plan in valid if namespace in plan.namespaces), key=lambda plan: plan.name)
-        plan = bound[0] if bound else find_default_subnet(valid)
-        if plan is None:
-            return Refusal(
-                "SubnetNotFound",
-                f"no Subnet for namespace {namespace}: name one with annotation {REQUESTED_SUBNET}, or create Subnet {DEFAULT_SUBNET}",
-            )
+    name = request.subnet or _find_default(namespace, plans, vpcs)
+    if name is None:
+        return Refusal(
+            "SubnetNotFound",
+            f"no Subnet for namespace {namespace}: name one with annotation {REQUESTED_SUBNET}, or create Subnet {DEFAULT_SUBNET}",
+        )
+    plan = plans.get(name)
+    if plan is None:
+        return Refusal("SubnetNotFound", f"there is no Subnet {name}; create it, or name another with annotation {REQUESTED_SUBNET}")
+    if isinstance(plan, Refusal):
+        return Refusal("SubnetNotReady", f"Subnet {name} is not served: {plan.message}")
     if plan.namespaces and namespace not in plan.namespaces:
         return Refusal("NamespaceNotAllowed", f"Subnet {plan.name} is for other namespaces; add {namespace} to its spec.namespaces")
-    users = vpcs.get(plan.vpc)
-    if users is None:
+    use = vpcs.get(plan.vpc)
+    if use is None:
         return Refusal("VpcNotFound", f"Subnet {plan.name}: there is no Vpc {plan.vpc}; create it")
-    if users and namespace not in users:
+    if use.namespaces and namespace not in use.namespaces:
         return Refusal("NamespaceNotAllowed", f"Vpc {plan.vpc} is for other namespaces; add {namespace} to its spec.namespaces")
     return plan
+
+
+def _find_default(namespace: str, plans: Mapping[str, SubnetPlan | Refusal], vpcs: Mapping[str, VpcUse]) -> str | None:
+    valid = [plan for plan in plans.values() if isinstance(plan, SubnetPlan)]
+    bound = sorted(plan.name for plan in valid if namespace in plan.namespaces)
+    own = [use.default_subnet for _, use in sorted(vpcs.items()) if namespace in use.namespaces and use.default_subnet]
+    default = find_default_subnet(valid)
+    return next(iter([*bound, *own, *([default.name] if default is not None else [])]), None)
 
 
 def choose_address(request: Request, plan: SubnetPlan, used: Collection[IPv4Address]) -> IPv4Address | Refusal:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pilvi.api import JsonObject, Key
 from pilvi.api.kubeovn import IP, Subnet, Vpc
 from pilvi.api.kubevirt import VirtualMachine, VirtualMachineInstance
-from pilvi.providers.kubeovn.ip.choice import Request, choose_address, choose_mac, choose_subnet, read_request
+from pilvi.providers.kubeovn.ip.choice import Request, VpcUse, choose_address, choose_mac, choose_subnet, read_request
 from pilvi.providers.kubeovn.names import (
     LABEL_OWNER_KIND,
     LABEL_OWNER_NAME,
@@ -116,13 +116,14 @@ class IPReconciler:
         leaving = {subnet["metadata"]["name"] for subnet in self._objects.subnets.list() if is_deleting(subnet)}
         return {name: Refusal("Deleting", "it is being deleted") if name in leaving else plan for name, plan in plans.items()}
 
-    def _vpcs(self) -> dict[str, frozenset[str]]:
+    def _vpcs(self) -> dict[str, VpcUse]:
         """Every Vpc that takes machines, with the namespaces it is for."""
-        return {
-            vpc["metadata"]["name"]: frozenset((vpc.get("spec") or {}).get("namespaces") or ())
-            for vpc in self._objects.vpcs.list()
-            if not is_deleting(vpc)
-        }
+        found = {}
+        for vpc in self._objects.vpcs.list():
+            if not is_deleting(vpc):
+                spec = vpc.get("spec") or {}
+                found[vpc["metadata"]["name"]] = VpcUse(frozenset(spec.get("namespaces") or ()), spec.get("defaultSubnet") or None)
+        return found
 
     def _neighbours(self, ips: Iterable[JsonObject], plans: dict[str, SubnetPlan | Refusal], vpc: str) -> list[JsonObject]:
         """The IP objects of one Vpc, and those of unknown Subnets, which may be of it."""

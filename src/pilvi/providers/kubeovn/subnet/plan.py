@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
 from pilvi.api import JsonObject
 from pilvi.errors import UserError
@@ -82,10 +82,12 @@ def plan_subnet(subnet: JsonObject) -> SubnetPlan | Refusal:
             "ProtocolNotSupported", f"spec.protocol: only IPv4 is served, and spec.cidrBlock {text!r} has to be one IPv4 network"
         )
     try:
-        # As Kube-OVN, 10.0.1.7/24 is read as 10.0.1.0/24.
         cidr = IPv4Network(text, strict=False)
     except ValueError:
         return Refusal("InvalidCIDR", f"spec.cidrBlock {text!r} is not an IPv4 network; write for example 10.0.1.0/24")
+    if IPv4Interface(text).ip != cidr.network_address:
+        # Kube-OVN rewrites the field; here nobody writes into a user's spec, and everybody has to read the same network.
+        return Refusal("InvalidCIDR", f"spec.cidrBlock {text} is an address in a network; write the network itself, {cidr}")
     if cidr.prefixlen > _NARROWEST:
         return Refusal(
             "InvalidCIDR", f"spec.cidrBlock {cidr} has no room for a gateway and a machine; use a /{_NARROWEST} or larger network"

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 
 from pilvi.api import JsonObject, Key
 from pilvi.api.kubeovn import Vpc
-from pilvi.errors import PilviError, format_chain
+from pilvi.errors import DriverError, PilviError, format_chain
 from pilvi.host import nft
 from pilvi.host.netns import delete_netns, ensure_netns, has_netns
 from pilvi.host.network import delete_link, ensure_network, ensure_veth, list_links
+from pilvi.lib.backoff import Backoff
 from pilvi.providers.announce import announce_addresses
 from pilvi.providers.kubeovn.names import FINALIZER, TRANSIT
 from pilvi.providers.kubeovn.objects import Objects, vpc_of_subnet
@@ -39,8 +40,9 @@ if TYPE_CHECKING:
 __all__ = ["VpcReconciler"]
 
 MANAGER = "pilvi-vpc"
-# The leg is made by another controller and nothing in the API tells when; it takes milliseconds after the namespace is there.
-LEG_RETRY_S = 0.5
+# The leg of a control plane is made by another controller, mostly milliseconds after the namespace is there, and nothing in the API
+# tells when.
+LEG_RETRY_S = (0.2, 15.0)
 # Writing the rules costs 20 to 80 ms, so equal ones are written again only now and then, against what hands may have changed.
 RULES_HOLD_S = 300.0
 _NO_NAMESERVER = Problem(
@@ -63,6 +65,7 @@ class VpcReconciler:
         self._swept = False
         self._transit_lock = asyncio.Lock()
         self._resolvers: dict[str, Resolver] = {}
+        self._leg_backoffs: dict[str, Backoff] = {}
         self._announced: dict[str, set[IPv4Address]] = {}
         self._rules_written: dict[str, tuple[JsonObject, float]] = {}
 
@@ -100,7 +103,10 @@ class VpcReconciler:
         await self._write_status(vpc, router, problems, format_chain(failure) if failure is not None else None)
         if failure is not None:
             return Failed(format_chain(failure))
-        return RequeueAfter(LEG_RETRY_S) if missing_legs else Done()
+        if missing_legs:
+            return RequeueAfter(self._leg_backoffs.setdefault(router.uid, Backoff(*LEG_RETRY_S)).next_s())
+        self._leg_backoffs.pop(router.uid, None)
+        return Done()
 
     async def _record_transit(self, vpc: JsonObject) -> tuple[JsonObject, IPv4Address]:
         """The Vpc with its transit address, which stands in the API before anything uses it. Raises UserError when there is none left."""
@@ -141,8 +147,15 @@ class VpcReconciler:
         # Rules before links: a router that is half made must not forward what it will refuse later.
         await self._write_rules(router, netns)
         await ensure_veth(router_uplink(router, self._cloud))
-        links = {link.name for link in await list_links(netns)}
-        await ensure_network(router_network(router, self._cloud, links))
+        links = await _list_names(netns)
+        try:
+            await ensure_network(router_network(router, self._cloud, links))
+        except DriverError:
+            # A control plane that is taken away takes its leg along, at any time.
+            before, links = links, await _list_names(netns)
+            if links == before:
+                raise
+            await ensure_network(router_network(router, self._cloud, links))
         self._announce(router, netns)
         return any(leg.link not in links for leg in router.legs)
 
@@ -186,6 +199,7 @@ class VpcReconciler:
         self._resolvers.pop(uid, None)
         self._rules_written.pop(uid, None)
         self._announced.pop(uid, None)
+        self._leg_backoffs.pop(uid, None)
         await remove_finalizer(self._client, Vpc.RESOURCE, vpc, FINALIZER)
         return Done()
 
@@ -200,3 +214,7 @@ class VpcReconciler:
 
     def _resolver(self, uid: str) -> Resolver:
         return self._resolvers.setdefault(uid, Resolver(self._cloud, self._units, uid))
+
+
+async def _list_names(netns: str) -> set[str]:
+    return {link.name for link in await list_links(netns)}

@@ -106,7 +106,7 @@ def build_router(
         **{f"Subnet {plan.name}": plan.cidr for plan in own},
     }
     pod_routes = _pod_routes(own_ips, reserved, problems)
-    legs = _legs(name, control_planes, services, cloud)
+    legs = _legs(vpc, control_planes, services, cloud, problems)
     return Router(
         name=name,
         uid=vpc["metadata"]["uid"],
@@ -129,13 +129,23 @@ def vpc_of_control_plane(control_plane: JsonObject) -> str:
     return (control_plane["metadata"].get("annotations") or {}).get(VPC) or DEFAULT_VPC
 
 
-def _legs(vpc: str, control_planes: Iterable[JsonObject], services: Mapping[Key, JsonObject], cloud: Cloud) -> tuple[Leg, ...]:
+def _legs(
+    vpc: JsonObject, control_planes: Iterable[JsonObject], services: Mapping[Key, JsonObject], cloud: Cloud, problems: list[Problem]
+) -> tuple[Leg, ...]:
+    users = (vpc.get("spec") or {}).get("namespaces") or ()
     legs = []
     for control_plane in control_planes:
-        service = services.get(Key.of(control_plane))
+        if vpc_of_control_plane(control_plane) != vpc["metadata"]["name"]:
+            continue
+        key = Key.of(control_plane)
+        if users and key.namespace not in users:
+            message = f"TenantControlPlane {key} wants into this Vpc, which is for other namespaces; add {key.namespace} to spec.namespaces"
+            problems.append(Problem("NamespaceNotAllowed", message))
+            continue
+        service = services.get(key)
         address = find_cloud_address(service) if service is not None else None
         # An address from elsewhere cannot be ours: our allocator gives only what is in the range.
-        if vpc_of_control_plane(control_plane) != vpc or address is None or address not in cloud.range:
+        if address is None or address not in cloud.range:
             continue
         ends = control_plane_leg(cloud, address)
         legs.append(Leg(ends.outer_link, address, ends.inner))

@@ -32,7 +32,6 @@ __all__ = ["router_rules"]
 Statement: TypeAlias = dict[str, Any]
 
 _SUBNETS = "sn*"
-_CONTROL_PLANES = "cp*"
 # A fixed seed: a table that is written again must send a sticky client to the same endpoint.
 _SEED = 117
 # Of nftables, in bytes.
@@ -90,7 +89,7 @@ def _forward(router: Router) -> Iterator[list[Statement]]:
     yield [match("iifname", _SUBNETS), match("oifname", UPLINK), match("ip daddr", _prefix(LEGS), "!="), _ACCEPT]
     for leg in router.legs:
         yield [match("iifname", _SUBNETS), match("oifname", leg.link), match("ip daddr", str(leg.address)), _ACCEPT]
-    yield [match("iifname", _CONTROL_PLANES), match("oifname", _SUBNETS), _ACCEPT]
+        yield [match("iifname", leg.link), match("oifname", _SUBNETS), _ACCEPT]
     yield [match("iifname", _SUBNETS), _PROHIBITED]
 
 

@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from pilvi.api import JsonObject
 from pilvi.api.builtin import PODS
 from pilvi.api.resource import Key
-from pilvi.errors import AlreadyExists, Forbidden, Invalid, UserError, format_chain
+from pilvi.errors import AlreadyExists, Forbidden, Invalid, NotFound, UnitFailed, UserError, format_chain
 from pilvi.lib.clock import format_time, utc_now
 from pilvi.providers.kubevirt.instance.network import NoLeg, plan_interfaces, plan_leg
 from pilvi.providers.kubevirt.instance.pod import new_launcher, plan_pod_status
@@ -28,7 +28,7 @@ from pilvi.providers.kubevirt.instance.status import FINAL_PHASES, Report, phase
 from pilvi.providers.kubevirt.instance.sweep import MachineSweep
 from pilvi.providers.kubevirt.instance.userdata import decode_secret, find_user_data
 from pilvi.providers.kubevirt.kinds import INSTANCES
-from pilvi.providers.kubevirt.machines.backend import MachineBackend, MachineLeg, MachineSpec
+from pilvi.providers.kubevirt.machines.backend import MachineBackend, MachineLeg, MachineSpec, NetworkNotReady
 from pilvi.providers.kubevirt.machines.choice import Refusal, choose_backend, get_boot_image
 from pilvi.providers.kubevirt.virtualmachine.instance import INSTANCE_FINALIZER
 from pilvi.providers.platform import Platform
@@ -49,7 +49,7 @@ from pilvi.runtime import (
 
 __all__ = ["Instances"]
 
-FIRST_BOOT_LOOK_S = 2.0
+FIRST_BOOT_LOOK_S = 1.0
 
 
 class Instances:
@@ -143,12 +143,10 @@ class Instances:
         try:
             user_data = self._read_user_data(scope)
             machine = await backend.ensure(_machine_spec(scope, leg, version, user_data))
-        except FileNotFoundError as e:
-            # The namespace or bridge of the Vpc is made by another controller, whose last write wakes us.
-            return await self._wait(
-                scope, backend, "NetworkNotReady", f"the network of the machine's Vpc is not there yet: {e}", retry_s=0.5
-            )
-        except UserError as e:
+        except NetworkNotReady as e:
+            # The last write of the controller that makes it wakes us; the retry is for a signal that got lost.
+            return await self._wait(scope, backend, "NetworkNotReady", format_chain(e), retry_s=1.0)
+        except (UserError, UnitFailed, OSError) as e:
             message = format_chain(e)
             await self._wait(scope, backend, "MachineNotStarted", message)
             self._events.record(scope.vmi, "Warning", "FailedStart", message)
@@ -247,7 +245,10 @@ class Instances:
         vmi = self._caches.instances.get(scope.key) or scope.vmi
         if vmi["metadata"]["uid"] != scope.uid:
             return False
-        stored = await write_status(self._client, INSTANCES, vmi, plan_status(vmi, report, utc_now()), subresource=False)
+        try:
+            stored = await write_status(self._client, INSTANCES, vmi, plan_status(vmi, report, utc_now()), subresource=False)
+        except NotFound:
+            return False  # gone since it was read, as it should be when its machine has just been removed
         return stored is not vmi
 
     async def _report_pod(self, scope: Scope, report: Report) -> None:

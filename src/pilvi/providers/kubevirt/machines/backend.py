@@ -11,7 +11,14 @@ from datetime import datetime
 from ipaddress import IPv4Address, IPv4Interface
 from typing import Literal, Protocol
 
-__all__ = ["MachineBackend", "MachineLeg", "MachinePhase", "MachineSpec", "MachineState"]
+from pilvi.errors import Transient
+
+__all__ = ["MachineBackend", "MachineLeg", "MachinePhase", "MachineSpec", "MachineState", "NetworkNotReady"]
+
+
+class NetworkNotReady(Transient):
+    """The Vpc's namespace or the Subnet's bridge is not there yet; another controller makes it."""
+
 
 MachinePhase = Literal["absent", "starting", "running", "failing"]
 """`absent`: no process and none wanted; `failing`: it died and is being restarted with growing delays."""
@@ -78,7 +85,8 @@ class MachineBackend(Protocol):
     async def ensure(self, spec: MachineSpec) -> MachineState:
         """Make the machine run as `spec` says: start it, or adopt the one that runs. Its writable layer is kept if there is one.
 
-        Returns `starting` while it is busy. Raises UserError for what a person must mend, Transient for what passes.
+        Returns `starting` while it is busy. Raises UserError for what a person must mend, NetworkNotReady, UnitFailed when its
+        first process cannot be started, and OSError when the file system refuses.
         """
 
     def state(self, uid: str) -> MachineState:

@@ -7,7 +7,6 @@ What a machine has on the host: the folder `<home>/machines/<uid>` (its writable
 from __future__ import annotations
 
 import asyncio
-import os
 import platform as host_platform
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -15,13 +14,13 @@ from ipaddress import IPv4Network
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pilvi.errors import UserError
+from pilvi.errors import DriverError, UserError
 from pilvi.host.sandbox import remove_sandbox, sandbox_unit
-from pilvi.kit.store import DEFAULT_ROOT
+from pilvi.kit.store import Store
 from pilvi.lib.files import remove_tree, write_atomic
 from pilvi.node import NodeFacts, NodeImage, NodeMachine, find_node_image, node_machine, prepare_node_machine
 from pilvi.node.machine import find_first_boot_exit
-from pilvi.providers.kubevirt.machines.backend import MachineBackend, MachinePhase, MachineSpec, MachineState
+from pilvi.providers.kubevirt.machines.backend import MachineBackend, MachinePhase, MachineSpec, MachineState, NetworkNotReady
 from pilvi.providers.names import machine_netns, machine_port, machine_unit
 
 if TYPE_CHECKING:
@@ -35,6 +34,7 @@ __all__ = ["SandboxBackend", "machine_folder", "plan_network"]
 _PHASES: dict[str, MachinePhase] = {"running": "running", "waiting": "failing", "exited": "failing", "absent": "absent"}
 _ALIVE = ("running", "waiting")
 _LOG_LINES = 3
+_NOTHING_TO_DO = b"#cloud-config\n"
 
 
 def machine_folder(cloud: Cloud, uid: str) -> Path:
@@ -59,8 +59,7 @@ class SandboxBackend(MachineBackend):
     @classmethod
     def for_platform(cls, platform: Platform) -> SandboxBackend:
         """The backend of a cloud, with the node images and the binaries of the kit on this host."""
-        kit = Path(os.environ.get("PILVI_CACHE") or DEFAULT_ROOT)
-        return cls(platform.cloud, platform.units, kit, lambda: platform.kit.get_binary("sandbox-enter"))
+        return cls(platform.cloud, platform.units, Store().root, lambda: platform.kit.get_binary("sandbox-enter"))
 
     async def ensure(self, spec: MachineSpec) -> MachineState:
         """Give the machine its namespace and leg; unless it runs already, its files and its unit.
@@ -128,7 +127,7 @@ class SandboxBackend(MachineBackend):
             cpus=spec.vcpus,
             address=spec.leg.address,
             resolver=spec.leg.gateway,
-            user_data=await asyncio.to_thread(_keep_user_data, folder, spec.user_data),
+            user_data=await asyncio.to_thread(_keep_user_data, folder, spec.user_data) or _NOTHING_TO_DO,
             meta_data=spec.meta_data,
             stop_grace_s=spec.stop_grace_s,
         )
@@ -138,7 +137,10 @@ class SandboxBackend(MachineBackend):
 
         network, veth = plan_network(self._cloud, spec)
         await ensure_netns(machine_netns(self._cloud, spec.uid))
-        await ensure_veth(veth)
+        try:
+            await ensure_veth(veth)
+        except (FileNotFoundError, DriverError) as e:
+            raise NetworkNotReady(f"machine {spec.namespace}/{spec.name} cannot be attached to bridge {spec.leg.bridge} yet") from e
         await ensure_network(network)
 
 

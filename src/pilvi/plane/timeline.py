@@ -1,0 +1,146 @@
+"""How a cluster came to be, phase by phase, from times that its objects and units carry."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import msgspec
+
+from pilvi.api import JsonObject, Key
+from pilvi.api.builtin import DEPLOYMENTS, NODES
+from pilvi.api.capk import KubevirtCluster
+from pilvi.api.kamaji import TenantControlPlane
+from pilvi.api.kubevirt import VirtualMachineInstance
+from pilvi.errors import PilviError
+from pilvi.host.units import UnitState
+from pilvi.kube import Client
+from pilvi.lib.clock import parse_time
+from pilvi.plane.why import unit_prefix
+from pilvi.plane.world import World
+from pilvi.runtime import conditions_of
+
+__all__ = ["COREDNS", "Inside", "Phase", "compute_timeline", "find_etcd_ready", "read_inside"]
+
+COREDNS = Key("kube-system", "coredns")
+_LOG_HEAD_BYTES = 256 * 1024
+
+
+class Phase(msgspec.Struct, frozen=True, rename="camel"):
+    """One phase; times are seconds since the epoch. Kubernetes stores whole seconds, units more."""
+
+    name: str
+    started_at: float
+    ended_at: float
+
+    @property
+    def seconds(self) -> float:
+        """How long it took."""
+        return max(0.0, self.ended_at - self.started_at)
+
+
+class Inside(msgspec.Struct, frozen=True):
+    """What the cluster's own API tells: its Nodes and the Deployment of CoreDNS, None when there is none."""
+
+    nodes: Sequence[JsonObject] = ()
+    coredns: JsonObject | None = None
+
+
+async def read_inside(client: Client) -> Inside:
+    """Read it with a client of the cluster's own API; empty when that does not answer."""
+    try:
+        return Inside(await client.list(NODES), await client.find(DEPLOYMENTS, COREDNS))
+    except PilviError:
+        return Inside()
+
+
+def compute_timeline(
+    world: World, cluster: JsonObject, inside: Inside, units: Sequence[UnitState] = (), etcd_ready_at: float | None = None
+) -> list[Phase]:
+    """The phases whose beginning and end are known: network, etcd, API, join, Ready, DNS. Pure.
+
+    `units` and `etcd_ready_at` need root; without them etcd is left out and the times of the API come from conditions.
+    """
+    below = world.descendants(cluster)
+    started = _created(cluster)
+    if started is None:
+        return []
+    network_at = _latest(_since(obj, "NetworkReady") for obj in _of_kind(below, KubevirtCluster.RESOURCE.kind))
+    control_planes = _of_kind(below, TenantControlPlane.RESOURCE.kind)
+    processes = _units_of(control_planes, units)
+    etcd, api, manager = (_start_of(processes, name) for name in ("etcd", "kube-apiserver", "kube-controller-manager"))
+    api_at = manager or _latest(_deployment_since(obj) for obj in control_planes)  # the manager is started when the API server is ready
+    machines = [_created(obj) for obj in _of_kind(below, VirtualMachineInstance.RESOURCE.kind)]
+    first_machine = min((moment for moment in machines if moment is not None), default=None)
+    joined_at = _latest(_created(node) for node in inside.nodes)
+    ready = [_since(node, "Ready") for node in inside.nodes]
+    ready_at = _latest(ready)
+    first_ready = min((moment for moment in ready if moment is not None), default=None)
+    dns_at = _since(inside.coredns, "Available") if inside.coredns else None
+    phases = [
+        ("network", started, network_at),
+        ("etcd", etcd, etcd_ready_at),
+        ("API", api or network_at, api_at),
+        ("join", first_machine, joined_at),
+        ("Ready", joined_at, ready_at),
+        ("DNS", first_ready, dns_at),
+    ]
+    return [Phase(name, begin, max(begin, end)) for name, begin, end in phases if begin is not None and end is not None]
+
+
+def find_etcd_ready(log: Path, started_at: float) -> float | None:
+    """When the etcd that was started at that time said that it serves, from its log; None when the log does not tell."""
+    try:
+        with log.open("rb") as file:
+            head = file.read(_LOG_HEAD_BYTES)
+    except OSError:
+        return None
+    for line in head.splitlines():
+        if b"ready to serve client requests" in line:
+            try:
+                moment = parse_time(json.loads(line)["ts"].replace("Z", "+00:00")).timestamp()
+            except (ValueError, KeyError):
+                continue
+            if moment >= started_at:
+                return moment
+    return None
+
+
+def _of_kind(objects: Iterable[JsonObject], kind: str) -> list[JsonObject]:
+    return [obj for obj in objects if obj["kind"] == kind]
+
+
+def _units_of(objects: Sequence[JsonObject], units: Sequence[UnitState]) -> list[UnitState]:
+    prefixes = tuple(f"{unit_prefix(obj)}-" for obj in objects)
+    return [unit for unit in units if prefixes and unit.name.startswith(prefixes)]
+
+
+def _start_of(units: Sequence[UnitState], component: str) -> float | None:
+    """When it was started for the first time; not known any more after a restart."""
+    return next((unit.started_at for unit in units if unit.name.endswith(f"-{component}") and not unit.restarts), None)
+
+
+def _created(obj: JsonObject) -> float | None:
+    return _seconds(obj["metadata"].get("creationTimestamp"))
+
+
+def _since(obj: JsonObject, type: str) -> float | None:
+    """Since when the condition is True."""
+    found = next((entry for entry in conditions_of(obj) if entry["type"] == type and entry["status"] == "True"), None)
+    return _seconds(found.get("lastTransitionTime")) if found else None
+
+
+def _deployment_since(tenant: JsonObject) -> float | None:
+    deployment = ((tenant.get("status") or {}).get("kubernetesResources") or {}).get("deployment") or {}
+    return _since({"status": deployment}, "Available")
+
+
+def _latest(moments: Iterable[float | None]) -> float | None:
+    """None when any is unknown: then the phase is not over."""
+    known = list(moments)
+    return max((moment for moment in known if moment is not None), default=None) if None not in known else None
+
+
+def _seconds(text: str | None) -> float | None:
+    return parse_time(text).timestamp() if text else None
