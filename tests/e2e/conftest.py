@@ -1,46 +1,104 @@
 """One cloud for the whole run and a namespace per scenario; what a scenario leaves on the host fails it."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
-from tests.e2e.cloud import CloudUnderTest, wait_until
+from tests.e2e.cloud import CloudUnderTest, cluster_manifest, wait_until
+from tests.e2e.host import picture, things_of
+from tests.e2e.workload import Workload, build_image
+
+SCENARIO_TIMEOUT_S = 1200
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent):
+            item.add_marker(pytest.mark.timeout(SCENARIO_TIMEOUT_S))
 
 
 @pytest.fixture(scope="session")
 def shared_cloud() -> Iterator[CloudUnderTest]:
+    """The cloud of the run. Its end has to leave the host as it was before: every link, mount, rule, group and setting."""
+    before = picture()
     cloud = CloudUnderTest("shared")
     try:
         cloud.up()
         yield cloud
+    except BaseException:
+        cloud.report("shared-cloud")
+        raise
     finally:
         cloud.purge()
+    wait_until(lambda: picture() == before, f"the host to be as before: {sorted(picture() ^ before)}", 30)
+
+
+@pytest.fixture(scope="session")
+def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The archive of the image of all test pods."""
+    return build_image(tmp_path_factory.mktemp("image"))
+
+
+@pytest.fixture(autouse=True)
+def _report(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Keep a report archive of every cloud that a failed scenario has used."""
+    failed_before = request.session.testsfailed
+    yield
+    if request.session.testsfailed > failed_before:
+        clouds = {value for value in request.node.funcargs.values() if isinstance(value, CloudUnderTest)}
+        for cloud in clouds:
+            cloud.report(re.sub(r"\W+", "-", request.node.name))
 
 
 @pytest.fixture
-def cloud(shared_cloud: CloudUnderTest, request: pytest.FixtureRequest) -> Iterator[CloudUnderTest]:
-    """The shared cloud; keeps a report when the scenario fails."""
-    failed_before = request.session.testsfailed
-    yield shared_cloud
-    if request.session.testsfailed > failed_before:
-        shared_cloud.report(request.node.name)
+def cloud(shared_cloud: CloudUnderTest) -> CloudUnderTest:
+    return shared_cloud
+
+
+@contextmanager
+def namespace_of(cloud: CloudUnderTest, title: str) -> Iterator[str]:
+    """A namespace of a scenario's own, deleted at the end; every machine and control plane of it must have gone with it."""
+    name = re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")[:40].strip("-")
+    before = things_of(cloud)
+    cloud.kubectl("create", "namespace", name)
+    yield name
+    cloud.kubectl("delete", "namespace", name, "--wait=false")
+    wait_until(lambda: not cloud.exists("namespace", name), f"namespace {name} to go")
+    wait_until(lambda: things_of(cloud) <= before, f"the host to be as before namespace {name}")
+    left = [key for kind in ("vpcs", "subnets", "ips") for key in cloud.items(kind) if _belongs(key, name)]
+    assert not left, f"cluster-scoped objects of namespace {name} are left: {left}"
+
+
+def _belongs(obj: dict[str, dict[str, dict[str, str]]], namespace: str) -> bool:
+    return namespace in (obj["metadata"].get("labels") or {}).values()
 
 
 @pytest.fixture
 def namespace(cloud: CloudUnderTest, request: pytest.FixtureRequest) -> Iterator[str]:
-    """A namespace of the scenario's own, deleted at the end; every machine and control plane of it must have gone with it."""
-    name = re.sub(r"[^a-z0-9]+", "-", request.node.name.lower()).strip("-")[:40]
-    before = host_things(cloud)
-    cloud.kubectl("create", "namespace", name)
-    yield name
-    cloud.kubectl("delete", "namespace", name, "--wait=false")
-    wait_until(lambda: not cloud.kubectl("get", "namespace", name, "--ignore-not-found"), f"namespace {name} to go")
-    wait_until(lambda: host_things(cloud) <= before, f"the host to be as before namespace {name}; more is there now")
+    with namespace_of(cloud, request.node.name.removeprefix("test_")) as name:
+        yield name
 
 
-def host_things(cloud: CloudUnderTest) -> set[str]:
-    """Everything on the host that belongs to the cloud, apart from what comes and goes by itself."""
-    from tests.e2e.host import things_of
+@pytest.fixture(scope="module")
+def module_namespace(shared_cloud: CloudUnderTest, request: pytest.FixtureRequest) -> Iterator[str]:
+    """A namespace for all scenarios of one file."""
+    with namespace_of(shared_cloud, request.node.name.rpartition("test_")[2].removesuffix(".py")) as name:
+        yield name
 
-    return things_of(cloud.home)
+
+ClusterMaker = Callable[..., Workload]
+
+
+@pytest.fixture
+def create_cluster(cloud: CloudUnderTest, namespace: str, image: Path) -> ClusterMaker:
+    """Make a cluster in the scenario's namespace and wait until it is ready: `create_cluster(name, workers=1, ...)`."""
+
+    def create(name: str, workers: int = 1, **fields: object) -> Workload:
+        cloud.apply(cluster_manifest(name, namespace, workers=workers, **fields))
+        cloud.wait_for_cluster(f"{namespace}/{name}", workers)
+        return Workload(cloud, f"{namespace}/{name}", image)
+
+    return create

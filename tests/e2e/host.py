@@ -1,18 +1,175 @@
-"""What a cloud has on the host: the same look that `pilvi down --purge` takes."""
+"""What is on the host: what one cloud has there, what a machine's inside looks like, and a picture of the whole."""
 
 import asyncio
+import contextlib
+import os
+import signal
+import subprocess
 from pathlib import Path
 
+from pilvi.host import mounts, nft
+from pilvi.host.cgroups import find_cgroups
 from pilvi.host.cloud import get_cloud
+from pilvi.host.hostfile import open_host_file
 from pilvi.host.leftovers import find_leftovers
+from pilvi.host.netns import list_netns
+from pilvi.host.network import list_links
+from pilvi.providers.names import machine_unit
+from tests.e2e.cloud import CloudUnderTest, run, wait_until
 
 # Processes have pids in their names, and a platform's own are there all the time.
-KINDS = {"namespace", "link", "mount", "loop device", "cgroup"}
+LASTING_KINDS = {"namespace", "link", "mount", "loop device", "cgroup"}
+SYSCTL_FOLDERS = ("fs/inotify", "kernel", "kernel/keys", "net/bridge", "net/ipv4", "net/ipv4/conf/all", "net/netfilter", "vm")
+# These count or measure something, or are random at every reading.
+MOVING_SYSCTLS = {
+    "kernel.ns_last_pid",
+    "kernel.pty.nr",
+    "kernel.random.entropy_avail",
+    "net.netfilter.nf_conntrack_count",
+    "kernel.perf_event_max_sample_rate",
+    "kernel.perf_cpu_time_max_percent",
+    "vm.stat_refresh",
+}
 
 
-def things_of(home: Path) -> set[str]:
-    """Names of namespaces, links, mounts, loop devices, groups and machine folders of the cloud in `home`."""
-    cloud = get_cloud(home)
-    found = {str(leftover) for leftover in asyncio.run(find_leftovers(cloud)) if leftover.kind in KINDS}
-    folders = {str(path) for kind in ("machines", "tenants") for path in (home / kind).glob("*")}
-    return found | folders
+def things_of(cloud: CloudUnderTest) -> set[str]:
+    """Names of namespaces, links, mounts, loop devices, control groups, units and folders of the cloud."""
+    known = get_cloud(cloud.home)
+    found = {str(leftover) for leftover in asyncio.run(find_leftovers(known)) if leftover.kind in LASTING_KINDS}
+    found |= {f"unit {path.stem}" for path in known.units_dir.glob("*.json")}
+    # Logs stay: they tell about what is gone.
+    return found | {f"folder {path}" for path in known.home.glob("*/*") if path.is_dir() and path.parent.name != "logs"}
+
+
+def picture() -> set[str]:
+    """Everything of the kinds that clouds make, whoever made it, and the host's settings; without what other clouds have."""
+    found = asyncio.run(_network_things())
+    found |= {f"mount {mount.point}" for mount in mounts.list_mounts()}
+    found |= {f"sysctl {name} = {value}" for name, value in _sysctls().items()}
+    found |= {f"file {path}" for root in ("/var/lib", "/run", "/etc/systemd/system") for path in Path(root).glob("*pilvi*")}
+    if (cgroups := find_cgroups()) is not None:
+        found |= {f"cgroup {name}" for name in cgroups.find("")}
+    with open_host_file() as host:
+        others = [f"pv{id}" for id in host.clouds] + [f"pv-{id}-" for id in host.clouds] + [f"pilvi-{id}" for id in host.clouds]
+        others += [str(entry.home) for entry in host.clouds.values()]
+    return {thing for thing in found if not any(other in thing for other in others)}
+
+
+async def _network_things() -> set[str]:
+    links = {f"link {link.name}" for link in await list_links(None)}
+    namespaces = {f"namespace {name}" for name in list_netns("")}
+    return links | namespaces | {f"nft table {family} {name}" for family, name in await nft.list_tables(None)}
+
+
+def _sysctls() -> dict[str, str]:
+    values = {}
+    for folder in SYSCTL_FOLDERS:
+        for path in Path("/proc/sys", folder).glob("*"):
+            name = str(path.relative_to("/proc/sys")).replace("/", ".")
+            with contextlib.suppress(OSError):
+                if path.is_file() and name not in MOVING_SYSCTLS:
+                    values[name] = path.read_text().strip()
+    return values
+
+
+def worker_pid(cloud: CloudUnderTest, namespace: str, node: str) -> int:
+    """Pid, on the host, of the first process of a sandbox worker."""
+    uid = cloud.get("-n", namespace, "vmi", node)["metadata"]["uid"]
+    enter = cloud.units()[machine_unit(uid)]
+    if enter is None:
+        raise LookupError(f"the unit of worker {node} does not run")
+    return int(Path(f"/proc/{enter}/task/{enter}/children").read_text().split()[0])
+
+
+def in_worker(cloud: CloudUnderTest, namespace: str, node: str, *argv: str, stdin: Path | None = None, check: bool = True) -> str:
+    """Run a command inside a worker; returns what it printed."""
+    enter = ["nsenter", "--target", str(worker_pid(cloud, namespace, node)), "--mount", "--uts", "--ipc", "--net", "--pid", "--root", "--wd"]
+    return run([*enter, *argv], env={"PATH": os.environ["PATH"]}, stdin=stdin, check=check).stdout
+
+
+def import_image(cloud: CloudUnderTest, namespace: str, node: str, archive: Path) -> None:
+    """Give a worker's containerd an image without a registry."""
+    wait_until(
+        lambda: in_worker(cloud, namespace, node, "ctr", "-n", "k8s.io", "images", "import", "-", stdin=archive) or True,
+        f"worker {node} to take the image",
+        interval_s=2,
+    )
+
+
+def engine_processes(cloud: CloudUnderTest) -> list[int]:
+    """The engine and the parent that would start it again."""
+    wanted = str(cloud.home).encode()
+    return [pid for pid, words in _command_lines() if wanted in words and (b"pilvi.engine" in words)]
+
+
+def kill_engine(cloud: CloudUnderTest, *, for_good: bool) -> None:
+    """kill -9 the engine; `for_good` its parent too, so that nothing starts it again until the next `pilvi up`."""
+    pids = engine_processes(cloud)
+    assert pids, "no engine runs"
+    for pid in pids:
+        if for_good or not _is_parent(pid):
+            _kill(pid)
+    if for_good:
+        wait_until(lambda: not engine_processes(cloud), "the engine to be dead", 20, 0.05)
+
+
+def signal_engine(cloud: CloudUnderTest, number: signal.Signals) -> None:
+    """Send a signal to the engine alone, for example SIGSTOP."""
+    for pid in engine_processes(cloud):
+        if not _is_parent(pid):
+            os.kill(pid, number)
+
+
+def _is_parent(pid: int) -> bool:
+    return b"respawn.py" in Path(f"/proc/{pid}/cmdline").read_bytes()
+
+
+def cut_power(cloud: CloudUnderTest) -> None:
+    """Leave on the host what a power cut and a boot would leave of the cloud: its files on the disk, and nothing else."""
+    known = get_cloud(cloud.home)
+    kill_engine(cloud, for_good=True)
+
+    def processes() -> list[int]:
+        return [int(leftover.name.split()[0]) for leftover in asyncio.run(find_leftovers(known)) if leftover.kind == "process"]
+
+    def all_dead() -> bool:
+        for pid in processes():
+            _kill(pid)
+        return not processes()
+
+    wait_until(all_dead, "every process of the cloud to be dead", 60, 0.2)
+    for name in list_netns(known.netns_prefix):
+        path = f"/run/netns/{name}"
+        subprocess.run(["umount", "-l", path], check=True)
+        os.unlink(path)
+    wait_until(lambda: _remove_links(known.bridge), "the links to go", 30)
+    subprocess.run(["nft", "delete", "table", "ip", known.nft_table], check=False, capture_output=True)
+    subprocess.run(["rm", "-rf", str(known.run)], check=True)
+    if (cgroups := find_cgroups()) is not None:
+        asyncio.run(_remove_groups(known.cgroup_root))
+        assert not cgroups.find(known.cgroup_root)
+
+
+def _remove_links(prefix: str) -> bool:
+    for link in asyncio.run(list_links(None, prefix)):
+        subprocess.run(["ip", "link", "delete", link.name], check=False, capture_output=True)
+    return not asyncio.run(list_links(None, prefix))
+
+
+async def _remove_groups(root: str) -> None:
+    for hierarchy in {Path("/sys/fs/cgroup"), *Path("/sys/fs/cgroup").iterdir()}:
+        for folder, _, _ in os.walk(hierarchy / root, topdown=False):
+            os.rmdir(folder)
+
+
+def _kill(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+
+
+def _command_lines() -> list[tuple[int, list[bytes]]]:
+    found = []
+    for entry in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            found.append((int(entry), Path("/proc", entry, "cmdline").read_bytes().split(b"\0")))
+    return found

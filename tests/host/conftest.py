@@ -15,8 +15,8 @@ import pytest_asyncio
 from pilvi.host import nft
 from pilvi.host.cloud import RUN_ROOT, Cloud
 from pilvi.host.leftovers import find_leftovers
-from pilvi.host.netns import delete_netns, list_netns
-from pilvi.host.network import delete_link, list_links
+from pilvi.host.netns import list_netns
+from pilvi.host.network import delete_link, delete_netns, list_links
 from pilvi.host.units import Units
 
 

@@ -6,8 +6,8 @@ import subprocess
 import pytest
 
 from pilvi.host.cloud import Cloud
-from pilvi.host.netns import NETNS_DIR, delete_netns, ensure_netns, has_netns, in_netns, list_netns, netns_path
-from pilvi.host.network import Veth, VethEnd, ensure_veth, list_links
+from pilvi.host.netns import NETNS_DIR, ensure_netns, has_netns, in_netns, list_netns, netns_path
+from pilvi.host.network import Veth, VethEnd, delete_netns, ensure_veth, list_links
 
 
 def current() -> str:

@@ -19,8 +19,8 @@ import pytest_asyncio
 
 from pilvi import kit
 from pilvi.host.cloud import Cloud
-from pilvi.host.netns import delete_netns, ensure_netns, in_netns, list_netns
-from pilvi.host.network import Address, Bridge, NamespaceNetwork, ensure_network, list_links
+from pilvi.host.netns import ensure_netns, in_netns, list_netns
+from pilvi.host.network import Address, Bridge, NamespaceNetwork, delete_netns, ensure_network, list_links
 from pilvi.host.units import Units
 from pilvi.kit.store import Store
 from pilvi.node import list_node_images
@@ -112,7 +112,7 @@ async def test_from_the_first_start_to_the_end(lab: Lab) -> None:
     layer = machine_folder(lab.cloud, UID) / "state" / "layer"
     assert (layer / "root/greeting").read_text() == "hello\n"
     with in_netns(machine_netns(lab.cloud, UID)):
-        assert Path("/proc/thread-self/net/route").read_text().count("eth0") >= 2  # noqa: ASYNC240 (not a disk)
+        assert Path("/proc/thread-self/net/route").read_text().count("eth0") >= 2
     assert await lab.backend.list_uids() == [UID]
 
     await lab.backend.stop(UID, 5)

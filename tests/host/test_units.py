@@ -296,7 +296,7 @@ async def test_what_cannot_start_says_why_and_leaves_nothing(
 
 
 async def test_restart_waits_for_a_namespace_that_is_gone(cloud: Cloud, units: Units) -> None:
-    from pilvi.host.netns import delete_netns
+    from pilvi.host.network import delete_netns
 
     netns = cloud.netns("a")
     await ensure_netns(netns)

@@ -28,7 +28,7 @@ from pilvi.api.kubeovn import IP, Subnet, Vpc
 from pilvi.api.kubevirt import VirtualMachineInstance
 from pilvi.host.cloud import Cloud
 from pilvi.host.leftovers import find_leftovers
-from pilvi.host.netns import delete_netns, ensure_netns, in_netns, list_netns
+from pilvi.host.netns import ensure_netns, in_netns, list_netns
 from pilvi.host.network import (
     Bridge,
     NamespaceNetwork,
@@ -36,6 +36,7 @@ from pilvi.host.network import (
     Veth,
     VethEnd,
     delete_link,
+    delete_netns,
     ensure_network,
     ensure_veth,
     list_links,

@@ -45,7 +45,9 @@ def get_platform(home: Path) -> bytes:
                 f"{path} belongs to root, and your kubeconfig does not know this cloud",
                 hint="sudo pilvi up (it merges the cloud into your kubeconfig), or set KUBECONFIG",
             )
-        raise UserError(f"there is no cloud in {home}, and your kubeconfig knows none", hint="sudo pilvi up, or name the right one with --home")
+        raise UserError(
+            f"there is no cloud in {home}, and your kubeconfig knows none", hint="sudo pilvi up, or name the right one with --home"
+        )
     return found
 
 
@@ -55,7 +57,7 @@ def parse(kubeconfig: bytes) -> Kubeconfig:
 
     from pilvi.kube import parse_kubeconfig
 
-    return parse_kubeconfig(yaml.load(kubeconfig, Loader=yaml.CSafeLoader))  # noqa: S506 (a safe loader)
+    return parse_kubeconfig(yaml.load(kubeconfig, Loader=yaml.CSafeLoader))
 
 
 def open_platform(home: Path) -> Client:
@@ -75,7 +77,9 @@ async def get_tenant(client: Client, cluster: Key) -> bytes:
     except NotFound as e:
         if await client.find(CLUSTERS, cluster) is None:
             raise UserError(f"there is no cluster {cluster}", hint="pilvi cluster list") from e
-        raise UserError(f"cluster {cluster} has no kubeconfig yet: its API server has not answered", hint=f"pilvi why cluster/{cluster}") from e
+        raise UserError(
+            f"cluster {cluster} has no kubeconfig yet: its API server has not answered", hint=f"pilvi why cluster/{cluster}"
+        ) from e
     return base64.b64decode(secret["data"]["value"])
 
 

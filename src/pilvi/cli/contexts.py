@@ -101,7 +101,9 @@ def find_platform(cloud: Cloud | None) -> bytes | None:
     if cloud is not None:
         server = f"https://{cloud.platform_address.ip}:6443"
         servers = {entry["name"]: _part(entry, "cluster").get("server") for entry in document["clusters"]}
-        wanted = next((entry["name"] for entry in document["contexts"] if servers.get(_part(entry, "context").get("cluster")) == server), None)
+        wanted = next(
+            (entry["name"] for entry in document["contexts"] if servers.get(_part(entry, "context").get("cluster")) == server), None
+        )
     else:
         names = [entry["name"] for entry in document["contexts"]]
         wanted = PLATFORM if PLATFORM in names else document.get("current-context") or None
@@ -215,7 +217,7 @@ def _absolute(section: str, entry: Document, path: Path) -> Document:
 
 
 def _load(data: bytes) -> Any:
-    return yaml.load(data, Loader=yaml.CSafeLoader)  # noqa: S506 (a safe loader)
+    return yaml.load(data, Loader=yaml.CSafeLoader)
 
 
 def _dump(document: Document) -> bytes:

@@ -1,5 +1,7 @@
 """`pilvi down`: everything stops; with --purge nothing is left, and that is proved."""
 
+from __future__ import annotations
+
 from pathlib import Path
 
 import click
@@ -9,9 +11,9 @@ from pilvi.cli.progress import Waiting
 
 
 @click.command()
-@home_option
 @click.option("--purge", is_flag=True, help="Remove all of this cloud: clusters, machines, disks, settings.")
 @yes_option
+@home_option
 def down(home: Path, purge: bool, yes: bool) -> None:
     """Stop the cloud and keep its data, or remove all of it.
 
@@ -19,8 +21,10 @@ def down(home: Path, purge: bool, yes: bool) -> None:
     Example:
       sudo pilvi down --purge
     """
+    from pilvi.host.cloud import get_cloud
+
     require_root("down")
-    home = home.absolute()
+    get_cloud(home)
     if purge:
         confirm(f"Remove the cloud in {home} with all its clusters, machines and disks?", yes)
     run_async(_down(home, purge))
@@ -28,21 +32,18 @@ def down(home: Path, purge: bool, yes: bool) -> None:
 
 async def _down(home: Path, purge: bool) -> None:
     from pilvi.cli import contexts
-    from pilvi.engine.process import stop_engine
+    from pilvi.cli.cloud import hold_home, remove_cloud, stop
     from pilvi.host.cloud import get_cloud
-    from pilvi.plane.down import purge_cloud, stop_cloud
 
-    cloud = get_cloud(home)
-    with Waiting() as waiting:
-        waiting.show("the engine to stop")
-        await stop_engine(cloud)
-        await stop_cloud(cloud, waiting.show)
+    with Waiting() as waiting, hold_home(home):
+        cloud = get_cloud(home)
         if not purge:
+            await stop(cloud, waiting)
             waiting.line(f"Cloud {cloud.id} is stopped; its data stays in {home}. `pilvi up` starts it again.")
             return
         authorities = contexts.authorities_of(cloud)
-        restored = await purge_cloud(cloud, waiting.show)
-        removed = contexts.remove(authorities)
+        restored = await remove_cloud(cloud, waiting)
+        removed = contexts.remove(cloud.id, authorities)
         waiting.line(f"Cloud {cloud.id} is removed: no process, namespace, link, rule, mount, control group or file of it is left.")
         if restored:
             waiting.line(f"Put back as they were: {', '.join(restored)}.")

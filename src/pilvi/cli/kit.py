@@ -6,7 +6,7 @@ import shutil
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -56,7 +56,7 @@ def list_(output: str) -> None:
     from pilvi import kit as store
     from pilvi.node.images import list_images
 
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"name": item.name, "key": item.key, "state": item.state, "sizeBytes": item.size_bytes, "versions": item.versions or {}}
         for item in store.list_artefacts()
     ]
@@ -101,7 +101,7 @@ def import_(file: Path) -> None:
     require_root("kit import")
     with Waiting() as waiting:
         waiting.show(f"{file} to be unpacked and checked")
-        missing = run_async(_import(file))
+        missing = run_async(_import(file.absolute()))
         waiting.line("Everything is there." if not missing else f"Still missing: {', '.join(missing)}. sudo pilvi kit build")
 
 
@@ -178,5 +178,7 @@ def _size(size_bytes: int) -> str:
 
 def _versions(versions: dict[str, str]) -> str:
     """Go modules and images by what follows their domain, without the major version that modules end in."""
-    short = {"/".join(part for part in name.split("/")[1:] if part not in {"v2", "v3"}) or name: version for name, version in versions.items()}
+    short = {
+        "/".join(part for part in name.split("/")[1:] if part not in {"v2", "v3"}) or name: version for name, version in versions.items()
+    }
     return ", ".join(name if ":" in name else f"{name} {version}" for name, version in short.items())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -102,7 +103,7 @@ def confirm(question: str, yes: bool) -> None:
     """Ask on a terminal; elsewhere `--yes` is needed. Raises UserError or click.Abort."""
     if yes:
         return
-    if not click.get_text_stream("stdin").isatty():
+    if not sys.stdin.isatty():
         raise UserError("this needs a confirmation, and there is no terminal to ask on", hint="say --yes")
     click.confirm(question, abort=True)
 

@@ -20,6 +20,7 @@ class ControlPlane(msgspec.Struct, frozen=True, kw_only=True):
     `name` starts the names of its units; `cluster_name` is what kubeconfigs and kubeadm call it. `address` is its cloud
     address: the API server listens there on `port` and workers are told `endpoint_host` (`address` unless given).
     `extra_flags` maps a component to flags that replace ours of the same name or are added, as kubeadm's extraArgs do.
+    `gc_percent` is Go's GOGC: how far the heap of a component may grow beyond what is in use before garbage is collected.
     """
 
     name: str
@@ -44,6 +45,7 @@ class ControlPlane(msgspec.Struct, frozen=True, kw_only=True):
     kubelet_address_types: tuple[str, ...] = ("InternalIP",)
     controllers: tuple[str, ...] = ("*", "bootstrapsigner", "tokencleaner")
     extra_flags: dict[str, Flags] = {}
+    gc_percent: int = 100
 
     @property
     def endpoint(self) -> str:

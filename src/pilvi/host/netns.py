@@ -17,7 +17,7 @@ from pathlib import Path
 from pilvi.errors import Bug
 from pilvi.host import libc, mounts
 
-__all__ = ["NETNS_DIR", "delete_netns", "ensure_netns", "has_netns", "in_netns", "list_netns", "netns_path"]
+__all__ = ["NETNS_DIR", "ensure_netns", "has_netns", "in_netns", "list_netns", "netns_path", "unmount_netns"]
 
 NETNS_DIR = Path("/run/netns")
 
@@ -47,17 +47,8 @@ async def ensure_netns(name: str) -> None:
     await asyncio.to_thread(_make, name)
 
 
-async def delete_netns(name: str) -> None:
-    """Remove the namespace; returns when none of its links is left anywhere.
-
-    Links are deleted one by one first, because the kernel takes apart a namespace later, in its own time, and until then the other
-    ends of its veth pairs would still be seen. A process that is still in it keeps an empty namespace alive.
-    """
-    if has_netns(name):
-        # Imported here: the network part costs half a second, and whoever only enters namespaces does not need it.
-        from pilvi.host.network import delete_links  # noqa: PLC0415
-
-        await delete_links(name)
+async def unmount_netns(name: str) -> None:
+    """Take the name away. A process that is still in the namespace keeps it alive, and so do its links: see `network.delete_netns`."""
     await asyncio.to_thread(_remove, name)
 
 

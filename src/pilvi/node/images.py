@@ -112,14 +112,16 @@ async def extract_node_images(archive: Path) -> list[Path]:
     try:
         done = await run(
             # Its end marker would end the reading after the kit's own part.
-            [*_TAR, "--ignore-zeros", "-C", staging, "-xf", archive.absolute(), "--wildcards", "node-image-*", INDEX],
+            [*_TAR, "--ignore-zeros", "-C", staging, "-xf", archive, "--wildcards", "node-image-*", INDEX],
             timeout_s=_TAR_TIMEOUT_S,
             check=False,
         )
         if not (staging / INDEX).exists():
             return []  # made by a pilvi without node images, or before they were built
         if done.code != 0:
-            raise UserError(f"{archive} cannot be unpacked: {done.stderr.strip()}", hint="copy the archive again, or free space on its disk")
+            raise UserError(
+                f"{archive} cannot be unpacked: {done.stderr.strip()}", hint="copy the archive again, or free space on its disk"
+            )
         fresh = []
         for version, entry in _decode(staging / INDEX).items():
             source, target = staging / entry.folder, root / entry.folder

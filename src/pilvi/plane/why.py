@@ -121,23 +121,33 @@ def _find_trail(world: World, obj: JsonObject) -> _Trail:
         current = owner
     # From the top: what had to work before the branch in which the object is.
     branch = [obj, *above]
+    trails: list[_Trail] = []
     for number in range(len(above), 0, -1):
         owner, towards = branch[number], branch[number - 1]
         for sibling in world.children(owner):
-            if rank_of(sibling) < rank_of(towards) and (found := _descend(world, sibling)):
-                return [(owner, find_fault(owner)), *found]
-    return below
+            if rank_of(sibling) < rank_of(towards):
+                trails += [[(owner, find_fault(owner)), *found] for found in _descend(world, sibling)]
+    return _first([*trails, *below])
 
 
-def _descend(world: World, obj: JsonObject) -> _Trail:
-    """The way down to the first object at fault, depth first in the order of events; empty when the object is well."""
+def _first(trails: Sequence[_Trail]) -> _Trail:
+    """The first way that does not end at an object which only waits for another; when all do, the first."""
+    return next((trail for trail in trails if not _waits(trail[-1][1])), trails[0])
+
+
+def _waits(fault: Fault | None) -> bool:
+    return fault is not None and fault.reason.startswith("WaitingFor")
+
+
+def _descend(world: World, obj: JsonObject) -> list[_Trail]:
+    """The ways down to objects at fault that have none at fault below them, in the order of events; none when the object is well."""
     if is_healthy(obj) and _sums_up(obj):
         return []
-    for child in world.children(obj):
-        if found := _descend(world, child):
-            return [(obj, find_fault(obj)), *found]
+    below = [found for child in world.children(obj) for found in _descend(world, child)]
     fault = find_fault(obj)
-    return [(obj, fault)] if fault is not None else []
+    if below:
+        return [[(obj, fault), *found] for found in below]
+    return [[(obj, fault)]] if fault is not None else []
 
 
 def _sums_up(obj: JsonObject) -> bool:

@@ -11,6 +11,7 @@ from pilvi.api.builtin import CLUSTERS, DEPLOYMENTS, MACHINE_DEPLOYMENTS
 from pilvi.cli.connection import find_units, get_tenant, parse
 from pilvi.errors import ApiUnreachable, NotFound, TimedOut, Transient, UserError
 from pilvi.kube import Client
+from pilvi.lib.deadline import wait_for
 from pilvi.plane.timeline import COREDNS
 from pilvi.plane.why import explain_object
 from pilvi.runtime import find_condition, is_true
@@ -54,13 +55,16 @@ async def wait_ready(client: Client, cluster: Key, waiting: Waiting, timeout_s: 
 async def wait_gone(client: Client, cluster: Key, waiting: Waiting, timeout_s: float, home: Path) -> None:
     """Wait until the Cluster and so all that it owned is gone. Raises TimedOut with the reason."""
     waiting.show(f"cluster {cluster} to go")
+
+    async def is_gone() -> bool:
+        try:
+            return await client.find(CLUSTERS, cluster) is None
+        except Transient:
+            return False  # the platform's API server may be restarting
+
     try:
-        async with asyncio.timeout(timeout_s) as deadline:
-            while await client.find(CLUSTERS, cluster) is not None:
-                await asyncio.sleep(_POLL_S)
-    except TimeoutError as e:
-        if not deadline.expired():
-            raise
+        await wait_for(is_gone, timeout_s, "", interval_s=_POLL_S)
+    except TimedOut as e:
         raise TimedOut(f"cluster {cluster} to go\n{await _explain(client, cluster, home)}", timeout_s) from e
     finally:
         waiting.hide()
@@ -99,7 +103,11 @@ async def _find_unfinished(client: Client, cluster: JsonObject) -> str | None:
         replicas = spec.get("replicas", 1) if replicas is None else replicas
         numbers = [status.get(field, 0) for field in ("replicas", "availableReplicas", "upToDateReplicas")]
         if numbers != [replicas] * 3 or spec.get("replicas", 1) != replicas:
-            return f"its workers to be Ready ({min(numbers)}/{replicas})" if numbers[0] <= replicas else f"workers to go ({numbers[0]}/{replicas})"
+            return (
+                f"its workers to be Ready ({min(numbers)}/{replicas})"
+                if numbers[0] <= replicas
+                else f"workers to go ({numbers[0]}/{replicas})"
+            )
     return None if len(found) >= len(wanted) else _STEPS["WorkersAvailable"]
 
 

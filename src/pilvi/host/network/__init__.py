@@ -3,8 +3,8 @@
 Importing this costs half a second only when something is first applied: pyroute2 is loaded then.
 """
 
-from pilvi.host.netns import delete_netns, ensure_netns, in_netns, list_netns, netns_path
-from pilvi.host.network.apply import delete_link, delete_links, ensure_network, ensure_veth, list_links
+from pilvi.host.netns import ensure_netns, in_netns, list_netns, netns_path
+from pilvi.host.network.apply import delete_link, delete_netns, ensure_network, ensure_veth, list_links
 from pilvi.host.network.model import Address, Bridge, NamespaceNetwork, Observed, ObservedAddress, ObservedLink, Route, Veth, VethEnd
 from pilvi.host.network.observe import observe
 from pilvi.host.network.plan import Action, plan
@@ -21,7 +21,6 @@ __all__ = [
     "Veth",
     "VethEnd",
     "delete_link",
-    "delete_links",
     "delete_netns",
     "ensure_netns",
     "ensure_network",

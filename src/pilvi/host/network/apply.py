@@ -8,7 +8,7 @@ import logging
 from typing import Any, BinaryIO
 
 from pilvi.errors import Bug, DriverError, UserError
-from pilvi.host.netns import in_netns, netns_path
+from pilvi.host.netns import has_netns, in_netns, netns_path, unmount_netns
 from pilvi.host.network.model import LINK_PROTOCOL, OUR_PROTOCOL, NamespaceNetwork, ObservedLink, Route, Veth, VethEnd
 from pilvi.host.network.netlink import NO_SUCH_LINK, netlink, refused
 from pilvi.host.network.observe import observe, observe_links, sysctl_path
@@ -28,7 +28,7 @@ from pilvi.host.network.plan import (
 )
 from pilvi.lib.hashing import short_hash
 
-__all__ = ["delete_link", "delete_links", "ensure_network", "ensure_veth", "list_links"]
+__all__ = ["delete_link", "delete_netns", "ensure_network", "ensure_veth", "list_links"]
 
 log = logging.getLogger(__name__)
 
@@ -82,13 +82,19 @@ async def delete_link(netns: str | None, name: str) -> None:
             await _delete(ip, netns, name)
 
 
-async def delete_links(netns: str) -> None:
-    """Delete every link of a namespace that can be deleted, other ends included."""
-    async with netlink(netns) as ip:
-        for link in (await observe_links(ip)).values():
-            if link.kind and link.name != "lo":
-                # EOPNOTSUPP: tunnels that the kernel makes with each namespace (such as tunl0) end only with it.
-                await _delete(ip, netns, link.name, ignore=(errno.EOPNOTSUPP,))
+async def delete_netns(name: str) -> None:
+    """Remove the namespace; returns when none of its links is left anywhere.
+
+    Links are deleted one by one first, because the kernel takes apart a namespace later, in its own time, and until then the other
+    ends of its veth pairs would still be seen. A process that is still in it keeps an empty namespace alive.
+    """
+    if has_netns(name):
+        async with netlink(name) as ip:
+            for link in (await observe_links(ip)).values():
+                if link.kind and link.name != "lo":
+                    # EOPNOTSUPP: tunnels that the kernel makes with each namespace (such as tunl0) end only with it.
+                    await _delete(ip, name, link.name, ignore=(errno.EOPNOTSUPP,))
+    await unmount_netns(name)
 
 
 async def list_links(netns: str | None, prefix: str = "") -> list[ObservedLink]:

@@ -42,7 +42,8 @@ def capk_condition(kind: str, status: bool | None, reason: str, message: str = "
     built = condition(kind, "Unknown" if status is None else status, reason, message)
     if not message:
         del built["message"]
-    if status is False:
+    # A cluster that is not paused is in no trouble.
+    if status is False and kind != "Paused":
         built["severity"] = "Info" if reason.startswith("Waiting") or reason in ("Bootstrapping", "Deleting") else "Error"
     return built
 

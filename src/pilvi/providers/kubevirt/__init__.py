@@ -33,6 +33,7 @@ __all__ = ["controllers"]
 
 # A pass may wait for a guest to power off; that must not hold up the others.
 _MACHINES_AT_ONCE = 64
+_LONGEST_STOP_S = 2 * 3600.0
 
 
 def controllers(platform: Platform, backends: dict[str, MachineBackend] | None = None) -> list[Controller]:
@@ -55,6 +56,7 @@ def controllers(platform: Platform, backends: dict[str, MachineBackend] | None =
         ],
         concurrency=_MACHINES_AT_ONCE,
         predicate=any_change,
+        timeout_s=_LONGEST_STOP_S,
     )
     wake_by_unit(platform, instance_controller)
     host = VirtualHost(platform, facts, sweep.run)

@@ -17,7 +17,6 @@ from pilvi.host.units import UnitSpec, UnitState
 from pilvi.kube import Client
 from pilvi.lib.deadline import wait_for
 from pilvi.providers import kamaji
-from pilvi.providers.kamaji.tenantcontrolplane import controller as tenant_controller
 from pilvi.providers.kamaji.tenantcontrolplane import ending, phases
 from pilvi.providers.platform import Platform, Settings
 from pilvi.runtime import EventRecorder, Informers
@@ -104,13 +103,9 @@ class World:
         return await wait_for(predicate, 10, what, interval_s=0.01)
 
 
-@asynccontextmanager
-async def started_world(
-    api: FakeApi, monkeypatch: Any, home: Path, *, leaf_lifetime: timedelta = timedelta(days=365)
-) -> AsyncIterator[World]:
-    """All controllers of `kamaji` running against `api`; a load balancer that answers each Service at once."""
+def without_host(monkeypatch: Any, kit: FakeKit, tenant_client: Client) -> list[str]:
+    """Keep the controllers from touching the host; returns the list in which is noted what they wanted to do."""
     host: list[str] = []
-    units, kit = FakeUnits(), FakeKit()
 
     def note(name: str) -> Callable[..., Any]:
         async def call(*arguments: Any) -> None:
@@ -118,18 +113,24 @@ async def started_world(
 
         return call
 
-    async def inside(*arguments: Any) -> None:
-        host.append("kubeadm")
-
     monkeypatch.setattr(phases, "ensure_netns", note("netns"))
     monkeypatch.setattr(phases, "apply_network", note("network"))
-    monkeypatch.setattr(phases, "ensure_inside", inside)
+    monkeypatch.setattr(phases, "ensure_inside", note("kubeadm"))
     monkeypatch.setattr(phases, "install_files", lambda plane, files: host.append("files"))
     monkeypatch.setattr(ending, "delete_netns", note("delete netns"))
     monkeypatch.setattr("pilvi.kit.get_binary", kit.get_binary)
-    monkeypatch.setattr(TenantClients, "open", lambda self, tenant: client)
-    monkeypatch.setattr(tenant_controller, "CHECK_INTERVAL_S", 60.0)
+    monkeypatch.setattr(TenantClients, "open", lambda self, tenant: tenant_client)
+    return host
+
+
+@asynccontextmanager
+async def started_world(
+    api: FakeApi, monkeypatch: Any, home: Path, *, leaf_lifetime: timedelta = timedelta(days=365)
+) -> AsyncIterator[World]:
+    """All controllers of `kamaji` running against `api`; a load balancer that answers each Service at once."""
+    units, kit = FakeUnits(), FakeKit()
     async with Client.open(api.kubeconfig) as client:
+        host = without_host(monkeypatch, kit, client)
         informers = Informers(client)
         events = EventRecorder(client, "test")
         here = cloud(home)

@@ -107,6 +107,20 @@ async def test_deleting_the_machine_leaves_nothing(stage: Stage, machines: FakeM
     assert machines.calls[-2:] == ["stop 30", "remove"]
 
 
+async def test_readiness_goes_before_the_machine(stage: Stage, machines: FakeMachines) -> None:
+    await run_machine(stage)
+    seen: list[tuple[bool, bool]] = []
+
+    async def stop(uid: str, grace_s: float) -> None:
+        seen.append((is_true(stage.get(INSTANCES, "web", "shop"), "Ready"), is_true(pods(stage)[0], "Ready")))
+        machines.states.pop(uid, None)
+
+    machines.stop = stop  # type: ignore[method-assign]
+    await stage.platform.client.delete(INSTANCES, make_key())
+    await stage.until(lambda: seen, "the machine to be stopped")
+    assert seen[0] == (False, False)
+
+
 async def test_halting_keeps_the_machine_and_ends_the_instance(stage: Stage, machines: FakeMachines) -> None:
     await run_machine(stage)
     await stage.platform.client.patch(MACHINES, make_key(), {"spec": {"runStrategy": "Halted"}})

@@ -146,6 +146,11 @@ class TestChoice:
         vmi["metadata"]["annotations"] = {"pilvi.dev/machine": "sandbox"}
         assert choose_backend(vmi, "qemu") == ("sandbox", "v1.37.2")
 
+    def test_what_runs_stays_where_it_is(self) -> None:
+        vmi = make_vmi()
+        vmi["metadata"]["annotations"] = {"pilvi.dev/machine": "qemu"}
+        assert choose_backend(vmi, "qemu", running="sandbox") == ("sandbox", "v1.37.2")
+
     @pytest.mark.parametrize(
         ("image", "machine", "reason"),
         [

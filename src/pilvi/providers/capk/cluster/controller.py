@@ -145,16 +145,15 @@ class KubevirtClusters:
             self._events.record(cluster, "Normal", "NetworkCreated", f"Created Vpc and Subnet {key.name} with {cidr}")
 
     async def _remove_own_network(self, cluster: JsonObject) -> bool:
-        """Ask for the deletion of what was made for the cluster; returns whether anything of it is left."""
+        """Ask for the deletion of what was made for the cluster, the Subnet first; returns whether anything of it is left."""
         key = Key("", own_name(cluster))
-        left = False
         for resource, informer in ((SUBNETS, self._subnets), (VPCS, self._vpcs)):
             obj = informer.get(key)
             if obj is not None:
-                left = True
                 if not is_deleting(obj):
                     await self._client.ensure_absent(resource, key, uid=obj["metadata"]["uid"])
-        return left
+                return True
+        return False
 
     async def _delete(self, cluster: JsonObject) -> Result:
         if not has_finalizer(cluster, CLUSTER_FINALIZER):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pilvi.controlplane import unit_names
 from pilvi.host.cloud import Cloud
-from pilvi.host.netns import delete_netns
+from pilvi.host.network import delete_netns
 from pilvi.host.units import Units
 from pilvi.lib.files import remove_tree
 from pilvi.providers.legs import control_plane_netns, control_plane_unit

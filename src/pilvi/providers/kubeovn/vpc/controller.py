@@ -13,8 +13,8 @@ from pilvi.api import JsonObject, Key
 from pilvi.api.kubeovn import Vpc
 from pilvi.errors import DriverError, PilviError, format_chain
 from pilvi.host import nft
-from pilvi.host.netns import delete_netns, ensure_netns, has_netns
-from pilvi.host.network import delete_link, ensure_network, ensure_veth, list_links
+from pilvi.host.netns import ensure_netns, has_netns
+from pilvi.host.network import delete_link, delete_netns, ensure_network, ensure_veth, list_links
 from pilvi.lib.backoff import Backoff
 from pilvi.providers.announce import announce_addresses
 from pilvi.providers.kubeovn.names import FINALIZER, TRANSIT

@@ -6,7 +6,8 @@ import logging
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from pilvi.host.netns import delete_netns, list_netns
+from pilvi.host.netns import list_netns
+from pilvi.host.network import delete_netns
 from pilvi.lib.hashing import short_hash
 from pilvi.providers.kubeovn.vpc.resolver import resolver_unit
 

@@ -95,7 +95,8 @@ class Instances:
         return await self._start(scope, backend, version)
 
     def _choose(self, vmi: JsonObject) -> tuple[MachineBackend, str] | Refusal:
-        choice = choose_backend(vmi, self._cloud.machines)
+        running = self._find_backend(vmi["metadata"]["uid"])
+        choice = choose_backend(vmi, self._cloud.machines, running.name if running is not None else None)
         if isinstance(choice, Refusal):
             return choice
         try:
@@ -105,6 +106,10 @@ class Instances:
             return Refusal("InvalidSpec", format_chain(e))
         name, version = choice
         return self._backends[name], version
+
+    def _find_backend(self, uid: str) -> MachineBackend | None:
+        """The backend that runs the machine now, or None."""
+        return next((backend for backend in self._backends.values() if backend.state(uid).phase != "absent"), None)
 
     async def _refuse(self, scope: Scope, refusal: Refusal) -> Result:
         """No machine can be made of this instance: say so, and leave nothing half-made."""
@@ -171,7 +176,8 @@ class Instances:
     async def _wait(self, scope: Scope, backend: MachineBackend, reason: str, message: str, retry_s: float = 30.0) -> Result:
         machine = backend.state(scope.uid)
         phase = phase_of(scope.vmi)
-        report = Report("Running" if phase == "Running" else "Scheduled", reason, message, machine, scope.pod)
+        fidelity = (backend.fidelity, backend.fidelity_message)
+        report = Report("Running" if phase == "Running" else "Scheduled", reason, message, machine, scope.pod, fidelity=fidelity)
         await self._report(scope, report)
         return Waiting(reason, message, retry_s=retry_s)
 
@@ -202,10 +208,10 @@ class Instances:
 
     async def _rest(self, scope: Scope) -> Result:
         """The machine has ended for good; its disk stays until the instance is deleted."""
-        for backend in self._backends.values():
-            # Stopping wakes this key, so it must not be done again for nothing.
-            if backend.state(scope.uid).phase != "absent":
-                await backend.stop(scope.uid, scope.grace_s)
+        backend = self._find_backend(scope.uid)
+        # Stopping wakes this key, so it must not be done again for nothing.
+        if backend is not None:
+            await backend.stop(scope.uid, scope.grace_s)
         if scope.pod is not None:
             if is_deleting(scope.pod):
                 await self._remove_pod(scope.pod)
@@ -231,9 +237,20 @@ class Instances:
 
     async def _say_stopping(self, scope: Scope) -> None:
         """Ready goes first, so that load balancers and clusters turn away before the guest is asked to power off."""
-        phase = phase_of(scope.vmi)
-        if phase == "Running":
-            await self._report(scope, Report(phase, "PodTerminating", "the machine is being stopped", pod=scope.pod))
+        backend = self._find_backend(scope.uid)
+        if backend is None or phase_of(scope.vmi) != "Running":
+            return
+        report = Report(
+            "Running",
+            "PodTerminating",
+            "the machine is being stopped",
+            backend.state(scope.uid),
+            scope.pod,
+            stopping=True,
+            fidelity=(backend.fidelity, backend.fidelity_message),
+        )
+        await self._report_pod(scope, report)
+        await self._report(scope, report)
 
     async def _remove_pod(self, pod: JsonObject) -> None:
         await self._client.ensure_absent(PODS, Key.of(pod), uid=pod["metadata"]["uid"], grace_s=0)

@@ -40,13 +40,14 @@ class Report:
     machine: MachineState = field(default_factory=lambda: MachineState("absent"))
     pod: JsonObject | None = None
     interfaces: list[JsonObject] | None = None
+    stopping: bool = False
     refusal: tuple[str, str] | None = None
     fidelity: tuple[str, str] | None = None
 
     @property
     def ready(self) -> bool:
         """Whether the guest runs."""
-        return self.phase == "Running" and self.machine.phase == "running"
+        return self.phase == "Running" and self.machine.phase == "running" and not self.stopping
 
 
 def phase_of(vmi: JsonObject) -> str:

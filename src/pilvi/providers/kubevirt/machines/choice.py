@@ -31,12 +31,13 @@ def get_boot_image(spec: JsonObject) -> str | None:
     return images[0] if images else None
 
 
-def choose_backend(vmi: JsonObject, default: str) -> tuple[str, str] | Refusal:
+def choose_backend(vmi: JsonObject, default: str, running: str | None = None) -> tuple[str, str] | Refusal:
     """Backend and Kubernetes version of the node image for `vmi`, or why there is none.
 
-    `default` is the cloud's (`auto`, `qemu`, `sandbox`). Only node images can be run so far.
+    `running` is the backend that runs the machine already: that choice stands. Else the annotation decides, else `default`, the
+    cloud's (`auto`, `qemu`, `sandbox`). Only node images can be run so far.
     """
-    wanted = ((vmi["metadata"].get("annotations") or {}).get(MACHINE)) or default
+    wanted = running or (vmi["metadata"].get("annotations") or {}).get(MACHINE) or default
     if wanted not in ("auto", "qemu", "sandbox"):
         return Refusal("InvalidMachine", f"annotation {MACHINE} is {wanted!r}; write sandbox or qemu, or remove it")
     image = get_boot_image(vmi["spec"])

@@ -1,0 +1,110 @@
+"""`pilvi cluster create`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pilvi.cli.options import home_option, namespace_option, parse_name, run_async, timeout_option
+
+
+@click.command()
+@click.argument("name", metavar="[NAMESPACE/]NAME")
+@namespace_option
+@click.option("--workers", type=click.IntRange(min=0, max=1000), default=2, show_default=True, help="Number of worker machines.")
+@click.option("--version", metavar="vX.Y.Z", help="Kubernetes version. Default: the newest of the kit.")
+@click.option("--cpu", type=click.IntRange(min=1, max=256), help="Virtual CPUs of each worker. Default: 2.")
+@click.option("--memory", metavar="SIZE", help="Memory of each worker, for example 2Gi. Default: 1Gi.")
+@click.option("--machine", type=click.Choice(["qemu", "sandbox"]), help="What runs the workers. Default: what the cloud was made with.")
+@click.option("--subnet", help="Subnet of the workers. Default: a VPC and a Subnet of the cluster's own.")
+@click.option("--image", help="Container disk of the workers. Default: the node image of their Kubernetes version.")
+@click.option("--dry-run", is_flag=True, help="Print the objects and change nothing.")
+@click.option(
+    "-o", "--output", type=click.Choice(["yaml", "json"]), default="yaml", show_default=True, help="Form of what --dry-run prints."
+)
+@click.option("--no-wait", is_flag=True, help="Return when the cluster is asked for.")
+@timeout_option(600)
+@home_option
+def create(
+    name: str,
+    namespace: str,
+    workers: int,
+    version: str | None,
+    dry_run: bool,
+    output: str,
+    no_wait: bool,
+    timeout_s: float,
+    home: Path,
+    **variables: Any,
+) -> None:
+    """Create a cluster, wait until it can be used, and show how long each phase took.
+
+    \b
+    Example:
+      pilvi cluster create first --workers 3 --memory 2Gi
+      pilvi cluster create team-a/test --dry-run -o yaml | kubectl apply -f -
+    """
+    from pilvi import kit
+    from pilvi.cli.cluster.form import build_cluster, check_name, check_version
+    from pilvi.cli.output import print_documents
+
+    key = parse_name(name, namespace)
+    check_name(key)
+    cluster = build_cluster(key, check_version(version, kit.kubernetes_versions()), workers, variables)
+    if dry_run:
+        print_documents([cluster], output)
+        return
+    run_async(_create(home, cluster, timeout_s, wait=not no_wait))
+
+
+async def _create(home: Path, cluster: dict[str, Any], timeout_s: float, *, wait: bool) -> None:
+    from pilvi.api import Key
+    from pilvi.api.builtin import CLUSTERS, NAMESPACES
+    from pilvi.cli.cluster.ready import wait_ready
+    from pilvi.cli.connection import get_tenant, open_platform
+    from pilvi.cli.manifests import MANAGER
+    from pilvi.cli.progress import Waiting
+    from pilvi.errors import AlreadyExists, NotFound, UserError
+
+    key = Key.of(cluster)
+    async with open_platform(home) as client:
+        with Waiting() as waiting:
+            try:
+                await client.create(CLUSTERS, cluster, manager=MANAGER)
+            except AlreadyExists as e:
+                raise UserError(f"there is a cluster {key} already", hint=f"pilvi cluster describe {key}") from e
+            except NotFound as e:
+                if await client.find(NAMESPACES, Key("", key.namespace)) is None:
+                    raise UserError(f"there is no namespace {key.namespace}", hint=f"pilvi kubectl create namespace {key.namespace}") from e
+                raise
+            if not wait:
+                click.echo(f"Cluster {key} is asked for. pilvi cluster describe {key}")
+                return
+            await wait_ready(client, key, waiting, timeout_s, home)
+            context = await merge_cluster(home, key, await get_tenant(client, key))
+        await print_timeline(client, key, home)
+    click.echo(f"Cluster {key} is ready; the current context is {context}. Next: kubectl get nodes")
+
+
+async def merge_cluster(home: Path, key: Any, kubeconfig: bytes, *, make_current: bool = True) -> str:
+    """Put a cluster's context into the user's kubeconfig; returns its name."""
+    import contextlib
+
+    from pilvi.cli import contexts
+    from pilvi.host.cloud import find_cloud
+
+    cloud = None
+    with contextlib.suppress(PermissionError):
+        cloud = find_cloud(home)
+    return contexts.merge(cloud, kubeconfig, str(key), make_current=make_current)
+
+
+async def print_timeline(client: Any, key: Any, home: Path) -> None:
+    """Draw how the cluster came to be."""
+    from pilvi.cli.cluster.timeline import draw_timeline, read_timeline
+    from pilvi.plane.world import read_world
+
+    for line in draw_timeline(await read_timeline(client, await read_world(client, key.namespace), key, home)):
+        click.echo(line)

@@ -1,0 +1,62 @@
+"""The time line of a cluster, read from wherever its times stand, and drawn: one bar for each phase."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from pilvi.api import Key
+from pilvi.api.builtin import CLUSTERS
+from pilvi.cli.connection import find_units, get_tenant, parse
+from pilvi.errors import UserError
+from pilvi.host.units import UnitState
+from pilvi.kube import Client
+from pilvi.plane.timeline import Inside, Phase, compute_timeline, find_etcd_ready, read_inside
+from pilvi.plane.why import unit_prefix
+from pilvi.plane.world import World
+
+__all__ = ["draw_timeline", "read_timeline"]
+
+_WIDTH = 48
+_TENANT_TIMEOUT_S = 3.0
+
+
+async def read_timeline(client: Client, world: World, cluster: Key, home: Path) -> list[Phase]:
+    """The phases of a cluster of this world that are known to this user; none for a cluster that is gone."""
+    obj = world.find(CLUSTERS, cluster)
+    if obj is None:
+        return []
+    units = find_units(home)
+    try:
+        async with Client.open(parse(await get_tenant(client, cluster)), timeout_s=_TENANT_TIMEOUT_S) as tenant:
+            inside = await read_inside(tenant)
+    except UserError:
+        inside = Inside()  # no kubeconfig yet
+    prefixes = tuple(f"{prefix}-" for child in world.descendants(obj) if (prefix := unit_prefix(child)))
+    return compute_timeline(world, obj, inside, units, _etcd_ready_at(home, prefixes, units))
+
+
+def _etcd_ready_at(home: Path, prefixes: tuple[str, ...], units: Sequence[UnitState]) -> float | None:
+    for unit in units:
+        if prefixes and unit.name.startswith(prefixes) and unit.name.endswith("-etcd") and unit.started_at:
+            return find_etcd_ready(home / "logs" / f"{unit.name}.log", unit.started_at)
+    return None
+
+
+def draw_timeline(phases: Sequence[Phase]) -> list[str]:
+    """Lines with name, duration and a bar that stands where the phase was in the whole. Pure but for colours."""
+    if not phases:
+        return []
+    start = min(phase.started_at for phase in phases)
+    total = max(max(phase.ended_at for phase in phases) - start, 0.001)
+    names = max(len(phase.name) for phase in phases)
+    lines = []
+    for phase in phases:
+        left = min(_WIDTH - 1, round((phase.started_at - start) / total * _WIDTH))
+        length = min(_WIDTH - left, max(1, round(phase.seconds / total * _WIDTH)))
+        bar = " " * left + click.style("━" * length, fg="cyan") + " " * (_WIDTH - left - length)
+        lines.append(f"  {phase.name.ljust(names)}  {bar} {phase.seconds:5.1f} s")
+    lines.append(f"  {'in all'.ljust(names)}  {' ' * _WIDTH} {total:5.1f} s")
+    return lines

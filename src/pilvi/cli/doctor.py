@@ -1,0 +1,49 @@
+"""`pilvi doctor`: what this host lacks, and the command that mends it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from pilvi.cli.options import home_option, output_option, run_async
+from pilvi.cli.output import print_data, print_table
+from pilvi.cli.progress import Waiting
+
+if TYPE_CHECKING:
+    from pilvi.host.checks import Finding
+
+
+@click.command()
+@output_option
+@home_option
+def doctor(output: str, home: Path) -> int:
+    """Check what this host lacks, and print the command that mends it. Exit code 1 when something is missing.
+
+    \b
+    Example:
+      sudo pilvi doctor
+    """
+    with Waiting() as waiting:
+        waiting.show("the checks of this host")
+        findings = run_async(_examine(home))
+    if output != "table":
+        print_data([{"name": f.name, "ok": f.is_ok, "message": f.message, "fix": f.fix} for f in findings], output)
+    else:
+        print_table(("", "CHECK", "FOUND"), [("ok" if f.is_ok else "--", f.name, f.message) for f in findings])
+        fixes = list(dict.fromkeys(finding.fix for finding in findings if not finding.is_ok and finding.fix))
+        if fixes:
+            click.echo("\nWhat mends it:")
+            for fix in fixes:
+                click.echo(f"  {fix}")
+        if os.geteuid() != 0:
+            click.echo("\nOnly root can try namespaces, links and rules: sudo pilvi doctor", err=True)
+    return 0 if all(finding.is_ok for finding in findings) else 1
+
+
+async def _examine(home: Path) -> list[Finding]:
+    from pilvi.plane.doctor import examine
+
+    return await examine(home)

@@ -1,0 +1,135 @@
+"""`pilvi status`: what runs, and one line of cause for whatever does not."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from pilvi.cli.options import home_option, output_option, run_async
+from pilvi.cli.output import print_data, print_table
+
+if TYPE_CHECKING:
+    from pilvi.plane.status import Status, UnitStatus
+
+
+@click.command()
+@output_option
+@home_option
+def status(output: str, home: Path) -> int:
+    """Show engine, units, hosts, clusters and machines, and why something is not ready.
+
+    Works with a dead engine and with a dead API. Exit code 0 means that all is well, 1 that something is not.
+
+    \b
+    Example:
+      pilvi status -o json
+    """
+    found = run_async(_read(home))
+    if output == "table":
+        print_status(found)
+    else:
+        print_data(found, output)
+    return 0 if is_well(found) else 1
+
+
+async def _read(home: Path) -> Status:
+    from pilvi.cli.connection import find_platform, parse, read_engine
+    from pilvi.errors import UserError
+    from pilvi.host.cloud import find_cloud
+    from pilvi.plane.status import read_status
+
+    cloud = None
+    with contextlib.suppress(PermissionError):
+        cloud = find_cloud(home)
+    kubeconfig = find_platform(home)
+    if cloud is None and kubeconfig is None:
+        raise UserError(
+            f"there is no cloud in {home}, and your kubeconfig knows none", hint="sudo pilvi up, or name the right one with --home"
+        )
+    return await read_status(cloud, read_engine(cloud), parse(kubeconfig) if kubeconfig else None)
+
+
+def is_well(found: Status) -> bool:
+    """Whether there is nothing that a person would have to look at."""
+    engine_runs = found.engine.pid is not None or not found.cloud.id  # of a cloud elsewhere only its API is known
+    parts = (found.hosts, found.clusters, found.machines, found.units)
+    return engine_runs and not found.api and not any(part.cause for kind in parts for part in kind)
+
+
+def print_status(found: Status) -> None:
+    """The whole status, for a person."""
+    cloud, engine = found.cloud, found.engine
+    if cloud.id:
+        click.echo(f"Cloud   {cloud.id} in {cloud.home}, range {cloud.range}, machines {cloud.machines}")
+        runs = f"pilvi {engine.version}, pid {engine.pid}" if engine.pid else _bad("does not run; units live on. sudo pilvi up starts it")
+        click.echo(f"Engine  {runs}")
+    click.echo(f"API     {_bad(found.api) if found.api else 'answers'}")
+    _print_units(found.units, cloud.id)
+    if found.hosts:
+        _section("Hosts")
+        print_table(
+            ("NAME", "READY", "CPU FOR MACHINES", "MEMORY FOR MACHINES", "CAUSE"),
+            [(host.name, _yes(host.ready), host.cpu, _memory(host.memory), host.cause) for host in found.hosts],
+            indent="  ",
+        )
+    if found.clusters:
+        _section("Clusters")
+        print_table(
+            ("NAMESPACE", "NAME", "VERSION", "READY", "NODES", "CAUSE"),
+            [(item.namespace, item.name, item.version, _yes(item.ready), item.nodes, item.cause) for item in found.clusters],
+            indent="  ",
+        )
+    if found.machines:
+        _section("Machines")
+        print_table(
+            ("NAMESPACE", "NAME", "PHASE", "FIDELITY", "ADDRESSES", "CAUSE"),
+            [(item.namespace, item.name, item.phase, item.fidelity, " ".join(item.addresses), item.cause) for item in found.machines],
+            indent="  ",
+        )
+
+
+def _print_units(units: list[UnitStatus], cloud_id: str) -> None:
+    if not units:
+        if cloud_id:
+            click.echo("Units   none to be seen; only root sees units")
+        return
+    running = [unit for unit in units if unit.state == "running"]
+    total = sum(unit.memory_bytes or 0 for unit in running)
+    click.echo(f"Units   {len(running)} of {len(units)} run, with {total / 2**20:.0f} MiB of memory")
+    for group, members in _groups(running).items():
+        memory = sum(unit.memory_bytes or 0 for unit in members)
+        click.echo(f"          {group}: {len(members)} with {memory / 2**20:.0f} MiB")
+    for unit in units:
+        if unit.cause:
+            click.echo(f"          {_bad(unit.name)}: {unit.cause}")
+
+
+def _groups(units: list[UnitStatus]) -> dict[str, list[UnitStatus]]:
+    """Units by what they are for; their names tell (docs/design/0001)."""
+    prefixes = {"plane-": "platform", "capi-": "platform", "cp-": "control planes", "m-": "machines", "vpc-": "networks"}
+    groups: dict[str, list[UnitStatus]] = {}
+    for unit in units:
+        group = next((group for prefix, group in prefixes.items() if unit.name.startswith(prefix)), "others")
+        groups.setdefault(group, []).append(unit)
+    return groups
+
+
+def _section(name: str) -> None:
+    click.secho(name, bold=True)
+
+
+def _yes(value: bool) -> str:
+    return "yes" if value else "no"
+
+
+def _bad(text: str) -> str:
+    return click.style(text, fg="red")
+
+
+def _memory(quantity: str) -> str:
+    from pilvi.lib.quantity import quantity_bytes
+
+    return f"{quantity_bytes(quantity) / 2**30:.1f} GiB" if quantity else ""

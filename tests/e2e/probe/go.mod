@@ -1,0 +1,3 @@
+module pilvi.dev/probe
+
+go 1.26

@@ -1,0 +1,150 @@
+"""What a first cluster does for its user: with the engine alive, and just the same with the engine dead."""
+
+import re
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pilvi.pki import Authority, create_authority
+from tests.e2e.cloud import CloudUnderTest, cluster_manifest, is_true, wait_until
+from tests.e2e.host import kill_engine
+from tests.e2e.workload import Workload, deployment, service
+
+WEB, HOOK = "web", "hook"
+
+
+@pytest.fixture(scope="module")
+def first(shared_cloud: CloudUnderTest, module_namespace: str, image: Path) -> Workload:
+    """The cluster `first` with two workers, and on it a web server behind a Service, with one pod on each worker."""
+    cluster = f"{module_namespace}/first"
+    shared_cloud.apply(cluster_manifest("first", module_namespace))
+    nodes = shared_cloud.wait_for_cluster(cluster, 2)
+    workload = Workload(shared_cloud, cluster, image)
+    workload.import_image(nodes)
+    workload.apply(deployment(WEB, replicas=2, spread="DoNotSchedule"), service(WEB, 80, 8080))
+    workload.wait_for_pods(WEB, 2)
+    return workload
+
+
+@pytest.fixture(scope="module", params=["engine alive", "engine dead"])
+def engine(request: pytest.FixtureRequest, shared_cloud: CloudUnderTest, first: Workload) -> Iterator[str]:
+    if request.param == "engine alive":
+        yield request.param
+        return
+    kill_engine(shared_cloud, for_good=True)
+    yield request.param
+    shared_cloud.up()
+
+
+def test_both_workers_are_ready_and_say_what_they_are(first: Workload, cloud: CloudUnderTest) -> None:
+    nodes = cloud.items("nodes", cluster=first.cluster)
+    assert [is_true(node, "Ready") for node in nodes] == [True, True]
+    assert {node["metadata"]["labels"]["pilvi.dev/machine"] for node in nodes} == {"sandbox"}
+    assert {node["spec"]["providerID"] for node in nodes} == {f"kubevirt://{node['metadata']['name']}" for node in nodes}
+    assert {node["status"]["nodeInfo"]["kubeletVersion"] for node in nodes} == {cloud.get("version", "--raw=/version", cluster=first.cluster)}
+
+
+def test_status_shows_the_cluster(first: Workload, cloud: CloudUnderTest) -> None:
+    namespace, name = first.cluster.split("/")
+    status = cloud.status()
+    cluster = next(found for found in status["clusters"] if found["namespace"] == namespace)
+    assert (cluster["name"], cluster["ready"], cluster["nodes"], cluster["cause"]) == (name, True, "2/2", "")
+    machines = [found for found in status["machines"] if found["namespace"] == namespace]
+    assert [(machine["backend"], machine["fidelity"], machine["phase"]) for machine in machines] == [("sandbox", "sandbox", "Running")] * 2
+    assert all(unit["memoryBytes"] > 0 for unit in status["units"])
+    assert status["engine"]["pid"]
+
+
+def test_pods_reach_each_other_across_nodes(engine: str, first: Workload) -> None:
+    one, other = first.wait_for_pods(WEB, 2)
+    assert one["spec"]["nodeName"] != other["spec"]["nodeName"]
+    for source, target in ((one, other), (other, one)):
+        url = f"http://{target['status']['podIP']}:8080/"
+        assert first.fetch(source["metadata"]["name"], url) == target["metadata"]["name"]
+
+
+def test_a_service_is_found_by_name_and_spreads_over_its_pods(engine: str, first: Workload, cloud: CloudUnderTest) -> None:
+    pods = {pod["metadata"]["name"] for pod in first.wait_for_pods(WEB, 2)}
+    source = min(pods)
+    address = cloud.get("service", WEB, cluster=first.cluster)["spec"]["clusterIP"]
+    assert first.probe(source, "resolve", f"{WEB}.default.svc.cluster.local") == address
+    answers: set[str] = set()
+    wait_until(lambda: answers.add(first.fetch(source, f"http://{WEB}/")) or answers == pods, "both pods to answer")
+
+
+def test_a_new_pod_starts(engine: str, first: Workload) -> None:
+    name = engine.replace(" ", "-")
+    first.apply(deployment(name, "sleep"))
+    first.wait_for_pods(name, 1)
+    first.kubectl("delete", "deployment", name)
+    first.wait_for_pods(name, 0)
+
+
+def test_logs_of_a_pod(engine: str, first: Workload) -> None:
+    pod = first.wait_for_pods(WEB, 2)[0]
+    path = f"/{engine.replace(' ', '-')}"
+    first.fetch(pod["metadata"]["name"], f"http://127.0.0.1:8080{path}")
+    wait_until(lambda: f"request {path} from" in first.kubectl("logs", pod["metadata"]["name"]), "the request in the log")
+
+
+def test_port_forward(engine: str, first: Workload, cloud: CloudUnderTest) -> None:
+    pod = first.wait_for_pods(WEB, 2)[1]["metadata"]["name"]
+    argv = cloud.kubectl_argv("port-forward", f"pod/{pod}", ":8080", cluster=first.cluster)
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as forward:
+        try:
+            assert forward.stdout is not None
+            told = re.search(r"127\.0\.0\.1:(\d+)", forward.stdout.readline())
+            assert told is not None
+            with socket.create_connection(("127.0.0.1", int(told[1])), timeout=30) as connection:
+                connection.sendall(b"GET / HTTP/1.0\r\n\r\n")
+                answer = b"".join(iter(lambda: connection.recv(4096), b"")).decode()
+        finally:
+            forward.terminate()
+            forward.wait(30)
+            forward.communicate()
+    assert answer.strip().endswith(pod)
+
+
+def test_a_validating_webhook_served_by_a_pod(engine: str, first: Workload) -> None:
+    authority = create_authority("webhook of the test")
+    names = [HOOK, f"{HOOK}.default.svc"]
+    first.apply(_tls_secret(authority, names), _webhook_deployment(), service(HOOK, 443, 8443), _webhook(authority))
+    first.wait_for_pods(HOOK, 1)
+    refused = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "unwanted", "labels": {"refuse": "this"}}}
+    try:
+        wait_until(lambda: "the probe refuses this" in first.cloud.refused(refused, cluster=first.cluster), "the webhook to refuse")
+        assert "created" in first.cloud.apply({**refused, "metadata": {"name": "wanted"}}, cluster=first.cluster)
+    finally:
+        first.kubectl("delete", "validatingwebhookconfiguration", HOOK)
+        first.kubectl("delete", f"deployment/{HOOK}", f"service/{HOOK}", f"secret/{HOOK}", "configmap/wanted", "--ignore-not-found")
+
+
+def test_status_tells_of_a_dead_engine(engine: str, cloud: CloudUnderTest, first: Workload) -> None:
+    assert (cloud.status()["engine"]["pid"] is None) == (engine == "engine dead")
+
+
+def test_pilvi_kubectl_and_clusterctl(first: Workload, cloud: CloudUnderTest) -> None:
+    namespace, name = first.cluster.split("/")
+    nodes = cloud.pilvi("kubectl", "--cluster", first.cluster, "--", "get", "nodes", "-o", "name").stdout.split()
+    assert len(nodes) == 2
+    described = cloud.pilvi("clusterctl", "--", "describe", "cluster", "-n", namespace, name).stdout
+    assert all(kind in described for kind in (f"Cluster/{name}", "KubevirtCluster", "KamajiControlPlane", "MachineDeployment")), described
+    assert "False" not in described.split()
+
+
+def test_clusterctl_move_takes_the_whole_cluster(first: Workload, cloud: CloudUnderTest, tmp_path: Path) -> None:
+    namespace, _ = first.cluster.split("/")
+    cloud.pilvi("clusterctl", "--", "move", "-n", namespace, "--to-directory", str(tmp_path))
+    kinds = {path.name.split("_")[0] for path in tmp_path.iterdir()}
+    assert {"Cluster", "KamajiControlPlane", "KubevirtCluster", "KubevirtMachine", "Machine", "MachineDeployment", "Secret"} <= kinds
+    cluster = cloud.get("-n", namespace, "cluster", "first")
+    assert not cluster["spec"].get("paused"), "clusterctl resumes the source after a move into a directory"
+
+
+def _tls_secret(authority: Authority, names: list[str]) -> dict[str, object]:
+    leaf = authority.issue_server(names)
+    data = {"tls.crt": leaf.certificate.decode(), "tls.key": leaf.key.decode()}
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": HOOK}, "type": "kubernetes.io/tls", "stringData": data}
