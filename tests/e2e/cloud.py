@@ -26,7 +26,7 @@ PATIENCE_S = 240.0
 INTERVAL_S = 0.5
 
 
-class CommandFailed(Exception):
+class CommandError(Exception):
     """A command ended with another exit code than 0; its text shows what it printed."""
 
     def __init__(self, argv: Iterable[str], done: subprocess.CompletedProcess[str]) -> None:
@@ -42,7 +42,7 @@ def wait_until(predicate: Callable[[], T], what: str, timeout_s: float = PATIENC
     while time.monotonic() < deadline:
         try:
             answer = predicate()
-        except (CommandFailed, LookupError, StopIteration, FileNotFoundError) as e:
+        except (CommandError, LookupError, StopIteration, FileNotFoundError) as e:
             last = repr(e)
         else:
             if answer:
@@ -60,7 +60,7 @@ def run(
     timeout_s: float = 120,
     stdin: str | bytes | Path | None = None,
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end. `stdin` is text, bytes, or a file. Raises CommandFailed."""
+    """Run a command to its end. `stdin` is text, bytes, or a file. Raises CommandError."""
     if isinstance(stdin, Path):
         with stdin.open("rb") as file:
             done = subprocess.run(argv, env=env, capture_output=True, timeout=timeout_s, stdin=file, check=False)
@@ -69,7 +69,7 @@ def run(
         done = subprocess.run(argv, env=env, capture_output=True, timeout=timeout_s, input=data, check=False)
     text = subprocess.CompletedProcess(argv, done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"))
     if check and done.returncode:
-        raise CommandFailed(argv, text)
+        raise CommandError(argv, text)
     return text
 
 
@@ -79,9 +79,9 @@ class CloudUnderTest:
     Clusters are named `NAMESPACE/NAME`.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, home: Path | None = None) -> None:
         # Below /var/lib and not below a temporary folder of pytest: units with uids of their own have to reach it.
-        self.home = Path(tempfile.mkdtemp(prefix=f"pilvi-test-{name}-", dir="/var/lib"))
+        self.home = home or Path(tempfile.mkdtemp(prefix=f"pilvi-test-{name}-", dir="/var/lib"))
         self.home.chmod(0o755)
         self.user_folder = Path(tempfile.mkdtemp(prefix=f"pilvi-user-{name}-"))
         self.user_kubeconfig = self.user_folder / "config"
@@ -115,9 +115,7 @@ class CloudUnderTest:
         """The command that `kubectl` runs."""
         return [self._kubectl, "--kubeconfig", str(self.kubeconfig(cluster)), *words]
 
-    def kubectl(
-        self, *words: str, cluster: str | None = None, check: bool = True, manifest: object = None, timeout_s: float = 120
-    ) -> str:
+    def kubectl(self, *words: str, cluster: str | None = None, check: bool = True, manifest: object = None, timeout_s: float = 120) -> str:
         """kubectl on the platform, or on `cluster`; `manifest` (object, list of objects, or YAML text) is its stdin.
 
         Returns what it printed; without `check` also what it printed on standard error.
@@ -136,7 +134,7 @@ class CloudUnderTest:
         where = ["-n", namespace] if namespace else []
         try:
             printed = self.kubectl(*where, "apply", "-f", "-", manifest=manifest, cluster=cluster)
-        except CommandFailed as e:
+        except CommandError as e:
             return e.stderr
         raise AssertionError(f"this was taken: {printed}\n{to_yaml(manifest)}")
 
@@ -168,7 +166,8 @@ class CloudUnderTest:
 
         nodes = wait_until(ready, f"{workers} ready workers of cluster {cluster}")
         wait_until(
-            lambda: is_true(self.get("-n", "kube-system", "deployment", "coredns", cluster=cluster), "Available"), f"DNS of cluster {cluster}"
+            lambda: is_true(self.get("-n", "kube-system", "deployment", "coredns", cluster=cluster), "Available"),
+            f"DNS of cluster {cluster}",
         )
         wait_until(lambda: is_true(self.get("-n", namespace, "cluster", name), "Available"), f"cluster {cluster} to be Available")
         return nodes

@@ -83,7 +83,18 @@ def worker_pid(cloud: CloudUnderTest, namespace: str, node: str) -> int:
 
 def in_worker(cloud: CloudUnderTest, namespace: str, node: str, *argv: str, stdin: Path | None = None, check: bool = True) -> str:
     """Run a command inside a worker; returns what it printed."""
-    enter = ["nsenter", "--target", str(worker_pid(cloud, namespace, node)), "--mount", "--uts", "--ipc", "--net", "--pid", "--root", "--wd"]
+    enter = [
+        "nsenter",
+        "--target",
+        str(worker_pid(cloud, namespace, node)),
+        "--mount",
+        "--uts",
+        "--ipc",
+        "--net",
+        "--pid",
+        "--root",
+        "--wd",
+    ]
     return run([*enter, *argv], env={"PATH": os.environ["PATH"]}, stdin=stdin, check=check).stdout
 
 

@@ -1,5 +1,6 @@
 """What a first cluster does for its user: with the engine alive, and just the same with the engine dead."""
 
+import base64
 import re
 import socket
 import subprocess
@@ -8,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from pilvi.pki import Authority, create_authority
-from tests.e2e.cloud import CloudUnderTest, cluster_manifest, is_true, wait_until
+from pilvi.pki import KeyPair, Usage, create_ca, issue
+from tests.e2e.cloud import VERSION, CloudUnderTest, cluster_manifest, is_true, wait_until
 from tests.e2e.host import kill_engine
 from tests.e2e.workload import Workload, deployment, service
 
@@ -44,7 +45,7 @@ def test_both_workers_are_ready_and_say_what_they_are(first: Workload, cloud: Cl
     assert [is_true(node, "Ready") for node in nodes] == [True, True]
     assert {node["metadata"]["labels"]["pilvi.dev/machine"] for node in nodes} == {"sandbox"}
     assert {node["spec"]["providerID"] for node in nodes} == {f"kubevirt://{node['metadata']['name']}" for node in nodes}
-    assert {node["status"]["nodeInfo"]["kubeletVersion"] for node in nodes} == {cloud.get("version", "--raw=/version", cluster=first.cluster)}
+    assert {node["status"]["nodeInfo"]["kubeletVersion"] for node in nodes} == {VERSION}
 
 
 def test_status_shows_the_cluster(first: Workload, cloud: CloudUnderTest) -> None:
@@ -72,15 +73,19 @@ def test_a_service_is_found_by_name_and_spreads_over_its_pods(engine: str, first
     address = cloud.get("service", WEB, cluster=first.cluster)["spec"]["clusterIP"]
     assert first.probe(source, "resolve", f"{WEB}.default.svc.cluster.local") == address
     answers: set[str] = set()
-    wait_until(lambda: answers.add(first.fetch(source, f"http://{WEB}/")) or answers == pods, "both pods to answer")
+
+    def all_answered() -> bool:
+        answers.add(first.fetch(source, f"http://{WEB}/"))
+        return answers == pods
+
+    wait_until(all_answered, "both pods to answer")
 
 
 def test_a_new_pod_starts(engine: str, first: Workload) -> None:
     name = engine.replace(" ", "-")
     first.apply(deployment(name, "sleep"))
     first.wait_for_pods(name, 1)
-    first.kubectl("delete", "deployment", name)
-    first.wait_for_pods(name, 0)
+    first.delete(name)
 
 
 def test_logs_of_a_pod(engine: str, first: Workload) -> None:
@@ -109,7 +114,7 @@ def test_port_forward(engine: str, first: Workload, cloud: CloudUnderTest) -> No
 
 
 def test_a_validating_webhook_served_by_a_pod(engine: str, first: Workload) -> None:
-    authority = create_authority("webhook of the test")
+    authority = create_ca("webhook of the test")
     names = [HOOK, f"{HOOK}.default.svc"]
     first.apply(_tls_secret(authority, names), _webhook_deployment(), service(HOOK, 443, 8443), _webhook(authority))
     first.wait_for_pods(HOOK, 1)
@@ -144,7 +149,41 @@ def test_clusterctl_move_takes_the_whole_cluster(first: Workload, cloud: CloudUn
     assert not cluster["spec"].get("paused"), "clusterctl resumes the source after a move into a directory"
 
 
-def _tls_secret(authority: Authority, names: list[str]) -> dict[str, object]:
-    leaf = authority.issue_server(names)
-    data = {"tls.crt": leaf.certificate.decode(), "tls.key": leaf.key.decode()}
+def _tls_secret(authority: KeyPair, names: list[str]) -> dict[str, object]:
+    pair = issue(authority, names[0], usage=Usage.SERVER, dns_names=names)
+    data = {"tls.crt": pair.certificate.decode(), "tls.key": pair.key.decode()}
     return {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": HOOK}, "type": "kubernetes.io/tls", "stringData": data}
+
+
+def _webhook_deployment() -> dict[str, object]:
+    return deployment(
+        HOOK,
+        "webhook",
+        "/tls/tls.crt",
+        "/tls/tls.key",
+        volumeMounts=[{"name": "tls", "mountPath": "/tls", "readOnly": True}],
+        volumes=[{"name": "tls", "secret": {"secretName": HOOK}}],
+    )
+
+
+def _webhook(authority: KeyPair) -> dict[str, object]:
+    return {
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": "ValidatingWebhookConfiguration",
+        "metadata": {"name": HOOK},
+        "webhooks": [
+            {
+                "name": "probe.pilvi.dev",
+                "admissionReviewVersions": ["v1"],
+                "sideEffects": "None",
+                "failurePolicy": "Fail",
+                "timeoutSeconds": 10,
+                "clientConfig": {
+                    "service": {"name": HOOK, "namespace": "default", "port": 443},
+                    "caBundle": base64.b64encode(authority.certificate).decode(),
+                },
+                "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "default"}},
+                "rules": [{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["configmaps"]}],
+            }
+        ],
+    }

@@ -66,6 +66,11 @@ class Workload:
 
         return wait_until(ready, f"{number} ready pods of {app} on cluster {self.cluster}")
 
+    def delete(self, app: str) -> None:
+        """Delete the Deployment and wait until its pods are gone."""
+        self.kubectl("delete", "deployment", app)
+        wait_until(lambda: not self.cloud.exists("pods", "-l", f"app={app}", cluster=self.cluster), f"the pods of {app} to go")
+
     def probe(self, pod: str, *words: str) -> str:
         """Run the probe in a pod, again until it succeeds; returns what it printed."""
         return wait_until(lambda: self.kubectl("exec", pod, "--", "/probe", *words), f"/probe {' '.join(words)} in pod {pod}").strip()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
+import re
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -43,8 +45,11 @@ async def scene(
         platform = dataclasses.replace(platform, units=units, kit=kit)
         return [*kamaji.controllers(platform), *loadbalancer.controllers(platform)]
 
-    async with on_plane(plane, request.node.name.replace("_", "-")[:50].strip("-"), tmp_path, build) as scene:
+    async with on_plane(plane, re.sub("[^a-z0-9]+", "-", request.node.name).strip("-"), tmp_path, build) as scene:
         yield scene
+    # Aborted TLS connections are closed by the loop in a later round.
+    for _ in range(10):
+        await asyncio.sleep(0)
 
 
 async def put_cluster(scene: Scene, **spec: Any) -> None:
@@ -86,12 +91,15 @@ async def test_a_cluster_is_published_and_goes(scene: Scene) -> None:
         await scene.until_gone(SECRETS, name)
 
 
-async def test_what_a_user_takes_back_goes_from_the_tenant(scene: Scene) -> None:
-    await put_cluster(scene, network={"certSANs": ["api.example.org"]}, apiServer={"extraArgs": ["--v=4"]})
+async def test_what_is_taken_back_goes(scene: Scene) -> None:
+    await put_cluster(scene, network={"certSANs": ["api.example.org"], "serviceLabels": {"a": "b"}}, apiServer={"extraArgs": ["--v=4"]})
     await scene.until(TENANTS, "first", lambda obj: obj["spec"]["networkProfile"].get("certSANs") == ["api.example.org"])
-    await scene.client.patch(CONTROL_PLANES, scene.key("first"), {"spec": {"network": {"certSANs": None}, "apiServer": None}})
+    network = {"certSANs": None, "serviceLabels": None}
+    await scene.client.patch(CONTROL_PLANES, scene.key("first"), {"spec": {"network": network, "apiServer": None, "addons": None}})
     tenant = await scene.until(TENANTS, "first", lambda obj: "certSANs" not in obj["spec"]["networkProfile"])
     assert not (tenant["spec"]["controlPlane"]["deployment"].get("extraArgs") or {}).get("apiServer")
+    assert not tenant["spec"]["controlPlane"]["service"].get("additionalMetadata")
+    assert not tenant["spec"].get("addons")
 
 
 async def test_what_others_wrote_stays(scene: Scene) -> None:
@@ -116,11 +124,11 @@ async def test_a_settled_control_plane_is_written_no_more(scene: Scene) -> None:
     assert before == [(await scene.client.get(kind, scene.key("first")))["metadata"]["resourceVersion"] for kind in kinds]
 
 
-@pytest.mark.parametrize(("version", "text"), [("v1.20.0", "v1.37.2"), ("latest", "v1.37.2")])
-async def test_a_version_that_is_not_here_is_refused_with_those_that_are(scene: Scene, version: str, text: str) -> None:
+@pytest.mark.parametrize("version", ["v1.20.0", "latest"])
+async def test_unknown_version(scene: Scene, version: str) -> None:
     spec = {
         "kubernetes": {"version": version, "kubelet": {}},
         "controlPlane": {"service": {"serviceType": "LoadBalancer"}},
     }
-    with pytest.raises(ApiError, match=text):
+    with pytest.raises(ApiError, match=r"v1\.37"):
         await scene.put(TENANTS, {"metadata": {"name": "old"}, "spec": spec})

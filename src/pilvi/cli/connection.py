@@ -86,11 +86,10 @@ async def get_tenant(client: Client, cluster: Key) -> bytes:
 def find_units(home: Path) -> list[UnitState]:
     """The units of the cloud in that home, as far as this user may see them: only root sees any."""
     from pilvi.host.cloud import find_cloud
-    from pilvi.host.units import read_units
+    from pilvi.plane import status
 
     with contextlib.suppress(PermissionError):
-        cloud = find_cloud(home)
-        return read_units(cloud) if cloud else []
+        return status.find_units(find_cloud(home))
     return []
 
 

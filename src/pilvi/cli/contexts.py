@@ -13,7 +13,7 @@ import os
 import pwd
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -25,7 +25,7 @@ from pilvi.lib.files import write_atomic
 if TYPE_CHECKING:
     from pilvi.host.cloud import Cloud
 
-__all__ = ["PLATFORM", "authorities_of", "context_name", "find_platform", "merge", "remove"]
+__all__ = ["PLATFORM", "authorities_of", "context_name", "find_platform", "merge", "merge_into_user", "remove"]
 
 Document: TypeAlias = dict[str, Any]
 
@@ -64,6 +64,16 @@ def merge(cloud: Cloud | None, kubeconfig: bytes, cluster: str = "", *, make_cur
             document["current-context"] = name
         _write(target, document, owner)
     return name
+
+
+def merge_into_user(home: Path, kubeconfig: bytes, cluster: str = "") -> str:
+    """`merge` for whoever knows only the home, which may be on another host or closed to this user."""
+    from pilvi.host.cloud import find_cloud
+
+    cloud = None
+    with suppress(PermissionError):
+        cloud = find_cloud(home)
+    return merge(cloud, kubeconfig, cluster)
 
 
 def remove(cloud_id: str, authorities: Iterable[bytes]) -> list[str]:

@@ -21,10 +21,9 @@ def kubeconfig(merge: bool, home: Path) -> None:
     """
     from pilvi.cli import contexts
     from pilvi.cli.connection import get_platform
-    from pilvi.host.cloud import find_cloud
 
     content = get_platform(home)
     if merge:
-        click.echo(f"The current context is {contexts.merge(find_cloud(home), content)}.")
+        click.echo(f"The current context is {contexts.merge_into_user(home, content)}.")
     else:
         click.echo(content, nl=False)

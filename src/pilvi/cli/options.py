@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pilvi.api import Key
 
 __all__ = [
+    "DEFAULT_HOME",
     "absolute",
     "confirm",
     "files_option",

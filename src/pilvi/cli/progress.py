@@ -72,7 +72,7 @@ class Waiting:
     def _draw(self, now: float) -> None:
         if not self._text or now - self._started < (0.2 if self._live else _FIRST_S):
             return
-        text = f"  … waiting for {self._text} ({now - self._started:.0f} s)"
+        text = f"  … {self._text} ({now - self._started:.0f} s)"
         if self._live:
             self._erase()
             sys.stderr.write(text[: _columns()])

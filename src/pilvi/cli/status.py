@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -64,7 +65,7 @@ def print_status(found: Status) -> None:
     cloud, engine = found.cloud, found.engine
     if cloud.id:
         click.echo(f"Cloud   {cloud.id} in {cloud.home}, range {cloud.range}, machines {cloud.machines}")
-        runs = f"pilvi {engine.version}, pid {engine.pid}" if engine.pid else _bad("does not run; units live on. sudo pilvi up starts it")
+        runs = f"pilvi {engine.version}, pid {engine.pid}" if engine.pid else _bad("does not run; sudo pilvi up starts it")
         click.echo(f"Engine  {runs}")
     click.echo(f"API     {_bad(found.api) if found.api else 'answers'}")
     _print_units(found.units, cloud.id)
@@ -94,7 +95,7 @@ def print_status(found: Status) -> None:
 def _print_units(units: list[UnitStatus], cloud_id: str) -> None:
     if not units:
         if cloud_id:
-            click.echo("Units   none to be seen; only root sees units")
+            click.echo("Units   none" if os.geteuid() == 0 else "Units   only root sees them")
         return
     running = [unit for unit in units if unit.state == "running"]
     total = sum(unit.memory_bytes or 0 for unit in running)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 from ipaddress import IPv4Network
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pilvi.cli.options import files_option, home_option, require_root, run_async, timeout_option
+from pilvi.cli.options import DEFAULT_HOME, files_option, home_option, require_root, run_async, timeout_option
 from pilvi.cli.progress import Waiting
 
 if TYPE_CHECKING:
@@ -64,7 +65,6 @@ async def _up(
 async def _finish(cloud: Cloud, waiting: Waiting, documents: list[JsonObject], timeout_s: float, *, wait: bool) -> None:
     """Contexts, manifests, and what to type next."""
     from pilvi.cli import contexts, manifests
-    from pilvi.cli.cluster.create import merge_cluster
     from pilvi.cli.connection import get_platform, get_tenant, open_platform
 
     async with open_platform(cloud.home) as client:
@@ -72,7 +72,7 @@ async def _finish(cloud: Cloud, waiting: Waiting, documents: list[JsonObject], t
         if wait:
             await manifests.wait_clusters(client, clusters, waiting, timeout_s, cloud.home)
             for cluster in clusters:
-                await merge_cluster(cloud.home, cluster, await get_tenant(client, cluster), make_current=False)
+                contexts.merge(cloud, await get_tenant(client, cluster), str(cluster), make_current=False)
         context = contexts.merge(cloud, get_platform(cloud.home))
         waiting.hide()
         await _print_summary(cloud, context)
@@ -118,7 +118,7 @@ async def _print_summary(cloud: Cloud, context: str) -> None:
     print_status(status)
     click.echo("")
     click.echo(f"The current context of your kubeconfig is {context}. Next:")
-    home = "" if str(cloud.home) == "/var/lib/pilvi" else f" --home {cloud.home}"
+    home = "" if str(cloud.home) in {DEFAULT_HOME, os.environ.get("PILVI_HOME")} else f" --home {cloud.home}"
     if status.clusters:
         first = status.clusters[0]
         name = first.name if first.namespace == "default" else f"{first.namespace}/{first.name}"

@@ -14,6 +14,7 @@ from pilvi.runtime import conditions_of
 __all__ = ["Fault", "find_fault", "is_healthy"]
 
 _SUMMARIES = ("Available", "Ready")
+_VAGUE = (*_SUMMARIES, "RemoteConnectionProbe")  # false while anything else is
 _TROUBLE = {"Paused", "Error", "ReplicaFailure", "MemoryPressure", "DiskPressure", "PIDPressure", "NetworkUnavailable"}
 _NEWS = {
     "ControlPlaneMachinesUpToDate",
@@ -99,7 +100,7 @@ def _faults(obj: JsonObject) -> list[Fault]:
 
 
 def _rank(fault: Fault) -> tuple[bool, bool, bool]:
-    return fault.type not in _TROUBLE, fault.status == "Unknown", fault.type in _SUMMARIES
+    return fault.type not in _TROUBLE, fault.status == "Unknown", fault.type in _VAGUE
 
 
 def _conditions(obj: JsonObject) -> list[JsonObject]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -27,6 +28,7 @@ __all__ = [
     "Status",
     "UnitStatus",
     "cluster_status",
+    "find_units",
     "read_status",
 ]
 
@@ -110,7 +112,7 @@ async def read_status(cloud: Cloud | None, engine: EngineStatus, kubeconfig: Kub
     """Read everything. Without a kubeconfig, or an API that answers, only what files and /proc tell; without a cloud on this
     host (a kubeconfig of another one) only what the API tells. Raises nothing that a dead cloud can cause.
     """
-    states = read_units(cloud) if cloud else []
+    states = find_units(cloud)
     status = Status(_cloud(cloud), engine, units=[_unit(state) for state in states])
     if kubeconfig is None:
         status.api = "there is no kubeconfig to ask it with"
@@ -125,6 +127,13 @@ async def read_status(cloud: Cloud | None, engine: EngineStatus, kubeconfig: Kub
     status.clusters = [cluster_status(world, cluster, states) for cluster in world.of_kind(CLUSTERS)]
     status.machines = [_machine(world, machine, states) for machine in world.of_kind(VirtualMachineInstance.RESOURCE)]
     return status
+
+
+def find_units(cloud: Cloud | None) -> list[UnitState]:
+    """The units of a cloud as far as this user may see them: only root sees any. None without a cloud on this host."""
+    if cloud is None or not os.access(cloud.units_dir, os.R_OK | os.X_OK):
+        return []
+    return read_units(cloud)
 
 
 def cluster_status(world: World, cluster: JsonObject, states: Sequence[UnitState] = ()) -> ClusterStatus:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 import msgspec
 
 from pilvi.api import JsonObject, Key
-from pilvi.api.builtin import DEPLOYMENTS, NODES
+from pilvi.api.builtin import DEPLOYMENTS, NAMESPACES, NODES
 from pilvi.api.capk import KubevirtCluster
 from pilvi.api.kamaji import TenantControlPlane
 from pilvi.api.kubevirt import VirtualMachineInstance
@@ -21,10 +19,10 @@ from pilvi.plane.why import unit_prefix
 from pilvi.plane.world import World
 from pilvi.runtime import conditions_of
 
-__all__ = ["COREDNS", "Inside", "Phase", "compute_timeline", "find_etcd_ready", "read_inside"]
+__all__ = ["COREDNS", "Inside", "Phase", "compute_timeline", "read_inside"]
 
 COREDNS = Key("kube-system", "coredns")
-_LOG_HEAD_BYTES = 256 * 1024
+FIRST_NAMESPACE = Key("", "kube-system")
 
 
 class Phase(msgspec.Struct, frozen=True, rename="camel"):
@@ -41,26 +39,28 @@ class Phase(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class Inside(msgspec.Struct, frozen=True):
-    """What the cluster's own API tells: its Nodes and the Deployment of CoreDNS, None when there is none."""
+    """What the cluster's own API tells: its Nodes, the Deployment of CoreDNS, and its first Namespace; None when there is none.
+
+    The Namespace is among the first objects that an API server stores: it tells since when etcd takes writes.
+    """
 
     nodes: Sequence[JsonObject] = ()
     coredns: JsonObject | None = None
+    first_namespace: JsonObject | None = None
 
 
 async def read_inside(client: Client) -> Inside:
     """Read it with a client of the cluster's own API; empty when that does not answer."""
     try:
-        return Inside(await client.list(NODES), await client.find(DEPLOYMENTS, COREDNS))
+        return Inside(await client.list(NODES), await client.find(DEPLOYMENTS, COREDNS), await client.find(NAMESPACES, FIRST_NAMESPACE))
     except PilviError:
         return Inside()
 
 
-def compute_timeline(
-    world: World, cluster: JsonObject, inside: Inside, units: Sequence[UnitState] = (), etcd_ready_at: float | None = None
-) -> list[Phase]:
+def compute_timeline(world: World, cluster: JsonObject, inside: Inside, units: Sequence[UnitState] = ()) -> list[Phase]:
     """The phases whose beginning and end are known: network, etcd, API, join, Ready, DNS. Pure.
 
-    `units` and `etcd_ready_at` need root; without them etcd is left out and the times of the API come from conditions.
+    `units` are for root to see; without them the control plane's times come from objects, in whole seconds.
     """
     below = world.descendants(cluster)
     started = _created(cluster)
@@ -80,31 +80,13 @@ def compute_timeline(
     dns_at = _since(inside.coredns, "Available") if inside.coredns else None
     phases = [
         ("network", started, network_at),
-        ("etcd", etcd, etcd_ready_at),
+        ("etcd", etcd or network_at, _created(inside.first_namespace) if inside.first_namespace else None),
         ("API", api or network_at, api_at),
         ("join", first_machine, joined_at),
         ("Ready", joined_at, ready_at),
         ("DNS", first_ready, dns_at),
     ]
     return [Phase(name, begin, max(begin, end)) for name, begin, end in phases if begin is not None and end is not None]
-
-
-def find_etcd_ready(log: Path, started_at: float) -> float | None:
-    """When the etcd that was started at that time said that it serves, from its log; None when the log does not tell."""
-    try:
-        with log.open("rb") as file:
-            head = file.read(_LOG_HEAD_BYTES)
-    except OSError:
-        return None
-    for line in head.splitlines():
-        if b"ready to serve client requests" in line:
-            try:
-                moment = parse_time(json.loads(line)["ts"].replace("Z", "+00:00")).timestamp()
-            except (ValueError, KeyError):
-                continue
-            if moment >= started_at:
-                return moment
-    return None
 
 
 def _of_kind(objects: Iterable[JsonObject], kind: str) -> list[JsonObject]:

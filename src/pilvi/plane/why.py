@@ -139,11 +139,15 @@ def _waits(fault: Fault | None) -> bool:
     return fault is not None and fault.reason.startswith("WaitingFor")
 
 
-def _descend(world: World, obj: JsonObject) -> list[_Trail]:
-    """The ways down to objects at fault that have none at fault below them, in the order of events; none when the object is well."""
-    if is_healthy(obj) and _sums_up(obj):
+def _descend(world: World, obj: JsonObject, *, ending: bool = False) -> list[_Trail]:
+    """The ways down to objects at fault that have none at fault below them, in the order of events; none when the object is well.
+
+    `ending`: something above is being deleted, and so what is well may stand above what is still to go.
+    """
+    ending = ending or bool(obj["metadata"].get("deletionTimestamp"))
+    if is_healthy(obj) and _sums_up(obj) and not ending:
         return []
-    below = [found for child in world.children(obj) for found in _descend(world, child)]
+    below = [found for child in world.children(obj) for found in _descend(world, child, ending=ending)]
     fault = find_fault(obj)
     if below:
         return [[(obj, fault), *found] for found in below]

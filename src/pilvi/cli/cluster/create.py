@@ -62,49 +62,33 @@ def create(
 async def _create(home: Path, cluster: dict[str, Any], timeout_s: float, *, wait: bool) -> None:
     from pilvi.api import Key
     from pilvi.api.builtin import CLUSTERS, NAMESPACES
+    from pilvi.cli import contexts
     from pilvi.cli.cluster.ready import wait_ready
+    from pilvi.cli.cluster.timeline import draw_timeline, read_timeline
     from pilvi.cli.connection import get_tenant, open_platform
     from pilvi.cli.manifests import MANAGER
     from pilvi.cli.progress import Waiting
     from pilvi.errors import AlreadyExists, NotFound, UserError
+    from pilvi.plane.world import read_world
 
     key = Key.of(cluster)
     async with open_platform(home) as client:
         with Waiting() as waiting:
             try:
                 await client.create(CLUSTERS, cluster, manager=MANAGER)
-            except AlreadyExists as e:
-                raise UserError(f"there is a cluster {key} already", hint=f"pilvi cluster describe {key}") from e
+            except AlreadyExists:
+                raise UserError(f"there is a cluster {key} already", hint=f"pilvi cluster describe {key}") from None
             except NotFound as e:
                 if await client.find(NAMESPACES, Key("", key.namespace)) is None:
-                    raise UserError(f"there is no namespace {key.namespace}", hint=f"pilvi kubectl create namespace {key.namespace}") from e
+                    raise UserError(
+                        f"there is no namespace {key.namespace}", hint=f"pilvi kubectl create namespace {key.namespace}"
+                    ) from None
                 raise
             if not wait:
                 click.echo(f"Cluster {key} is asked for. pilvi cluster describe {key}")
                 return
             await wait_ready(client, key, waiting, timeout_s, home)
-            context = await merge_cluster(home, key, await get_tenant(client, key))
-        await print_timeline(client, key, home)
+            context = contexts.merge_into_user(home, await get_tenant(client, key), str(key))
+        for line in draw_timeline(await read_timeline(client, await read_world(client, key.namespace), key, home)):
+            click.echo(line)
     click.echo(f"Cluster {key} is ready; the current context is {context}. Next: kubectl get nodes")
-
-
-async def merge_cluster(home: Path, key: Any, kubeconfig: bytes, *, make_current: bool = True) -> str:
-    """Put a cluster's context into the user's kubeconfig; returns its name."""
-    import contextlib
-
-    from pilvi.cli import contexts
-    from pilvi.host.cloud import find_cloud
-
-    cloud = None
-    with contextlib.suppress(PermissionError):
-        cloud = find_cloud(home)
-    return contexts.merge(cloud, kubeconfig, str(key), make_current=make_current)
-
-
-async def print_timeline(client: Any, key: Any, home: Path) -> None:
-    """Draw how the cluster came to be."""
-    from pilvi.cli.cluster.timeline import draw_timeline, read_timeline
-    from pilvi.plane.world import read_world
-
-    for line in draw_timeline(await read_timeline(client, await read_world(client, key.namespace), key, home)):
-        click.echo(line)

@@ -30,9 +30,9 @@ def kubeconfig(name: str, namespace: str, merge: bool, home: Path) -> None:
     if not merge:
         click.echo(content, nl=False)
         return
-    from pilvi.cli.cluster.create import merge_cluster
+    from pilvi.cli import contexts
 
-    click.echo(f"The current context is {run_async(merge_cluster(home, key, content))}.")
+    click.echo(f"The current context is {contexts.merge_into_user(home, content, str(key))}.")
 
 
 async def _read(key: Key, home: Path) -> bytes:

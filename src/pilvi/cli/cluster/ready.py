@@ -26,7 +26,7 @@ _CLUSTER_NAME = "cluster.x-k8s.io/cluster-name"
 # The order in which a cluster becomes ready, and what a person calls it.
 _STEPS = {
     "TopologyReconciled": "its objects",
-    "InfrastructureReady": "its network",
+    "InfrastructureReady": "its network and API server",
     "ControlPlaneInitialized": "its API server",
     "ControlPlaneAvailable": "its control plane",
     "WorkersAvailable": "its workers to be Ready",

@@ -11,10 +11,8 @@ from pilvi.api import Key
 from pilvi.api.builtin import CLUSTERS
 from pilvi.cli.connection import find_units, get_tenant, parse
 from pilvi.errors import UserError
-from pilvi.host.units import UnitState
 from pilvi.kube import Client
-from pilvi.plane.timeline import Inside, Phase, compute_timeline, find_etcd_ready, read_inside
-from pilvi.plane.why import unit_prefix
+from pilvi.plane.timeline import Inside, Phase, compute_timeline, read_inside
 from pilvi.plane.world import World
 
 __all__ = ["draw_timeline", "read_timeline"]
@@ -28,21 +26,12 @@ async def read_timeline(client: Client, world: World, cluster: Key, home: Path) 
     obj = world.find(CLUSTERS, cluster)
     if obj is None:
         return []
-    units = find_units(home)
     try:
         async with Client.open(parse(await get_tenant(client, cluster)), timeout_s=_TENANT_TIMEOUT_S) as tenant:
             inside = await read_inside(tenant)
     except UserError:
         inside = Inside()  # no kubeconfig yet
-    prefixes = tuple(f"{prefix}-" for child in world.descendants(obj) if (prefix := unit_prefix(child)))
-    return compute_timeline(world, obj, inside, units, _etcd_ready_at(home, prefixes, units))
-
-
-def _etcd_ready_at(home: Path, prefixes: tuple[str, ...], units: Sequence[UnitState]) -> float | None:
-    for unit in units:
-        if prefixes and unit.name.startswith(prefixes) and unit.name.endswith("-etcd") and unit.started_at:
-            return find_etcd_ready(home / "logs" / f"{unit.name}.log", unit.started_at)
-    return None
+    return compute_timeline(world, obj, inside, find_units(home))
 
 
 def draw_timeline(phases: Sequence[Phase]) -> list[str]:

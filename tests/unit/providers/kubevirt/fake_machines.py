@@ -18,6 +18,7 @@ class FakeMachines(MachineBackend):
         self.layers: set[str] = set()
         self.calls: list[str] = []
         self.failure: Exception | None = None
+        self.removal_failure: Exception | None = None
         self.first_boot: int | None = 0
 
     async def ensure(self, spec: MachineSpec) -> MachineState:
@@ -40,6 +41,8 @@ class FakeMachines(MachineBackend):
     async def remove(self, uid: str) -> None:
         assert uid not in self.states, "removed under a running machine"
         self.calls.append("remove")
+        if self.removal_failure is not None:
+            raise self.removal_failure
         self.layers.discard(uid)
 
     async def list_uids(self) -> list[str]:

@@ -121,6 +121,15 @@ async def test_readiness_goes_before_the_machine(stage: Stage, machines: FakeMac
     assert seen[0] == (False, False)
 
 
+async def test_a_removal_that_fails_says_why_and_is_tried_again(stage: Stage, machines: FakeMachines) -> None:
+    await run_machine(stage)
+    machines.removal_failure = OSError(16, "Device or resource busy")
+    await stage.platform.client.delete(MACHINES, make_key())
+    await stage.until(lambda: "Device or resource busy" in _ready_message(stage), "the reason")
+    machines.removal_failure = None
+    await stage.until(lambda: stage.find(MACHINES, "web", "shop") is None, "the machine to go")
+
+
 async def test_halting_keeps_the_machine_and_ends_the_instance(stage: Stage, machines: FakeMachines) -> None:
     await run_machine(stage)
     await stage.platform.client.patch(MACHINES, make_key(), {"spec": {"runStrategy": "Halted"}})

@@ -55,13 +55,10 @@ def tenant_control_plane(
             "kubernetes": _kubernetes(spec),
             "networkProfile": _network_profile(spec, network, cluster),
             "controlPlane": {
-                "deployment": {"replicas": spec.replicas, "extraArgs": _extra_args(spec)},
-                "service": {
-                    "serviceType": network.service_type,
-                    "additionalMetadata": {"labels": network.service_labels, "annotations": network.service_annotations},
-                },
+                "deployment": {"replicas": spec.replicas, **_filled("extraArgs", _extra_args(spec))},
+                "service": {"serviceType": network.service_type, **_filled("additionalMetadata", _service_metadata(network))},
             },
-            "addons": _addons(spec),
+            **_filled("addons", _addons(spec)),
             "dataStore": spec.data_store_name or DEFAULT_DATASTORE,
             # Always written: a TenantControlPlane that is made anew elsewhere (clusterctl move) must find the same data again.
             "dataStoreSchema": spec.data_store_schema or f"{namespace}_{name}",
@@ -119,6 +116,15 @@ def _extra_args(spec: KamajiControlPlaneSpec) -> JsonObject:
         "scheduler": args(spec.scheduler),
     }
     return {name: flags for name, flags in found.items() if flags}
+
+
+def _service_metadata(network: ControlPlaneNetwork) -> JsonObject:
+    return {**_filled("labels", network.service_labels), **_filled("annotations", network.service_annotations)}
+
+
+def _filled(name: str, value: JsonObject) -> JsonObject:
+    """The field, or nothing when it is empty: server-side apply turns a map that it empties into null, which the schema refuses."""
+    return {name: value} if value else {}
 
 
 def _addons(spec: KamajiControlPlaneSpec) -> JsonObject:

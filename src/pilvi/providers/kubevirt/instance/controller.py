@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from pilvi.api import JsonObject
 from pilvi.api.builtin import PODS
 from pilvi.api.resource import Key
-from pilvi.errors import AlreadyExists, Forbidden, Invalid, NotFound, UnitFailed, UserError, format_chain
+from pilvi.errors import AlreadyExists, DriverError, Forbidden, Invalid, NotFound, UnitFailed, UserError, format_chain
 from pilvi.lib.clock import format_time, utc_now
 from pilvi.providers.kubevirt.instance.network import NoLeg, plan_interfaces, plan_leg
 from pilvi.providers.kubevirt.instance.pod import new_launcher, plan_pod_status
@@ -170,8 +170,11 @@ class Instances:
         await self._report(scope, report)
         if first:
             self._events.record(scope.vmi, "Normal", "Started", "VirtualMachineInstance started.")
-        # Nothing tells us that the guest's first boot has ended; it does within seconds, so this does not go on.
-        return RequeueAfter(FIRST_BOOT_LOOK_S) if machine.phase == "running" and machine.first_boot is None else Done()
+        if machine.phase != "running" or machine.first_boot is not None or machine.started_at is None:
+            return Done()
+        # Nothing tells us that the guest's first boot has ended. It does within seconds; one that hangs is looked at ever less often.
+        age_s = (utc_now() - machine.started_at).total_seconds()
+        return RequeueAfter(max(FIRST_BOOT_LOOK_S, age_s / 10))
 
     async def _wait(self, scope: Scope, backend: MachineBackend, reason: str, message: str, retry_s: float = 30.0) -> Result:
         machine = backend.state(scope.uid)
@@ -223,9 +226,14 @@ class Instances:
         if not has_finalizer(scope.vmi, INSTANCE_FINALIZER):
             return Done()
         await self._say_stopping(scope)
-        for backend in self._backends.values():
-            await backend.stop(scope.uid, scope.grace_s)
-            await backend.remove(scope.uid)
+        try:
+            for backend in self._backends.values():
+                await backend.stop(scope.uid, scope.grace_s)
+                await backend.remove(scope.uid)
+        except (UnitFailed, DriverError, OSError) as e:
+            message = f"the machine cannot be removed: {format_chain(e)}"
+            await self._report(scope, Report(phase_of(scope.vmi) or "Pending", "RemovalFailed", message, pod=scope.pod))
+            return Failed(message)
         if scope.pod is not None:
             await self._remove_pod(scope.pod)
         if phase_of(scope.vmi) == "Running":

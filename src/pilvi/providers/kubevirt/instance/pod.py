@@ -83,7 +83,7 @@ def new_launcher(vmi: JsonObject, image: str) -> JsonObject:
             "restartPolicy": "Never",
             "automountServiceAccountToken": False,
             "enableServiceLinks": False,
-            "hostname": metadata["name"][:63].rstrip("-."),
+            "hostname": metadata["name"].replace(".", "-")[:63].rstrip("-"),
             # Machines are stopped by the engine; the grace of an eviction is the guest's own.
             "terminationGracePeriodSeconds": _grace_s(spec),
             "tolerations": [*(spec.get("tolerations") or []), *_TOLERATIONS],

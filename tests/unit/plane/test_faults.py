@@ -1,0 +1,89 @@
+import pytest
+
+from pilvi.api import JsonObject
+from pilvi.plane.faults import find_fault, is_healthy
+from tests.unit.plane.objects import cond, obj, ready_cluster, tenant_control_plane
+
+
+def test_nothing_of_a_ready_cluster_is_at_fault() -> None:
+    for entry in ready_cluster().values():
+        assert is_healthy(entry), entry["metadata"]["uid"]
+        assert find_fault(entry) is None
+
+
+def test_details_say_more_than_summaries_and_false_more_than_unknown() -> None:
+    machine = obj(
+        "Machine",
+        "m1",
+        cond("Available", "False", "NotReady"),
+        cond("Ready", "False", "NotReady", "* InfrastructureReady"),
+        cond("NodeHealthy", "Unknown", "InspectionFailed"),
+        cond("InfrastructureReady", "False", "WaitingForVM", "the virtual machine\n does not run"),
+        cond("Updating", "False", "NotUpdating"),
+        cond("Paused", "False"),
+    )
+    fault = find_fault(machine)
+    assert fault is not None
+    assert fault.type == "InfrastructureReady"
+    assert fault.summary == "WaitingForVM: the virtual machine does not run"
+
+
+@pytest.mark.parametrize("type", ["Error", "Paused", "ReplicaFailure"])
+def test_trouble_comes_first(type: str) -> None:
+    fault = find_fault(obj("Vpc", "net", cond("Ready", "False", "Waiting"), cond(type, "True", "Because")))
+    assert fault is not None
+    assert (fault.type, fault.reason) == (type, "Because")
+
+
+def test_what_is_summed_up_as_ready_is_healthy_whatever_else_it_says() -> None:
+    assert is_healthy(obj("Machine", "m1", cond("Ready"), cond("HairCut", "False")))
+    assert not is_healthy(obj("Machine", "m1", cond("Ready"), cond("Available", "False")))
+
+
+def test_without_a_summary_every_condition_counts() -> None:
+    assert not is_healthy(obj("MachineSet", "ms", cond("MachinesReady", "False")))
+    assert is_healthy(obj("MachineSet", "ms", cond("MachinesReady"), cond("ScalingUp", "True")))
+
+
+def test_an_object_that_no_controller_has_seen_says_so() -> None:
+    fault = find_fault(obj("VirtualMachine", "m1"))
+    assert fault is not None
+    assert fault.reason == "NoStatus"
+    assert find_fault(obj("IP", "m1")) is None  # nobody writes conditions there
+
+
+def test_a_control_plane_shows_the_conditions_of_its_deployment() -> None:
+    tenant = tenant_control_plane(
+        cond("Available", "False", "ApiServerNotReady", "the API server does not answer yet"),
+        cond("Progressing", "True"),
+        cond("ReplicaFailure", "True", "UnitFailed", "etcd keeps dying"),
+    )
+    fault = find_fault(tenant)
+    assert fault is not None
+    assert fault.message == "etcd keeps dying"
+
+
+def test_a_load_balancer_without_address_and_a_pod_without_node() -> None:
+    service = obj("Service", "first", spec={"type": "LoadBalancer"})
+    assert find_fault(service) is not None
+    service["status"]["loadBalancer"] = {"ingress": [{"ip": "10.250.0.3"}]}
+    assert find_fault(service) is None
+    pod = obj("Pod", "p", cond("PodScheduled", "False", "Unschedulable", "0/1 nodes are available"), cond("Ready", "False"))
+    fault = find_fault(pod)
+    assert fault is not None
+    assert fault.reason == "Unschedulable"
+
+
+@pytest.mark.parametrize(
+    ("conditions", "expected"),
+    [
+        ([cond("Deleting", "True", "WaitingForWorkersDeletion", "workers are going")], "WaitingForWorkersDeletion: workers are going"),
+        ([cond("Ready", "False", "Deleting", "the network is being removed")], "Deleting: the network is being removed"),
+        ([cond("Ready")], "Deleting: waiting for one.dev/a, two.dev/b"),
+    ],
+)
+def test_a_deletion_says_what_it_waits_for(conditions: list[JsonObject], expected: str) -> None:
+    marked = {"deletionTimestamp": "2026-01-01T00:00:00Z", "finalizers": ["one.dev/a", "two.dev/b"]}
+    fault = find_fault(obj("Cluster", "first", *conditions, metadata=marked))
+    assert fault is not None
+    assert fault.summary == expected

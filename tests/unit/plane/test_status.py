@@ -1,0 +1,88 @@
+from ipaddress import IPv4Network
+from pathlib import Path
+
+import msgspec
+
+from pilvi.host.cloud import Cloud
+from pilvi.kube import Kubeconfig
+from pilvi.plane.status import EngineStatus, Status, cluster_status, read_status
+from tests.fake_api import FakeApi
+from tests.unit.plane.objects import cond, obj, ready_cluster, replace_conditions, world_of
+
+PATHS = {
+    "Cluster": "/apis/cluster.x-k8s.io/v1beta2/namespaces/default/clusters/",
+    "MachineDeployment": "/apis/cluster.x-k8s.io/v1beta2/namespaces/default/machinedeployments/",
+    "Machine": "/apis/cluster.x-k8s.io/v1beta2/namespaces/default/machines/",
+    "VirtualMachineInstance": "/apis/kubevirt.io/v1/namespaces/default/virtualmachineinstances/",
+}
+
+
+def make_cloud(tmp_path: Path) -> Cloud:
+    return Cloud(
+        id="abcde",
+        home=tmp_path / "home",
+        run=tmp_path / "run",
+        range=IPv4Network("10.250.7.0/24"),
+        transit=IPv4Network("100.64.0.0/22"),
+        uid_base=1000000,
+        uid_count=10,
+    )
+
+
+async def test_the_document_has_the_promised_fields(fake_api: FakeApi, tmp_path: Path) -> None:
+    for entry in ready_cluster().values():
+        if entry["kind"] in PATHS:
+            fake_api.put(PATHS[entry["kind"]] + entry["metadata"]["name"], entry)
+    fake_api.put("/api/v1/nodes/vm", obj("Node", "vm", cond("Ready", "False", "EngineStopped", "nobody answers"), namespace=""))
+    status = await read_status(make_cloud(tmp_path), EngineStatus(7, "0.1.0"), fake_api.kubeconfig)
+    document = msgspec.to_builtins(status)
+    assert document["engine"] == {"pid": 7, "version": "0.1.0"}
+    assert document["api"] == ""
+    assert document["clusters"] == [
+        {"namespace": "default", "name": "first", "version": "v1.37.2", "ready": True, "nodes": "1/1", "cause": ""}
+    ]
+    assert document["machines"] == [
+        {
+            "namespace": "default",
+            "name": "m1",
+            "backend": "sandbox",
+            "fidelity": "sandbox",
+            "phase": "Running",
+            "addresses": ["10.9.0.2"],
+            "cause": "",
+        }
+    ]
+    assert document["hosts"][0]["cause"] == "EngineStopped: nobody answers"
+    assert document["cloud"]["range"] == "10.250.7.0/24"
+
+
+async def test_a_dead_api_is_told_and_the_rest_stands(tmp_path: Path) -> None:
+    status = await read_status(make_cloud(tmp_path), EngineStatus(), Kubeconfig(server="http://127.0.0.1:1"))
+    assert "127.0.0.1:1" in status.api
+    assert (status.clusters, status.units) == ([], [])
+
+
+async def test_without_cloud_and_kubeconfig() -> None:
+    status = await read_status(None, EngineStatus(), None)
+    assert status.api
+    assert msgspec.json.decode(msgspec.json.encode(status), type=Status) == status
+
+
+def test_a_cluster_that_is_not_ready_says_why_and_counts_what_is_wanted() -> None:
+    objects = ready_cluster()
+    replace_conditions(objects, "Cluster/first", cond("Available", "False", "NotAvailable"))
+    objects["MachineDeployment/first-workers"]["spec"]["replicas"] = 3
+    status = cluster_status(world_of(objects), objects["Cluster/first"])
+    assert (status.ready, status.nodes, status.cause) == (False, "1/3", "NotAvailable")
+
+
+def test_before_there_are_machine_deployments_the_topology_tells() -> None:
+    workers = {"machineDeployments": [{"name": "a", "replicas": 2}, {"name": "b"}]}
+    cluster = obj("Cluster", "first", spec={"topology": {"version": "v1.37.2", "workers": workers}})
+    assert cluster_status(world_of({"x": cluster}), cluster).nodes == "0/3"
+
+
+def test_a_cluster_that_is_being_deleted_is_not_ready() -> None:
+    objects = ready_cluster()
+    objects["Cluster/first"]["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    assert not cluster_status(world_of(objects), objects["Cluster/first"]).ready
