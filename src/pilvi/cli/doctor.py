@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @click.command()
 @output_option
 @home_option
-def doctor(output: str, home: Path) -> int:
+def doctor(output: str, home: Path) -> None:
     """Check what this host lacks, and print the command that mends it. Exit code 1 when something is missing.
 
     \b
@@ -37,7 +37,7 @@ def doctor(output: str, home: Path) -> int:
             click.echo("\nWhat mends it:")
             for fix in fixes:
                 click.echo(f"  {fix}")
-    return 0 if all(finding.is_ok for finding in findings) else 1
+    click.get_current_context().exit(0 if all(finding.is_ok for finding in findings) else 1)
 
 
 async def _examine(home: Path) -> list[Finding]:

@@ -2,25 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
-import signal
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from pilvi.cli.options import files_option, require_root, run_async, timeout_option
-from pilvi.cli.progress import Waiting
-
-if TYPE_CHECKING:
-    from pilvi.api import JsonObject
-    from pilvi.host.cloud import Cloud
-
-FOLDER = Path("/var/lib")
 
 
 @click.command(context_settings={"allow_interspersed_args": False})
@@ -30,7 +17,7 @@ FOLDER = Path("/var/lib")
 @click.option("--report", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Write `pilvi report` there when it fails.")
 @timeout_option(600)
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
-def run(files: tuple[Path, ...], cidr: str | None, machines: Any, report: Path | None, timeout_s: float, command: tuple[str, ...]) -> int:
+def run(files: tuple[Path, ...], cidr: str | None, machines: Any, report: Path | None, timeout_s: float, command: tuple[str, ...]) -> None:
     """Make a cloud, apply manifests, run COMMAND with KUBECONFIG set, and remove the cloud whatever happens.
 
     The exit code is the command's. KUBECONFIG has the context pilvi, and pilvi/NAMESPACE/NAME for each cluster of the manifests;
@@ -41,111 +28,10 @@ def run(files: tuple[Path, ...], cidr: str | None, machines: Any, report: Path |
       sudo pilvi run -f cluster.yaml -- make test-e2e
     """
     from pilvi.cli import manifests
+    from pilvi.cli.throwaway import run_in_cloud
     from pilvi.cli.up import parse_range
 
     require_root("run")
     documents = manifests.read(files)
-    return run_async(_run(list(command), documents, parse_range(cidr), machines, timeout_s, report))
-
-
-async def _run(command: list[str], documents: list[JsonObject], network: Any, machines: Any, timeout_s: float, report: Path | None) -> int:
-    from pilvi.cli.cloud import ensure_engine, remove_cloud
-    from pilvi.cli.kit import build_missing
-    from pilvi.cli.report import write
-    from pilvi.host.cloud import create_cloud
-    from pilvi.lib.files import remove_tree
-    from pilvi.plane.doctor import require_host
-
-    with Waiting() as waiting:
-        await require_host(FOLDER)
-        await build_missing(waiting)
-        home = _make_home()
-        cloud: Cloud | None = None
-        code = 1
-        try:
-            with _ended_by_signals():
-                cloud = create_cloud(home, network, machines)
-                await ensure_engine(cloud, waiting, timeout_s)
-                environment = await _prepare(cloud, waiting, documents, timeout_s)
-                waiting.hide()
-                code = await _execute(command, environment)
-                return code
-        finally:
-            with _without_signals():
-                if code != 0 and report is not None and cloud is not None:
-                    waiting.show(f"{report} to be written")
-                    await write(report, home)
-                    waiting.line(f"  report: {report}")
-                if cloud is not None:
-                    await remove_cloud(cloud, waiting)
-                else:
-                    remove_tree(home)
-
-
-def _make_home() -> Path:
-    home = Path(tempfile.mkdtemp(prefix="pilvi-run-", dir=FOLDER))
-    home.chmod(0o755)  # units have uids of their own and must reach their files
-    return home
-
-
-async def _prepare(cloud: Cloud, waiting: Waiting, documents: list[JsonObject], timeout_s: float) -> dict[str, str]:
-    """Apply the manifests, wait, and write the kubeconfig; returns the environment of the command."""
-    from pilvi.cli import contexts, manifests
-    from pilvi.cli.connection import get_platform, get_tenant, open_platform
-
-    kubeconfig = cloud.home / "run.conf"
-    contexts.merge(None, get_platform(cloud.home), path=kubeconfig)
-    async with open_platform(cloud.home) as client:
-        clusters = await manifests.apply(client, documents)
-        await manifests.wait_clusters(client, clusters, waiting, timeout_s, cloud.home)
-        for cluster in clusters:
-            contexts.merge(None, await get_tenant(client, cluster), str(cluster), make_current=False, path=kubeconfig)
-    return {"KUBECONFIG": str(kubeconfig), "PILVI_HOME": str(cloud.home)}
-
-
-async def _execute(command: list[str], environment: dict[str, str]) -> int:
-    """Run the command on our terminal; returns its exit code, 128 + N when signal N ended it. It ends with us."""
-    from pilvi.errors import UserError
-
-    try:
-        process = await asyncio.create_subprocess_exec(*command, env={**os.environ, **environment})
-    except OSError as e:
-        raise UserError(f"{command[0]} cannot be run: {e.strerror}", hint="everything after -- is the command") from e
-    try:
-        code = await process.wait()
-    except asyncio.CancelledError:
-        if process.returncode is None:
-            process.terminate()
-        await asyncio.shield(process.wait())
-        raise
-    return code if code >= 0 else 128 - code
-
-
-@contextmanager
-def _ended_by_signals() -> Iterator[None]:
-    """SIGTERM and SIGHUP end the work like Ctrl-C does, with its clean-up."""
-    loop, task = asyncio.get_running_loop(), asyncio.current_task()
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    for number in numbers:
-        loop.add_signal_handler(number, task.cancel if task else loop.stop)
-    try:
-        yield
-    except asyncio.CancelledError:
-        if task is not None:
-            task.uncancel()
-        raise click.Abort from None
-    finally:
-        for number in numbers:
-            loop.remove_signal_handler(number)
-
-
-@contextmanager
-def _without_signals() -> Iterator[None]:
-    """What removes the cloud is not to be interrupted: nobody would come back for the rest."""
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    code = run_async(run_in_cloud(list(command), documents, parse_range(cidr), machines, timeout_s, report))
+    click.get_current_context().exit(code)

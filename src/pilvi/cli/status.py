@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 @click.command()
 @output_option
 @home_option
-def status(output: str, home: Path) -> int:
+def status(output: str, home: Path) -> None:
     """Show engine, units, hosts, clusters and machines, and why something is not ready.
 
-    Works with a dead engine and with a dead API. Exit code 0 means that all is well, 1 that something is not.
+    Works with a dead engine and with a dead API. The document of -o json only ever grows.
 
     \b
     Example:
@@ -33,7 +33,6 @@ def status(output: str, home: Path) -> int:
         print_status(found)
     else:
         print_data(found, output)
-    return 0 if is_well(found) else 1
 
 
 async def _read(home: Path) -> Status:
@@ -51,13 +50,6 @@ async def _read(home: Path) -> Status:
             f"there is no cloud in {home}, and your kubeconfig knows none", hint="sudo pilvi up, or name the right one with --home"
         )
     return await read_status(cloud, read_engine(cloud), parse(kubeconfig) if kubeconfig else None)
-
-
-def is_well(found: Status) -> bool:
-    """Whether there is nothing that a person would have to look at."""
-    engine_runs = found.engine.pid is not None or not found.cloud.id  # of a cloud elsewhere only its API is known
-    parts = (found.hosts, found.clusters, found.machines, found.units)
-    return engine_runs and not found.api and not any(part.cause for kind in parts for part in kind)
 
 
 def print_status(found: Status) -> None:

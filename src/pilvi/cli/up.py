@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
-import signal
-from ipaddress import IPv4Network
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +12,8 @@ from pilvi.cli.options import DEFAULT_HOME, files_option, home_option, require_r
 from pilvi.cli.progress import Waiting
 
 if TYPE_CHECKING:
+    from ipaddress import IPv4Network
+
     from pilvi.api import JsonObject
     from pilvi.host.cloud import Cloud
 
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
 @click.option("--foreground", is_flag=True, help="Run the engine as a child of this command, for containers.")
 @click.option("--no-wait", is_flag=True, help="Do not wait until the clusters of the applied manifests are ready.")
 @timeout_option(600)
-def up(files: tuple[Path, ...], home: Path, cidr: str | None, machines: Any, foreground: bool, no_wait: bool, timeout_s: float) -> int:
+def up(files: tuple[Path, ...], home: Path, cidr: str | None, machines: Any, foreground: bool, no_wait: bool, timeout_s: float) -> None:
     """Start the cloud, or bring it up to date, and apply manifests. Safe to repeat.
 
     \b
@@ -38,7 +37,8 @@ def up(files: tuple[Path, ...], home: Path, cidr: str | None, machines: Any, for
 
     require_root("up")
     network = parse_range(cidr)
-    return run_async(_up(home, network, machines, manifests.read(files), timeout_s, foreground, wait=not no_wait))
+    code = run_async(_up(home, network, machines, manifests.read(files), timeout_s, foreground, wait=not no_wait))
+    click.get_current_context().exit(code)
 
 
 async def _up(
@@ -80,6 +80,9 @@ async def _finish(cloud: Cloud, waiting: Waiting, documents: list[JsonObject], t
 
 async def _run_foreground(cloud: Cloud, waiting: Waiting, documents: list[JsonObject], timeout_s: float, *, wait: bool) -> int:
     """The engine as a child: signals go on to it, its exit code is ours, and its end ends this command."""
+    import asyncio
+    import signal
+
     from pilvi.cli.cloud import follow_engine
     from pilvi.engine.process import engine_argv, find_engine
     from pilvi.errors import UserError
@@ -131,6 +134,8 @@ async def _print_summary(cloud: Cloud, context: str) -> None:
 
 def parse_range(cidr: str | None) -> IPv4Network | None:
     """The network that a person typed. Raises BadParameter."""
+    from ipaddress import IPv4Network
+
     try:
         return IPv4Network(cidr) if cidr else None
     except ValueError as e:

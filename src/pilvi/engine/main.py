@@ -7,6 +7,7 @@ import asyncio
 import logging
 import os
 import signal
+from contextlib import AsyncExitStack
 
 from pilvi import kit
 from pilvi.engine.serve.health import serve_health
@@ -44,16 +45,18 @@ async def _run(cloud: Cloud, settings: Settings, progress: Progress) -> None:
     units = Units(cloud)
     supervisor = Supervisor()
     supervisor.start("units", units.run())
+    # The client outlives the tasks: one that is on its way out may still have to tell the API how a unit ended.
+    async with AsyncExitStack() as stack:
 
-    async def work() -> None:
-        async with await bring_up(cloud, units, progress) as client:
+        async def work() -> None:
+            client = await stack.enter_async_context(await bring_up(cloud, units, progress))
             await _start_controllers(cloud, settings, client, units, supervisor)
             await finish(client, units, progress)
             progress.ready()
             log.info("cloud %s is ready", cloud.id)
             await asyncio.get_running_loop().create_future()  # until cancelled, with the supervisor
 
-    await supervisor.run(work())
+        await supervisor.run(work())
 
 
 async def _start_controllers(cloud: Cloud, settings: Settings, client: Client, units: Units, supervisor: Supervisor) -> None:

@@ -96,7 +96,7 @@ class Transport:
         except (aiohttp.ClientError, ConnectionError) as e:
             raise ApiUnreachable(f"{request.what}: the connection broke") from _plain_cause(e)
         finally:
-            response.close()
+            _abort(response)
 
     async def _refusal(self, response: aiohttp.ClientResponse, request: Request, timeout_s: float) -> ApiError:
         try:
@@ -159,6 +159,13 @@ class Transport:
             return False
         self.kubeconfig, self._token, self._ssl = fresh, token, context
         return True
+
+
+def _abort(response: aiohttp.ClientResponse) -> None:
+    """End a stream at once: closed politely, its TLS goodbye would linger on a peer that no longer reads."""
+    if response.connection is not None and response.connection.transport is not None:
+        response.connection.transport.abort()
+    response.close()
 
 
 def _retry_after_s(response: aiohttp.ClientResponse) -> float | None:

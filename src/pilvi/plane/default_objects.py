@@ -5,11 +5,13 @@ Applied again at every start, so that a newer pilvi brings its kinds along; what
 
 from importlib.resources import files
 
+import msgspec
 import yaml
 
 from pilvi import kit
 from pilvi.api import JsonObject
 from pilvi.api.crds import all_crds, all_policies
+from pilvi.lib.hashing import short_hash
 
 MANAGER = "pilvi-plane"
 
@@ -30,8 +32,21 @@ def defaults() -> list[JsonObject]:
 
 
 def cluster_class() -> list[JsonObject]:
-    """The ClusterClass `pilvi` and its templates. Cluster API's webhooks have to answer before these can be applied."""
-    return _documents("cluster-class.yaml")
+    """The ClusterClass `pilvi` and its templates. Cluster API's webhooks have to answer before these can be applied.
+
+    A template cannot change, so its name ends with a hash of what is in it: a newer pilvi brings new ones, and the class names those.
+    """
+    cluster_class, *templates = _documents("cluster-class.yaml")
+    names = {}
+    for template in templates:
+        content = msgspec.json.encode(template["spec"], order="sorted").decode()
+        names[template["kind"]] = f"{template['metadata']['name']}-{short_hash(content)}"
+        template["metadata"]["name"] = names[template["kind"]]
+    spec = cluster_class["spec"]
+    workers = [part for worker in spec["workers"]["machineDeployments"] for part in (worker["bootstrap"], worker["infrastructure"])]
+    for part in (spec["infrastructure"], spec["controlPlane"], *workers):
+        part["templateRef"]["name"] = names[part["templateRef"]["kind"]]
+    return [cluster_class, *templates]
 
 
 def providers() -> list[JsonObject]:

@@ -26,11 +26,12 @@ _MOST_OWNERS = 10
 
 
 class Link(msgspec.Struct, frozen=True):
-    """One object on the way from what was asked for to what is at fault. `fault` is empty for one that is well."""
+    """One object on the way from what was asked for to what is at fault. `reason` and `fault` (in full) are empty for one that is well."""
 
     kind: str
     namespace: str
     name: str
+    reason: str = ""
     fault: str = ""
 
     def __str__(self) -> str:
@@ -62,7 +63,10 @@ class Explanation(msgspec.Struct, frozen=True, rename="camel"):
         if not self.trail:
             return f"{self.subject} is ready."
         lines = [f"{self.subject} is not ready:"]
-        lines += [f"{'  ' * depth}  {link}{f' - {link.fault}' if link.fault else ''}" for depth, link in enumerate(self.trail)]
+        for depth, link in enumerate(self.trail):
+            # Summaries repeat what is said below them, so only the culprit is shown in full.
+            told = link.fault if depth == len(self.trail) - 1 else link.reason
+            lines.append("  " * (depth + 1) + str(link) + (f" - {told}" if told else ""))
         if self.events:
             lines += ["Last events:", *(f"  {event}" for event in self.events)]
         if self.unit:
@@ -161,7 +165,7 @@ def _sums_up(obj: JsonObject) -> bool:
 
 def _link(obj: JsonObject, fault: Fault | None) -> Link:
     key = Key.of(obj)
-    return Link(obj["kind"], key.namespace, key.name, fault.summary if fault else "")
+    return Link(obj["kind"], key.namespace, key.name, fault.reason if fault else "", fault.summary if fault else "")
 
 
 def _find_unit(world: World, culprit: JsonObject, units: Sequence[UnitState]) -> UnitState | None:

@@ -78,7 +78,7 @@ async def _create(home: Path, cluster: dict[str, Any], timeout_s: float, *, wait
                 await client.create(CLUSTERS, cluster, manager=MANAGER)
             except AlreadyExists:
                 raise UserError(f"there is a cluster {key} already", hint=f"pilvi cluster describe {key}") from None
-            except NotFound as e:
+            except NotFound:
                 if await client.find(NAMESPACES, Key("", key.namespace)) is None:
                     raise UserError(
                         f"there is no namespace {key.namespace}", hint=f"pilvi kubectl create namespace {key.namespace}"

@@ -44,10 +44,10 @@ async def wait_ready(client: Client, cluster: Key, waiting: Waiting, timeout_s: 
                 await asyncio.sleep(_POLL_S)
             waiting.show(f"cluster {cluster}: DNS")
             await _wait_dns(client, cluster)
-    except TimeoutError as e:
+    except TimeoutError:
         if not deadline.expired():
             raise
-        raise TimedOut(f"cluster {cluster}\n{await _explain(client, cluster, home)}", timeout_s) from e
+        raise TimedOut(f"cluster {cluster}\n{await _explain(client, cluster, home)}", timeout_s) from None
     finally:
         waiting.hide()
 
@@ -64,8 +64,8 @@ async def wait_gone(client: Client, cluster: Key, waiting: Waiting, timeout_s: f
 
     try:
         await wait_for(is_gone, timeout_s, "", interval_s=_POLL_S)
-    except TimedOut as e:
-        raise TimedOut(f"cluster {cluster} to go\n{await _explain(client, cluster, home)}", timeout_s) from e
+    except TimedOut:
+        raise TimedOut(f"cluster {cluster} to go\n{await _explain(client, cluster, home)}", timeout_s) from None
     finally:
         waiting.hide()
 

@@ -127,7 +127,8 @@ class Units:
             await self._clear(name)
             self._backoffs.pop(name, None)
             (self._dir / f"{name}.lock").unlink(missing_ok=True)
-        self._notify(name)
+        if record is not None:  # who stops a unit when woken by it would wake itself for ever
+            self._notify(name)
 
     async def stop_all(self, grace_s: float | None = None) -> None:
         """End every unit of the cloud, all at the same time, and remove the cloud's control group.

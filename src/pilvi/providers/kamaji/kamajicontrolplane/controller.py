@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from pilvi.api import JsonObject, Key
-from pilvi.api.builtin import CLUSTERS, SECRETS
+from pilvi.api.builtin import CLUSTERS, MACHINE_SETS, SECRETS
 from pilvi.api.capk import KubevirtCluster
 from pilvi.api.controlplane import KamajiControlPlane
 from pilvi.api.kamaji import TenantControlPlane
 from pilvi.api.object import decode
 from pilvi.errors import Forbidden, Invalid, UserError, format_chain
-from pilvi.providers.kamaji.kamajicontrolplane.publication import patch_endpoint, patch_infrastructure, publish_secrets
+from pilvi.providers.kamaji.kamajicontrolplane.publication import patch_endpoint, patch_infrastructure, publish_secrets, wake_machine_sets
 from pilvi.providers.kamaji.kamajicontrolplane.status import Scope, compute_status, find_endpoint, is_initialized, paused_status
 from pilvi.providers.kamaji.kamajicontrolplane.tenant import tenant_control_plane
 from pilvi.providers.kamaji.names import (
@@ -21,6 +21,7 @@ from pilvi.providers.kamaji.names import (
     PAUSED_ANNOTATION,
     PROJECT_LABEL,
 )
+from pilvi.providers.kamaji.versions import normalize
 from pilvi.providers.platform import Platform
 from pilvi.runtime import (
     Controller,
@@ -52,6 +53,7 @@ class KamajiControlPlanes:
         self._tenants = informers.get(TenantControlPlane.RESOURCE)
         self._clusters = informers.get(CLUSTERS)
         self._infrastructures = informers.get(KubevirtCluster.RESOURCE)
+        self._machine_sets = informers.get(MACHINE_SETS)
         self._secrets = informers.get(SECRETS, labels={PROJECT_LABEL: "kamaji"})
 
     async def reconcile(self, key: Key) -> Result:
@@ -82,7 +84,20 @@ class KamajiControlPlanes:
         ):
             message = f"Cluster {cluster['metadata']['name']} has its API server at {endpoint.host}:{endpoint.port}"
             self._platform.events.record(control_plane, "Normal", "Initialized", message)
+        await self._wake_machine_sets(scope)
         return result
+
+    async def _wake_machine_sets(self, scope: Scope) -> None:
+        """Once Cluster API itself has seen that the control plane is stable: before that a MachineSet would only meet the same check."""
+        status = scope.control_plane.get("status") or {}
+        seen = ((scope.cluster.get("status") or {}).get("initialization") or {}).get("controlPlaneInitialized")
+        if not seen or normalize(status.get("version") or "") != normalize(scope.control_plane["spec"]["version"]):
+            return
+        key = Key.of(scope.cluster)
+        of_cluster = (
+            machine_set for machine_set in self._machine_sets.list(key.namespace) if machine_set["spec"].get("clusterName") == key.name
+        )
+        await wake_machine_sets(self._platform.client, of_cluster, status["version"])
 
     async def _ensure_tenant(self, scope: Scope) -> Result:
         """Apply the TenantControlPlane; what the API refuses is told in the scope."""

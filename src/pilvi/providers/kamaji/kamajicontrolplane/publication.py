@@ -2,15 +2,16 @@
 
 (a) The API server answers, (b) the Secrets <cluster>-ca and <cluster>-kubeconfig are there, (c) kubeadm's ConfigMaps and RBAC are in
 the tenant, (d) the status of KamajiControlPlane says version and initialized in one write, (e) the infrastructure cluster gets its
-endpoint and is provisioned. Cluster API answers any other order with waits of 15 and 30 seconds.
+endpoint and is provisioned. Cluster API answers any other order with waits of 15 and 30 seconds. (f) MachineSets that met the control
+plane before it was ready are woken, else they look again after 15 seconds only.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from pilvi.api import JsonObject, Key
-from pilvi.api.builtin import SECRETS
+from pilvi.api.builtin import MACHINE_SETS, SECRETS
 from pilvi.api.capk import KubevirtCluster
 from pilvi.api.controlplane import KamajiControlPlane
 from pilvi.errors import Transient
@@ -19,7 +20,10 @@ from pilvi.providers.kamaji.kamajicontrolplane.status import Endpoint, is_manage
 from pilvi.providers.kamaji.names import CLUSTER_NAME_LABEL, CLUSTER_SECRET_TYPE, KUBECONFIG_KEY_ANNOTATION, MANAGER, labels
 from pilvi.runtime import owner_reference
 
-__all__ = ["patch_endpoint", "patch_infrastructure", "publish_secrets"]
+__all__ = ["STABLE_ANNOTATION", "patch_endpoint", "patch_infrastructure", "publish_secrets", "wake_machine_sets"]
+
+STABLE_ANNOTATION = "pilvi.dev/control-plane-version"
+"""On a MachineSet: the version at which it was told that the control plane is stable."""
 
 DEFAULT_KUBECONFIG = "admin.conf"
 
@@ -71,6 +75,19 @@ async def patch_infrastructure(client: Client, infrastructure: JsonObject | None
     status = {"status": {"ready": True, "initialization": {"provisioned": True}}}
     await client.patch(KubevirtCluster.RESOURCE, key, status, subresource="status", manager=MANAGER)
     return True
+
+
+async def wake_machine_sets(client: Client, machine_sets: Iterable[JsonObject], version: str) -> None:
+    """Touch the MachineSets that lack machines, once for each version of the control plane.
+
+    Cluster API's preflight checks make no machine before the control plane is stable, and nothing tells a MachineSet when it is.
+    """
+    for machine_set in machine_sets:
+        annotations = machine_set["metadata"].get("annotations") or {}
+        present = (machine_set.get("status") or {}).get("replicas") or 0
+        if present < (machine_set["spec"].get("replicas") or 0) and annotations.get(STABLE_ANNOTATION) != version:
+            body = {"metadata": {"annotations": {STABLE_ANNOTATION: version}}}
+            await client.patch(MACHINE_SETS, Key.of(machine_set), body, manager=MANAGER)
 
 
 def _secret(control_plane: JsonObject, cluster: str, name: str, data: dict[str, str]) -> JsonObject:

@@ -13,7 +13,7 @@ from pilvi.api.object import decode
 from pilvi.errors import DriverError, TimedOut, UnitFailed, UserError, format_chain
 from pilvi.lib.allocate import find_free_number
 from pilvi.lib.clock import utc_now
-from pilvi.providers.kamaji.names import MANAGER, PAUSED_ANNOTATION, PROJECT_LABEL, TENANT_FINALIZER
+from pilvi.providers.kamaji.names import DEFAULT_VPC, MANAGER, PAUSED_ANNOTATION, PROJECT_LABEL, TENANT_FINALIZER
 from pilvi.providers.kamaji.tenantcontrolplane.ending import remove_control_plane
 from pilvi.providers.kamaji.tenantcontrolplane.network import vpc_name
 from pilvi.providers.kamaji.tenantcontrolplane.phases import Blocked, Phases, Starting
@@ -199,7 +199,7 @@ def controller(platform: Platform) -> Controller:
         watches=[
             Watch(SECRETS, owner, labels={PROJECT_LABEL: "kamaji"}),
             Watch(Vpc.RESOURCE, lambda obj: of_vpc(obj["metadata"]["name"])),
-            Watch(Subnet.RESOURCE, lambda obj: of_vpc((obj.get("spec") or {}).get("vpc") or "")),
+            Watch(Subnet.RESOURCE, lambda obj: of_vpc((obj.get("spec") or {}).get("vpc") or DEFAULT_VPC)),
         ],
         # A start waits for its API server for seconds, and a dead one must not hold up the others.
         concurrency=16,

@@ -1,0 +1,108 @@
+"""`pilvi kit`, with the kit itself replaced."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from pilvi import kit
+from pilvi.cli.kit import build_missing
+from pilvi.cli.progress import Waiting
+from pilvi.errors import UserError
+from pilvi.kit import Listed, Step
+from pilvi.node import images
+from pilvi.node.images import ListedImage
+from tests.unit.cli.conftest import Invoke
+
+
+class FakeKit:
+    def __init__(self) -> None:
+        self.artefact = "missing"
+        self.image = "missing"
+        self.built: list[str] = []
+
+    def list_artefacts(self) -> list[Listed]:
+        versions = {"k8s.io/kubernetes": "v1.37.2", "go.etcd.io/etcd/server/v3": "v3.7.3", "registry.k8s.io/pause:3.10": "built here"}
+        return [Listed("kubernetes-1.37", "abc", self.artefact, Path("/kit/kubernetes-1.37-abc"), 3 << 20, versions)]  # type: ignore[arg-type]
+
+    def list_images(self) -> list[ListedImage]:
+        path = Path("/kit/node-image-v1.37.2-def") if self.image == "built" else None
+        return [ListedImage("v1.37.2", self.image, path)]  # type: ignore[arg-type]
+
+    async def build(self, progress: object) -> None:
+        assert callable(progress)
+        progress(Step(artefact="kubernetes-1.37", state="running", doing="compiling", compiled=3, packages=9))
+        progress(Step(artefact="kubernetes-1.37", state="built", seconds=387))
+        self.built.append("kit")
+        self.artefact = "built"
+
+    async def ensure_images(self, progress: object) -> None:
+        assert callable(progress)
+        progress("node image: unpacking")
+        self.built.append("image")
+        self.image = "built"
+
+
+@pytest.fixture
+def fake_kit(monkeypatch: pytest.MonkeyPatch) -> FakeKit:
+    made = FakeKit()
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    monkeypatch.setattr(kit, "list_artefacts", made.list_artefacts)
+    monkeypatch.setattr(kit, "build", made.build)
+    monkeypatch.setattr(images, "list_images", made.list_images)
+    monkeypatch.setattr(images, "ensure_node_images", made.ensure_images)
+    return made
+
+
+async def test_build_makes_what_is_missing_and_then_nothing(fake_kit: FakeKit, invoke: Invoke) -> None:
+    result = await invoke("kit", "build")
+    assert fake_kit.built == ["kit", "image"]
+    assert "✓ kubernetes-1.37 (387.0 s)" in result.stderr
+    assert "✓ node image v1.37.2" in result.stderr
+    result = await invoke("kit", "build")
+    assert fake_kit.built == ["kit", "image"]
+    assert result.stderr == "Everything is built already.\n"
+
+
+async def test_only_the_image_may_be_missing(fake_kit: FakeKit) -> None:
+    fake_kit.artefact = "built"
+    with Waiting() as waiting:
+        assert await build_missing(waiting)
+    assert fake_kit.built == ["image"]
+
+
+async def test_list_in_words_and_as_data(fake_kit: FakeKit, invoke: Invoke) -> None:
+    fake_kit.image = "built"
+    table = (await invoke("kit", "list")).stdout.splitlines()
+    assert table[1].split() == [
+        "kubernetes-1.37",
+        "abc",
+        "missing",
+        "3",
+        "MiB",
+        "kubernetes",
+        "v1.37.2,",
+        "etcd/server",
+        "v3.7.3,",
+        "pause:3.10",
+    ]
+    assert table[2].split() == ["node-image-v1.37.2", "def", "built", "kubernetes", "v1.37.2"]
+    rows = json.loads((await invoke("kit", "list", "-o", "json")).stdout)
+    assert [(row["name"], row["state"]) for row in rows] == [("kubernetes-1.37", "missing"), ("node-image-v1.37.2", "built")]
+
+
+async def test_export_leaves_the_old_file_when_it_fails(
+    fake_kit: FakeKit, invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: Path) -> None:
+        raise UserError("there is nothing to export")
+
+    monkeypatch.setattr(kit, "export_archive", fail)
+    file = tmp_path / "kit.tar"
+    file.write_text("old")
+    result = await invoke("kit", "export", str(file))
+    assert "nothing to export" in str(result.exception)
+    assert file.read_text() == "old"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["kit.tar"]

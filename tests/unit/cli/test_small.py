@@ -1,0 +1,167 @@
+"""Progress, tables, logs, manifests, kinds, versions."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pilvi.api.crds import all_crds
+from pilvi.cli import logs, manifests, progress
+from pilvi.cli.output import print_documents, print_table
+from pilvi.cli.progress import Waiting
+from pilvi.errors import UserError
+from pilvi.host.cloud import save_cloud
+from tests.unit.cli.conftest import Invoke
+from tests.unit.cli.test_contexts import make_cloud
+
+
+def test_without_a_terminal_there_are_plain_lines_after_a_second(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "_FIRST_S", 0.0)
+    monkeypatch.setattr(progress, "_LIVE_INTERVAL_S", 0.01)
+    seen = ""
+    with Waiting() as waiting:
+        waiting.show("the moon")
+        deadline = time.monotonic() + 5
+        while not seen and time.monotonic() < deadline:
+            seen = capsys.readouterr().err
+        waiting.show("the moon")
+        waiting.done("moon", 1.25)
+        waiting.hide()
+    assert seen == "  … the moon (0 s)\n"
+    rest = capsys.readouterr()
+    assert rest.err == "  ✓ moon (1.2 s)\n"
+    assert rest.out == ""
+
+
+def test_what_is_over_at_once_leaves_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    with Waiting() as waiting:
+        waiting.show("a short thing")
+    assert capsys.readouterr().err == ""
+
+
+def test_on_a_terminal_one_line_is_drawn_again_and_erased(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setattr(progress, "_LIVE_INTERVAL_S", 0.01)
+    with Waiting() as waiting:
+        waiting.show("x" * 500)
+        deadline = time.monotonic() + 5
+        while terminal.getvalue().count("…") < 3 and time.monotonic() < deadline:
+            time.sleep(0.01)
+    written = terminal.getvalue()
+    assert "\n" not in written
+    assert written.endswith("\r\x1b[2K")
+    assert max(map(len, written.split("\r\x1b[2K"))) < 200
+
+
+def test_columns_are_as_wide_as_their_widest_cell(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table(("A", "LONGER"), [("wide cell", "x"), ("", "")])
+    assert capsys.readouterr().out == "A           LONGER\nwide cell   x\n\n"
+
+
+def test_documents_can_be_applied_again(capsys: pytest.CaptureFixture[str]) -> None:
+    objects = [{"kind": "A", "metadata": {"name": "ä"}}, {"kind": "B", "metadata": {"name": "b"}}]
+    print_documents(objects, "yaml")
+    assert list(yaml.safe_load_all(capsys.readouterr().out)) == objects
+    print_documents(objects, "json")
+    assert json.loads(capsys.readouterr().out)["items"] == objects
+
+
+def test_manifests_as_people_write_them(tmp_path: Path) -> None:
+    file = tmp_path / "m.yaml"
+    file.write_text("---\n# only a comment\n---\nkind: A\nmetadata: {name: a}\nspec: {selector: {matchLabels: }}\n---\nkind: B\n")
+    assert [document["kind"] for document in manifests.read([file])] == ["A", "B"]
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [(b"a: [", "line 2"), (b"- a\n", "no Kubernetes object"), (b"name: x\n", "no Kubernetes object"), (b"\xff\xfe\x00a: \x80", "")],
+)
+def test_bad_manifests_name_the_file(content: bytes, words: str, tmp_path: Path) -> None:
+    file = tmp_path / "m.yaml"
+    file.write_bytes(content)
+    with pytest.raises(UserError, match=r"m\.yaml") as raised:
+        manifests.read([file])
+    assert words in str(raised.value)
+
+
+async def test_crds_as_stream_and_as_files(invoke: Invoke, tmp_path: Path) -> None:
+    printed = list(yaml.load_all((await invoke("crds")).stdout, Loader=yaml.CSafeLoader))
+    assert printed == all_crds()
+    folder = tmp_path / "crds"
+    await invoke("crds", "--output-dir", str(folder), "-o", "json")
+    assert sorted(path.stem for path in folder.iterdir()) == sorted(crd["metadata"]["name"] for crd in all_crds())
+
+
+async def test_version(invoke: Invoke) -> None:
+    assert "Kubernetes v1." in (await invoke("version")).stdout
+    assert set(json.loads((await invoke("version", "-o", "json")).stdout)) == {"pilvi", "kubernetes"}
+
+
+@pytest.fixture
+def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    home = tmp_path / "home"
+    save_cloud(make_cloud(home))
+    (home / "logs").mkdir()
+    path = home / "logs" / "plane-etcd.log"
+    path.write_text("one\ntwo\nthree\n")
+    return path
+
+
+async def test_logs_whole_or_the_last_lines(invoke: Invoke, log: Path) -> None:
+    assert (await invoke("logs", "plane-etcd")).stdout == "one\ntwo\nthree\n"
+    assert (await invoke("logs", "plane-etcd", "--tail", "2")).stdout == "two\nthree\n"
+    assert (await invoke("logs", "plane-etcd", "--tail", "0")).stdout == ""
+
+
+@pytest.mark.parametrize("unit", ["nobody", "../cloud", "/etc/passwd"])
+async def test_logs_of_an_unknown_unit_name_the_known(unit: str, invoke: Invoke, log: Path) -> None:
+    result = await invoke("logs", unit)
+    assert isinstance(result.exception, UserError)
+    assert result.exception.hint == "one of: plane-etcd"
+
+
+def test_following_goes_on_over_shortening_and_a_new_file(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Output:
+        def __init__(self) -> None:
+            self.buffer = io.BytesIO()
+
+    output = Output()
+    monkeypatch.setattr(logs.sys, "stdout", output)
+    monkeypatch.setattr(logs, "_POLL_S", 0.005)
+
+    def wait(text: bytes) -> None:
+        deadline = time.monotonic() + 5
+        while text not in output.buffer.getvalue() and time.monotonic() < deadline:
+            time.sleep(0.005)
+        assert text in output.buffer.getvalue()
+
+    with log.open("rb") as file:
+        file.seek(0, io.SEEK_END)
+        thread = threading.Thread(target=logs._follow, args=(log, file))
+        thread.start()
+        with log.open("a") as writer:
+            writer.write("four\n")
+        wait(b"four\n")
+        log.write_text("s\n")
+        wait(b"s\n")
+        log.rename(log.with_suffix(".1"))
+        log.write_text("fresh\n")
+        wait(b"fresh\n")
+        log.unlink()
+        thread.join(5)
+        assert not thread.is_alive()
