@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
+import hypothesis
 import pytest_asyncio
 
 from tests.fake_api import FakeApi
+
+# How long an example takes says more about what else this machine does than about the code.
+hypothesis.settings.register_profile("pilvi", deadline=None)
+hypothesis.settings.load_profile("pilvi")
 
 
 @pytest_asyncio.fixture

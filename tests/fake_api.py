@@ -63,7 +63,9 @@ class FakeApi:
 
     # What tests do to it
 
-    def fail(self, code: int, reason: str = "", *, method: str = "", times: int = 1, retry_after: int | None = None, **details: Any) -> None:
+    def fail(
+        self, code: int, reason: str = "", *, method: str = "", times: int = 1, retry_after: int | None = None, **details: Any
+    ) -> None:
         """Answer the next `times` requests (of that method) with an error."""
         left = itertools.count(1)
 
@@ -147,7 +149,9 @@ class FakeApi:
             return status_response(404, "NotFound")
         if request.method == "DELETE":
             return self._delete(base, old, body or {})
-        if (version := body["metadata"].get("resourceVersion") if "metadata" in body else None) and version != old["metadata"]["resourceVersion"]:
+        if (version := body["metadata"].get("resourceVersion") if "metadata" in body else None) and version != old["metadata"][
+            "resourceVersion"
+        ]:
             return status_response(409, "Conflict")
         new = body if request.method == "PUT" else _merge(old, body)
         if subresource:
@@ -204,7 +208,9 @@ class FakeApi:
         response.enable_chunked_encoding()
         await response.prepare(request)
         if seen < self.oldest:
-            await self._send(response, json.dumps({"type": "ERROR", "object": {"kind": "Status", "code": 410, "reason": "Expired"}}).encode())
+            await self._send(
+                response, json.dumps({"type": "ERROR", "object": {"kind": "Status", "code": 410, "reason": "Expired"}}).encode()
+            )
             return response
         sent_extra = len(self._extra)
         dropped = self._dropped
@@ -248,7 +254,14 @@ class FakeApi:
 
 def status_response(code: int, reason: str = "", *, retry_after: int | None = None, **details: Any) -> web.Response:
     """An answer with a Status body."""
-    status = {"kind": "Status", "status": "Failure", "code": code, "reason": reason, "message": f"made to fail with {code}", "details": details}
+    status = {
+        "kind": "Status",
+        "status": "Failure",
+        "code": code,
+        "reason": reason,
+        "message": f"made to fail with {code}",
+        "details": details,
+    }
     headers = {"Retry-After": str(retry_after)} if retry_after is not None else {}
     return web.json_response(status, status=code, headers=headers)
 

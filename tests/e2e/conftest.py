@@ -71,8 +71,10 @@ def namespace_of(cloud: CloudUnderTest, title: str) -> Iterator[str]:
     name = re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")[:40].strip("-")
     before = things_of(cloud)
     cloud.kubectl("create", "namespace", name)
-    yield name
-    cloud.kubectl("delete", "namespace", name, "--wait=false")
+    try:
+        yield name
+    finally:
+        cloud.kubectl("delete", "namespace", name, "--wait=false", "--ignore-not-found")
     wait_until(lambda: not cloud.exists("namespace", name), f"namespace {name} to go")
     wait_until(lambda: things_of(cloud) <= before, f"the host to be as before namespace {name}")
     left = [key for kind in ("vpcs", "subnets", "ips") for key in cloud.items(kind) if _belongs(key, name)]

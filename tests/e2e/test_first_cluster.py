@@ -136,7 +136,9 @@ def test_pilvi_kubectl_and_clusterctl(first: Workload, cloud: CloudUnderTest) ->
     nodes = cloud.pilvi("kubectl", "--cluster", first.cluster, "--", "get", "nodes", "-o", "name").stdout.split()
     assert len(nodes) == 2
     described = cloud.pilvi("clusterctl", "--", "describe", "cluster", "-n", namespace, name).stdout
-    assert all(kind in described for kind in (f"Cluster/{name}", "KubevirtCluster", "KamajiControlPlane", "MachineDeployment")), described
+    assert all(kind in described for kind in (f"Cluster {first.cluster}", "KubevirtCluster", "KamajiControlPlane", "MachineDeployment")), (
+        described
+    )
     assert "False" not in described.split()
 
 

@@ -20,7 +20,7 @@ from pilvi.host import codec
 from pilvi.host.cgroups import CgroupLimits
 from pilvi.host.cloud import Cloud, save_cloud
 from pilvi.host.leftovers import find_leftovers
-from pilvi.host.netns import ensure_netns
+from pilvi.host.netns import ensure_netns, is_inside, unmount_netns
 from pilvi.host.units import TcpProbe, Units, read_units
 from pilvi.host.units.record import find_record, lock_unit, save_record
 from pilvi.lib.deadline import wait_for
@@ -213,6 +213,34 @@ async def test_run_adopts_what_died_while_nobody_looked(cloud: Cloud, units: Uni
     later = Units(cloud)
     async with supervised(later):
         await wait_for(lambda: later.state("u").state == "running" and later.state("u").restarts == 1, 10, "restart")
+
+
+async def test_who_asks_for_what_died_while_nobody_looked_need_not_wait(cloud: Cloud, units: Units) -> None:
+    """Engine and API server may die together; the next engine waits for an API server that it has just asked for."""
+    spec = sleeper(cloud)
+    await units.ensure(spec)
+    units.close()
+    os.kill(pid_of(units), signal.SIGKILL)
+    later = Units(cloud)
+    async with supervised(later):
+        await wait_for(lambda: later.state("u").state != "absent", 5, "the record")
+        assert (await later.ensure(spec)).state == "running"
+        await later.wait_ready("u", 5)
+
+
+async def test_a_process_in_a_namespace_that_was_made_anew_is_replaced(cloud: Cloud, units: Units) -> None:
+    netns = cloud.netns("a")
+    await ensure_netns(netns)
+    spec = sleeper(cloud, netns=netns)
+    first = (await units.ensure(spec)).pid
+    assert (await units.ensure(spec)).pid == first
+    await unmount_netns(netns)
+    await ensure_netns(netns)
+    second = (await units.ensure(spec)).pid
+    assert second != first
+    assert second is not None
+    assert is_inside(second, netns)
+    assert (await units.ensure(spec)).pid == second
 
 
 async def test_records_from_before_a_reboot_are_forgotten(cloud: Cloud, units: Units) -> None:

@@ -1,8 +1,10 @@
 """All custom resource definitions and admission policies of pilvi, in the order in which they are printed and installed."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from ipaddress import IPv4Network
 
 from pilvi.api.capk import KubevirtCluster, KubevirtClusterTemplate, KubevirtMachine, KubevirtMachineTemplate
+from pilvi.api.cluster import cluster_policies
 from pilvi.api.controlplane import KamajiControlPlane, KamajiControlPlaneTemplate
 from pilvi.api.crd import crd_of
 from pilvi.api.kamaji import DataStore, TenantControlPlane
@@ -36,6 +38,10 @@ def all_crds() -> list[JsonObject]:
     return [crd_of(kind) for kind in KINDS]
 
 
-def all_policies(kubernetes_versions: Sequence[str]) -> list[JsonObject]:
-    """The ValidatingAdmissionPolicies and their bindings; `kubernetes_versions` are those that clusters may have, such as v1.37.2."""
-    return [policy for kind in KINDS for policy in policies_of(kind, kubernetes_versions)]
+def all_policies(kubernetes_versions: Sequence[str], cloud: Mapping[str, IPv4Network] | None = None) -> list[JsonObject]:
+    """The ValidatingAdmissionPolicies and their bindings.
+
+    `kubernetes_versions` are those that clusters may have, such as v1.37.2; `cloud` the ranges that they may not, by name.
+    """
+    own = [policy for kind in KINDS for policy in policies_of(kind, kubernetes_versions)]
+    return [*own, *cluster_policies(kubernetes_versions, cloud or {})]

@@ -7,7 +7,7 @@ pilvi's own controllers.
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -15,9 +15,9 @@ import msgspec
 from pilvi.api.crd import defaulted, members, part_of
 from pilvi.api.field import NOT_YET, Field, Level, Part
 from pilvi.api.object import Object, Rule
-from pilvi.api.resource import JsonObject
+from pilvi.api.resource import JsonObject, Resource
 
-__all__ = ["OWN_USERS", "Leaf", "leaves", "policies_of"]
+__all__ = ["OWN_USERS", "Leaf", "leaves", "policies_of", "refusals_of", "version_rules", "version_variables"]
 
 OWN_USERS = "system:pilvi:"
 """Prefix of the user names of pilvi's own controllers."""
@@ -46,7 +46,7 @@ class Leaf(msgspec.Struct, frozen=True):
 def policies_of(kind: type[Object], kubernetes_versions: Sequence[str]) -> list[JsonObject]:
     """The policies of a kind and their bindings; `kubernetes_versions` are those that clusters may have."""
     found = list(leaves(kind))
-    rules = [*kind.DEFINITION.rules, *_version_rules(kind, kubernetes_versions)]
+    rules = [*kind.DEFINITION.rules, *version_rules(kind.DEFINITION.version_path, kubernetes_versions)]
     # The API server reports the first that fails, and a field that cannot be used may be the cause of what the rules miss.
     refused = [
         {"expression": leaf.unused, "message": f"{leaf.path}: {leaf.note.reason}. Instead: {leaf.note.instead}"}
@@ -61,11 +61,18 @@ def policies_of(kind: type[Object], kubernetes_versions: Sequence[str]) -> list[
     ]
     out: list[JsonObject] = []
     if refused:
-        variables = {**kind.DEFINITION.variables, **_version_variables(kind)}
-        out += _policy(kind, "refused", "Deny", refused, [SPEC_CHANGES, NOT_DELETED, NO_TOPOLOGY_DRY_RUN], variables)
+        variables = {**kind.DEFINITION.variables, **version_variables(kind.DEFINITION.version_path)}
+        out += _policy(kind.RESOURCE, "refused", "Deny", refused, [SPEC_CHANGES, NOT_DELETED, NO_TOPOLOGY_DRY_RUN], variables)
     if accepted:
-        out += _policy(kind, "accepted", "Warn", accepted, [NOT_OURSELVES, SPEC_CHANGES, NOT_DELETED, NO_TOPOLOGY_DRY_RUN], {})
+        conditions = [NOT_OURSELVES, SPEC_CHANGES, NOT_DELETED, NO_TOPOLOGY_DRY_RUN]
+        out += _policy(kind.RESOURCE, "accepted", "Warn", accepted, conditions, {})
     return out
+
+
+def refusals_of(resource: Resource, rules: Sequence[Rule], variables: Mapping[str, str]) -> list[JsonObject]:
+    """The refusing policy, and its binding, of a kind that is not ours."""
+    validations = [{"expression": rule.holds, "messageExpression": rule.message} for rule in rules]
+    return _policy(resource, "refused", "Deny", validations, [SPEC_CHANGES, NOT_DELETED, NO_TOPOLOGY_DRY_RUN], variables)
 
 
 def leaves(kind: type[Object]) -> Iterator[Leaf]:
@@ -111,8 +118,8 @@ def _literal(value: Any) -> str:
     return json.dumps(value)
 
 
-def _version_variables(kind: type[Object]) -> dict[str, str]:
-    path = kind.DEFINITION.version_path
+def version_variables(path: str) -> dict[str, str]:
+    """The variables that `version_rules` uses; none for an empty path."""
     if not path:
         return {}
     chain = "".join(f".?{name}" for name in path.split("."))
@@ -122,22 +129,22 @@ def _version_variables(kind: type[Object]) -> dict[str, str]:
     }
 
 
-def _version_rules(kind: type[Object], kubernetes_versions: Sequence[str]) -> list[Rule]:
-    path = kind.DEFINITION.version_path
+def version_rules(path: str, kubernetes_versions: Sequence[str]) -> list[Rule]:
+    """A Kubernetes version in the field `path` is one of these, does not go back and skips no minor; none for an empty path."""
     if not path:
         return []
     known = json.dumps([version.removeprefix("v") for version in kubernetes_versions])
     listed = ", ".join(kubernetes_versions)
     return [
         Rule(
-            f"variables.version == variables.oldVersion || variables.version in {known}",
-            f"'{path}: this cloud has no Kubernetes ' + variables.version + '; write one of: {listed}'",
-        ),
-        Rule(
             "!isSemver(variables.version) || !isSemver(variables.oldVersion)"
             " || !semver(variables.version).isLessThan(semver(variables.oldVersion))",
             f"'{path}: Kubernetes cannot go back from ' + variables.oldVersion + ' to ' + variables.version"
             " + '; make a new cluster with the older version'",
+        ),
+        Rule(
+            f"variables.version == variables.oldVersion || variables.version in {known}",
+            f"'{path}: this cloud has no Kubernetes ' + variables.version + '; write one of: {listed}'",
         ),
         Rule(
             "!isSemver(variables.version) || !isSemver(variables.oldVersion)"
@@ -149,14 +156,13 @@ def _version_rules(kind: type[Object], kubernetes_versions: Sequence[str]) -> li
 
 
 def _policy(
-    kind: type[Object],
+    resource: Resource,
     name: str,
     action: str,
     validations: list[JsonObject],
     conditions: list[dict[str, str]],
-    variables: dict[str, str],
+    variables: Mapping[str, str],
 ) -> list[JsonObject]:
-    resource = kind.RESOURCE
     full_name = f"pilvi-{name}-{resource.plural}"
     spec: JsonObject = {
         "failurePolicy": "Fail" if action == "Deny" else "Ignore",

@@ -67,19 +67,16 @@ def _print_tail(log: BinaryIO, lines: int | None) -> None:
 
 
 def _follow(path: Path, log: BinaryIO) -> None:
-    """Print what is added. A log that was shortened goes on at its new beginning; one that was put aside, with the new file."""
-    while True:
-        try:
-            info = path.stat()
-        except FileNotFoundError:
-            return  # the unit is gone, and its log with it
-        if info.st_ino != os.fstat(log.fileno()).st_ino:
+    """Print what is added, for ever. A log that was shortened goes on at its new beginning; one that was put aside, with the new file."""
+    with contextlib.ExitStack() as opened:
+        while True:
+            with contextlib.suppress(FileNotFoundError):  # between the old log and the new one there is none
+                info = path.stat()
+                if info.st_ino != os.fstat(log.fileno()).st_ino:
+                    shutil.copyfileobj(log, sys.stdout.buffer)
+                    log = opened.enter_context(path.open("rb"))
+                elif info.st_size < log.tell():
+                    log.seek(0)
             shutil.copyfileobj(log, sys.stdout.buffer)
-            with path.open("rb") as renewed:
-                _follow(path, renewed)
-            return
-        if info.st_size < log.tell():
-            log.seek(0)
-        shutil.copyfileobj(log, sys.stdout.buffer)
-        sys.stdout.buffer.flush()
-        time.sleep(_POLL_S)
+            sys.stdout.buffer.flush()
+            time.sleep(_POLL_S)

@@ -15,7 +15,7 @@ from pilvi.controlplane.kubeadm import (
     kubeadm_config,
     run_phase,
 )
-from pilvi.controlplane.spec import API_SERVER, COMPONENTS, CONTROLLER_MANAGER, ETCD, SCHEDULER, ControlPlane
+from pilvi.controlplane.spec import API_SERVER, COMPONENTS, CONTROLLER_MANAGER, ETCD, SCHEDULER, ControlPlane, Flags
 from pilvi.controlplane.units import FIRST_COMPONENTS, LATER_COMPONENTS, unit_names, unit_spec
 
 __all__ = [
@@ -35,6 +35,7 @@ __all__ = [
     "AddonImage",
     "ControlPlane",
     "File",
+    "Flags",
     "Keys",
     "KubeadmOptions",
     "create_authorities",

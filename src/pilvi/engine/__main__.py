@@ -7,6 +7,7 @@ import sys
 from datetime import timedelta
 from pathlib import Path
 
+from pilvi.controlplane import Flags
 from pilvi.engine.main import run_engine
 from pilvi.engine.process import EXIT_HOPELESS, claim_engine
 from pilvi.errors import UserError, format_chain
@@ -21,6 +22,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m pilvi.engine", description="The engine of one cloud. `pilvi up` starts it.")
     parser.add_argument("--home", type=Path, required=True)
     parser.add_argument("--leaf-lifetime-s", type=float, default=Settings().leaf_lifetime.total_seconds())
+    parser.add_argument(
+        "--plane-flag",
+        action="append",
+        default=[],
+        metavar="COMPONENT=FLAG",
+        help="more flags for the platform, for example kube-controller-manager=--node-monitor-grace-period=20s",
+    )
     parser.add_argument("--debug", action="store_true")
     arguments = parser.parse_args()
     logging.basicConfig(
@@ -29,10 +37,13 @@ def main() -> int:
         stream=sys.stderr,
     )
     settings = Settings(leaf_lifetime=timedelta(seconds=arguments.leaf_lifetime_s))
+    plane_flags: dict[str, Flags] = {}
+    for component, _, flag in (words.partition("=") for words in arguments.plane_flag):
+        plane_flags[component] = (*plane_flags.get(component, ()), flag)
     try:
         cloud = get_cloud(arguments.home)
         claim_engine(cloud)
-        asyncio.run(run_engine(cloud, settings))
+        asyncio.run(run_engine(cloud, settings, plane_flags))
     except UserError as e:
         log.error("%s", format_chain(e))
         return EXIT_HOPELESS

@@ -7,9 +7,11 @@ import asyncio
 import logging
 import os
 import signal
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 
 from pilvi import kit
+from pilvi.controlplane import Flags
 from pilvi.engine.serve.health import serve_health
 from pilvi.host.cloud import Cloud
 from pilvi.host.units import Units
@@ -26,14 +28,17 @@ log = logging.getLogger(__name__)
 PROVIDERS = (kubeovn, loadbalancer, kamaji, capk, kubevirt)
 
 
-async def run_engine(cloud: Cloud, settings: Settings) -> None:
-    """Run the engine of this cloud until SIGTERM or SIGINT. Raises what made the start fail, or what an essential task died of."""
+async def run_engine(cloud: Cloud, settings: Settings, plane_flags: Mapping[str, Flags]) -> None:
+    """Run the engine of this cloud until SIGTERM or SIGINT. Raises what made the start fail, or what an essential task died of.
+
+    `plane_flags` are more flags for components of the platform, by name.
+    """
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, task.cancel if task else loop.stop)
     progress = Progress(cloud, os.getpid())
     try:
-        await _run(cloud, settings, progress)
+        await _run(cloud, settings, progress, plane_flags)
     except asyncio.CancelledError:
         log.info("told to stop; units of cloud %s live on", cloud.id)
     except BaseException as e:
@@ -41,7 +46,7 @@ async def run_engine(cloud: Cloud, settings: Settings) -> None:
         raise
 
 
-async def _run(cloud: Cloud, settings: Settings, progress: Progress) -> None:
+async def _run(cloud: Cloud, settings: Settings, progress: Progress, plane_flags: Mapping[str, Flags]) -> None:
     units = Units(cloud)
     supervisor = Supervisor()
     supervisor.start("units", units.run())
@@ -49,7 +54,7 @@ async def _run(cloud: Cloud, settings: Settings, progress: Progress) -> None:
     async with AsyncExitStack() as stack:
 
         async def work() -> None:
-            client = await stack.enter_async_context(await bring_up(cloud, units, progress))
+            client = await stack.enter_async_context(await bring_up(cloud, units, progress, plane_flags))
             await _start_controllers(cloud, settings, client, units, supervisor)
             await finish(client, units, progress)
             progress.ready()

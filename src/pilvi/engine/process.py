@@ -59,10 +59,12 @@ def claim_engine(cloud: Cloud) -> int:
 
 
 async def start_engine(cloud: Cloud) -> None:
-    """Start the engine in the background; returns at once, the engine tells its progress by itself (`plane.progress`)."""
+    """Start the engine in the background; the engine tells its progress by itself (`plane.progress`). Raises DriverError, TimedOut."""
     if service.is_available():
         await service.install(cloud, engine_argv(cloud))
         return
+    # A parent that waits before it starts a dead engine again would make a second one beside ours.
+    await stop_engine(cloud)
     log = cloud.home / "logs" / "engine.log"
     log.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
     cloud.run.mkdir(mode=0o755, parents=True, exist_ok=True)

@@ -15,6 +15,7 @@ from pathlib import Path
 FIRST_DELAY_S = 0.5
 LONGEST_DELAY_S = 30.0
 STABLE_S = 60.0
+STEP_S = 0.2
 
 
 def main(record: Path, hopeless: int, argv: list[str]) -> int:
@@ -35,13 +36,17 @@ def main(record: Path, hopeless: int, argv: list[str]) -> int:
     while True:
         started = time.monotonic()
         engine = subprocess.Popen(argv, stdin=subprocess.DEVNULL)
+        if stopping:  # told so while it was being started, when there was nothing to pass it on to
+            engine.terminate()
         code = engine.wait()
         if stopping or code in (0, hopeless):
             record.unlink(missing_ok=True)
             return code
         delay_s = FIRST_DELAY_S if time.monotonic() - started > STABLE_S else min(delay_s * 2, LONGEST_DELAY_S)
         print(f"the engine ended with code {code}; starting it again in {delay_s:g} s", file=sys.stderr, flush=True)  # noqa: T201
-        time.sleep(delay_s)
+        until = time.monotonic() + delay_s
+        while not stopping and time.monotonic() < until:
+            time.sleep(STEP_S)  # a signal does not cut a sleep short
         if stopping:
             record.unlink(missing_ok=True)
             return code

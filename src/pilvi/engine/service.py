@@ -1,5 +1,6 @@
 """The engine as a systemd service, where systemd is process 1."""
 
+import os
 from pathlib import Path
 
 from pilvi.host.cloud import Cloud
@@ -20,16 +21,20 @@ def unit_name(cloud: Cloud) -> str:
 
 
 def unit_file(cloud: Cloud, argv: list[str]) -> str:
-    """The service's unit file. Only the engine is killed with the service: units belong to the cloud, not to it."""
+    """The service's unit file. Only the engine is killed with the service: units belong to the cloud, not to it.
+
+    It is started anew however often it has died: systemd would give up after five times.
+    """
     command = " ".join(_quote(word) for word in argv)
     return f"""[Unit]
 Description=pilvi cloud {cloud.id} in {cloud.home}
 After=network-online.target
 Wants=network-online.target
+StartLimitIntervalSec=0
 
 [Service]
 ExecStart={command}
-KillMode=process
+{_environment()}KillMode=process
 Delegate=yes
 Restart=on-failure
 RestartSec=1
@@ -54,6 +59,12 @@ async def remove(cloud: Cloud) -> None:
     await run(["systemctl", "disable", "--now", unit_name(cloud)], timeout_s=SYSTEMCTL_TIMEOUT_S)
     _path(cloud).unlink(missing_ok=True)
     await run(["systemctl", "daemon-reload"], timeout_s=SYSTEMCTL_TIMEOUT_S)
+
+
+def _environment() -> str:
+    """What of our own environment the engine needs too: where the kit is."""
+    cache = os.environ.get("PILVI_CACHE")
+    return f"Environment={_quote(f'PILVI_CACHE={cache}')}\n" if cache else ""
 
 
 def _path(cloud: Cloud) -> Path:

@@ -26,9 +26,22 @@ from pilvi.lib.allocate import find_free_prefix
 from pilvi.lib.files import write_atomic
 from pilvi.lib.hashing import short_hash
 
-__all__ = ["CLOUD_FORMAT", "DEFAULT_HOME", "Cloud", "Machines", "create_cloud", "find_cloud", "forget_cloud", "get_cloud", "save_cloud"]
+__all__ = [
+    "CLOUD_FILE",
+    "CLOUD_FORMAT",
+    "DEFAULT_HOME",
+    "Cloud",
+    "Machines",
+    "create_cloud",
+    "find_cloud",
+    "forget_cloud",
+    "get_cloud",
+    "save_cloud",
+]
 
 DEFAULT_HOME = Path("/var/lib/pilvi")
+CLOUD_FILE = "cloud.json"
+"""The file of a home that says which cloud it is."""
 CLOUD_FORMAT = 1
 """Format of a home; a home with a higher number was made by a newer pilvi and is refused."""
 
@@ -125,7 +138,7 @@ def find_cloud(home: Path) -> Cloud | None:
 
     Raises UserError when the file is damaged or was written by a newer pilvi.
     """
-    path = home / "cloud.json"
+    path = home / CLOUD_FILE
     try:
         data = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
@@ -155,7 +168,7 @@ def get_cloud(home: Path) -> Cloud:
 def save_cloud(cloud: Cloud) -> None:
     """Write `<home>/cloud.json` (0644: it holds no secret, and `pilvi status` of any user reads it). Raises OSError."""
     cloud.home.mkdir(mode=0o755, parents=True, exist_ok=True)
-    write_atomic(cloud.home / "cloud.json", msgspec.json.format(codec.encode(cloud), indent=2) + b"\n")
+    write_atomic(cloud.home / CLOUD_FILE, msgspec.json.format(codec.encode(cloud), indent=2) + b"\n")
 
 
 def create_cloud(
@@ -177,6 +190,7 @@ def create_cloud(
     with open_host_file(host_file) as host:
         cloud = find_cloud(home)
         if cloud is None:
+            _check_unused(home)
             _drop_lost(host)
             cloud = _choose(host, home, range, machines or "auto", run_root)
         elif range is not None and range != cloud.range:
@@ -197,7 +211,7 @@ def forget_cloud(cloud: Cloud, *, host_file: Path = HOST_FILE) -> None:
     """Give back range, transit pool and uids, and remove `cloud.json`: the last step of a purge. Blocking, short."""
     with open_host_file(host_file) as host:
         host.clouds.pop(cloud.id, None)
-        (cloud.home / "cloud.json").unlink(missing_ok=True)
+        (cloud.home / CLOUD_FILE).unlink(missing_ok=True)
 
 
 def check_range(range: IPv4Network) -> None:
@@ -210,6 +224,16 @@ def check_range(range: IPv4Network) -> None:
         )
     if range.is_multicast or range.is_loopback or range.is_link_local or range.is_reserved or range.is_unspecified:
         raise UserError(f"range {range} is not for hosts", hint="take a private network, for example 10.250.7.0/24")
+
+
+def _check_unused(home: Path) -> None:
+    """A purge removes all that is in a home. So nothing may be there that is not the cloud's, nor of another one that lost its identity."""
+    present = sorted(path.name for path in home.iterdir() if path.name != "lost+found") if home.is_dir() else []
+    if present:
+        raise UserError(
+            f"{home} is no home of a cloud, but holds {', '.join(present[:3])}{' and more' if len(present) > 3 else ''}",
+            hint=f"choose a new or empty folder with --home; if this was a cloud, restore {home / CLOUD_FILE} from a backup",
+        )
 
 
 def _choose(host: HostFile, home: Path, range: IPv4Network | None, machines: Machines, run_root: Path) -> Cloud:
@@ -257,7 +281,7 @@ def _new_id(host: HostFile) -> str:
 def _drop_lost(host: HostFile) -> None:
     """Forget clouds whose home was removed by hand, unless their bridge is still there."""
     for id, entry in list(host.clouds.items()):
-        if not (entry.home / "cloud.json").exists() and not Path(f"/sys/class/net/pv{id}").exists():
+        if not (entry.home / CLOUD_FILE).exists() and not Path(f"/sys/class/net/pv{id}").exists():
             del host.clouds[id]
 
 

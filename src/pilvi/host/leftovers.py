@@ -61,9 +61,9 @@ async def _nft_tables(cloud: Cloud) -> list[Leftover]:
 
 def _mounts(cloud: Cloud) -> list[Leftover]:
     def is_ours(mount: mounts.Mount) -> bool:
-        roots = (cloud.home, cloud.run)
-        names = (f"{root}/" for root in roots)
-        return mount.point in roots or str(mount.point).startswith((*names, str(netns_path(cloud.netns_prefix))))
+        # The home itself may be a disk of its own, which is not ours to unmount.
+        inside = (f"{cloud.home}/", f"{cloud.run}/", str(netns_path(cloud.netns_prefix)))
+        return mount.point == cloud.run or str(mount.point).startswith(inside)
 
     return [Leftover("mount", str(mount.point)) for mount in mounts.list_mounts() if is_ours(mount)]
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from pilvi.errors import Bug
 from pilvi.host import libc, mounts
 
-__all__ = ["NETNS_DIR", "ensure_netns", "has_netns", "in_netns", "list_netns", "netns_path", "unmount_netns"]
+__all__ = ["NETNS_DIR", "ensure_netns", "has_netns", "in_netns", "is_inside", "list_netns", "netns_path", "unmount_netns"]
 
 NETNS_DIR = Path("/run/netns")
 
@@ -40,6 +40,14 @@ def list_netns(prefix: str = "") -> list[str]:
 def has_netns(name: str) -> bool:
     """Whether a namespace is there under that name; a mere file is none."""
     return mounts.find_mount(netns_path(name)) is not None
+
+
+def is_inside(pid: int, name: str) -> bool:
+    """Whether the process is in the namespace that has that name now. False without such a process or namespace."""
+    try:
+        return os.path.samestat(os.stat(f"/proc/{pid}/ns/net"), os.stat(netns_path(name)))
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 async def ensure_netns(name: str) -> None:

@@ -44,7 +44,7 @@ async def wait_for(
                 if result:
                     return result
                 await asyncio.sleep(interval_s)
-    except TimeoutError as e:
+    except TimeoutError:
         if not deadline.expired():
             raise
-        raise TimedOut(what if isinstance(what, str) else what(), timeout_s) from e
+        raise TimedOut(what if isinstance(what, str) else what(), timeout_s) from None

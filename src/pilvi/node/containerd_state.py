@@ -93,12 +93,22 @@ def _copy_folder(source: Path, target: Path) -> None:
             _copy_folder(Path(entry.path), copy)
         elif entry.name.endswith(".db"):
             shutil.copy2(entry.path, copy)
+            _sync(copy)
         else:
             _link(entry, copy)
     # With extended attributes: overlay marks folders that hide a lower layer by one.
     shutil.copystat(source, target)
     info = source.stat()
     os.chown(target, info.st_uid, info.st_gid)
+
+
+def _sync(path: Path) -> None:
+    """A database that a power cut leaves empty would keep containerd from ever starting again."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _link(entry: os.DirEntry[str], copy: Path) -> None:

@@ -9,6 +9,7 @@ The digest reads 400 MB, the keys only names: with the file a repeated `pilvi up
 from __future__ import annotations
 
 import hashlib
+import inspect
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -154,7 +155,7 @@ def _key(version: str) -> str:
     parts += [str(path.relative_to(root)) for path in kit.image_archives(version)]
     state = hashlib.sha256("\n".join(parts).encode())
     for module in (image, containerd_state):
-        state.update(Path(module.__file__).read_bytes())
+        state.update(inspect.getsource(module).encode())
     return state.hexdigest()[:12]
 
 

@@ -1,6 +1,7 @@
 """One worker put together: from the facts of a virtual machine to the sandbox that runs the node image."""
 
 import os
+import stat
 import uuid
 from collections.abc import Mapping
 from ipaddress import IPv4Address, IPv4Interface
@@ -29,6 +30,7 @@ _KUBELET_SYSCTLS = (
 # Checks of `kubeadm join` that cannot hold in a sandbox. SystemVerification looks for the host's kernel configuration in the machine's
 # /boot, and refuses a host with cgroup version 1 whatever the kubelet is told.
 IGNORED_PREFLIGHT_ERRORS = ("SystemVerification",)
+_LONGEST_EXIT_BYTES = 16
 _PRODUCT_UUID = Path("/sys/class/dmi/id/product_uuid")
 
 
@@ -117,12 +119,23 @@ def prepare_node_machine(machine: NodeMachine) -> None:
 
 
 def find_first_boot_exit(machine: NodeMachine) -> int | None:
-    """How the first-boot script ended: its exit code, or None while it has not ended."""
+    """How the first-boot script ended: its exit code, or None while it has not ended.
+
+    The guest may put anything there, and nothing of it may hold up its own deletion: neither a pipe, nor a link to a file of the
+    host, nor what is no number.
+    """
     done = machine.sandbox.layer / "var/lib/pilvi/first-boot.done"
     try:
-        return int(done.read_text())
-    except FileNotFoundError:
+        descriptor = os.open(done, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
         return None
+    try:
+        text = os.read(descriptor, _LONGEST_EXIT_BYTES) if stat.S_ISREG(os.fstat(descriptor).st_mode) else b""
+        return int(text)
+    except ValueError:
+        return None
+    finally:
+        os.close(descriptor)
 
 
 def _node_files(facts: NodeFacts, image: NodeImage) -> tuple[SandboxFile, ...]:

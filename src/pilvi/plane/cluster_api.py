@@ -34,8 +34,14 @@ MANAGERS = (CORE, BOOTSTRAP)
 
 
 def manifests(keys: PlatformKeys) -> list[JsonObject]:
-    """Cluster API's kinds and webhook configurations, addressed to the managers of this cloud."""
-    return kit.cluster_api_manifests(CORE.webhook_url, BOOTSTRAP.webhook_url, keys.webhook_ca.certificate)
+    """Cluster API's kinds and webhook configurations, addressed to the managers of this cloud.
+
+    clusterctl puts its label on everything that it installs, and finds by it what `clusterctl move` has to carry; so do we.
+    """
+    objects = kit.cluster_api_manifests(CORE.webhook_url, BOOTSTRAP.webhook_url, keys.webhook_ca.certificate)
+    for obj in objects:
+        obj["metadata"].setdefault("labels", {})["clusterctl.cluster.x-k8s.io"] = ""
+    return objects
 
 
 def install_manager_files(cloud: Cloud, plane: ControlPlane, keys: PlatformKeys) -> None:

@@ -11,6 +11,7 @@ import yaml
 from pilvi import kit
 from pilvi.api import JsonObject
 from pilvi.api.crds import all_crds, all_policies
+from pilvi.host.cloud import Cloud
 from pilvi.lib.hashing import short_hash
 
 MANAGER = "pilvi-plane"
@@ -21,9 +22,9 @@ def kinds() -> list[JsonObject]:
     return all_crds()
 
 
-def policies() -> list[JsonObject]:
-    """The admission policies of our kinds, which need the kinds to be there."""
-    return all_policies(kit.kubernetes_versions())
+def policies(cloud: Cloud) -> list[JsonObject]:
+    """The admission policies, which need the kinds to be there."""
+    return all_policies(kit.kubernetes_versions(), {"the cloud's range": cloud.range, "the cloud's transit pool": cloud.transit})
 
 
 def defaults() -> list[JsonObject]:
@@ -34,7 +35,7 @@ def defaults() -> list[JsonObject]:
 def cluster_class() -> list[JsonObject]:
     """The ClusterClass `pilvi` and its templates. Cluster API's webhooks have to answer before these can be applied.
 
-    A template cannot change, so its name ends with a hash of what is in it: a newer pilvi brings new ones, and the class names those.
+    A template cannot change, so its name ends with a hash of what is in it: the class of a newer pilvi names templates of its own.
     """
     cluster_class, *templates = _documents("cluster-class.yaml")
     names = {}

@@ -8,6 +8,7 @@ from pilvi.errors import UserError
 from pilvi.host.checks import Finding, check_host, check_programs, check_traversable
 from pilvi.host.cloud import Cloud
 from pilvi.host.settings import ensure_setting
+from pilvi.node.images import list_images
 
 # Program -> Debian package, beyond what the host layer itself runs.
 PROGRAMS = {"dnsmasq": "dnsmasq-base"}
@@ -26,10 +27,11 @@ async def examine(home: Path) -> list[Finding]:
     """Look at the whole host; makes and removes what it tries out. Complete only for root."""
     findings = await check_host()
     findings += check_programs(PROGRAMS)
-    findings.append(_memory(Path("/proc/meminfo").read_text(encoding="ascii")))
+    findings.append(_memory())
     findings.append(_disk(home))
     findings += [check_traversable(home), check_traversable(kit.get_folder())]
-    findings += [_artefact(listed) for listed in kit.list_artefacts() if listed.state != "stale"]
+    findings += [_artefact(listed.name, listed.state) for listed in kit.list_artefacts() if listed.state != "stale"]
+    findings += [_artefact(f"node image {image.version}", image.state) for image in list_images() if image.state != "stale"]
     return findings
 
 
@@ -50,7 +52,8 @@ def ensure_host_settings(cloud: Cloud) -> None:
         ensure_setting(cloud.id, name, value, at_least=at_least)
 
 
-def _memory(meminfo: str) -> Finding:
+def _memory() -> Finding:
+    meminfo = Path("/proc/meminfo").read_text(encoding="ascii")
     total = next(int(line.split()[1]) * 1024 for line in meminfo.splitlines() if line.startswith("MemTotal:"))
     is_ok = total >= SMALLEST_MEMORY_BYTES
     return Finding("memory", is_ok, f"{total / 2**30:.1f} GiB of memory", "" if is_ok else "a cloud with one cluster needs 4 GiB")
@@ -64,6 +67,6 @@ def _disk(home: Path) -> Finding:
     return Finding("disk", is_ok, f"{free / 2**30:.1f} GiB free at {place}", fix)
 
 
-def _artefact(listed: kit.Listed) -> Finding:
-    is_ok = listed.state == "built"
-    return Finding(f"kit: {listed.name}", is_ok, "built" if is_ok else "not built", "" if is_ok else "pilvi kit build")
+def _artefact(name: str, state: str) -> Finding:
+    is_ok = state == "built"
+    return Finding(f"kit: {name}", is_ok, "built" if is_ok else "not built", "" if is_ok else "pilvi kit build")

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pilvi.controlplane import COMPONENTS, ETCD
 from pilvi.errors import TimedOut, UserError
 from pilvi.host import mounts, nft
-from pilvi.host.cloud import Cloud, forget_cloud
+from pilvi.host.cloud import CLOUD_FILE, Cloud, forget_cloud
 from pilvi.host.leftovers import Leftover, find_leftovers
 from pilvi.host.network import delete_link, delete_netns, list_links, list_netns
 from pilvi.host.settings import release_settings
@@ -50,7 +50,8 @@ async def purge_cloud(cloud: Cloud, show: Callable[[str], None]) -> list[str]:
     then be repeated.
     """
     show("the data to go")
-    mounts.unmount_below(cloud.home)
+    for path in cloud.home.iterdir():  # the home itself may be a disk of its own
+        mounts.unmount_below(path)
     restored = release_settings(cloud.id)
     left: list[Leftover] = []
 
@@ -66,9 +67,18 @@ async def purge_cloud(cloud: Cloud, show: Callable[[str], None]) -> list[str]:
             f"cloud {cloud.id} has left {len(left)} things behind: {', '.join(map(str, left))}",
             hint="run `pilvi down --purge` again; what then remains is held by a process outside of the cloud",
         ) from e
-    forget_cloud(cloud)
-    await asyncio.to_thread(remove_tree, cloud.home)
+    await asyncio.to_thread(_remove_home, cloud)
     return restored
+
+
+def _remove_home(cloud: Cloud) -> None:
+    """The identity goes last: without it a purge that was cut short could not be repeated, and the data would be taken for another's."""
+    for path in sorted(cloud.home.iterdir()):
+        if path.name not in (CLOUD_FILE, "lost+found"):
+            remove_tree(path)
+    forget_cloud(cloud)
+    if not cloud.home.is_mount():
+        cloud.home.rmdir()
 
 
 def _stop_order(names: list[str]) -> list[tuple[str, list[str]]]:

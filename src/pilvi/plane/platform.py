@@ -1,9 +1,10 @@
 """The platform's control plane: the one API that users of this cloud talk to."""
 
+from collections.abc import Mapping
 from ipaddress import IPv4Network
 
 from pilvi import kit
-from pilvi.controlplane import ControlPlane
+from pilvi.controlplane import ControlPlane, Flags
 from pilvi.host.cloud import Cloud
 
 UNIT_PREFIX = "plane"
@@ -13,8 +14,11 @@ CLUSTER_NAME = "pilvi"
 SERVICE_CIDR = IPv4Network("10.112.0.0/16")
 
 
-def platform_control_plane(cloud: Cloud) -> ControlPlane:
-    """What the platform's control plane is made of, in the newest Kubernetes version that the kit has."""
+def platform_control_plane(cloud: Cloud, extra_flags: Mapping[str, Flags] | None = None) -> ControlPlane:
+    """What the platform's control plane is made of, in the newest Kubernetes version that the kit has.
+
+    `extra_flags` maps a component to flags that replace ours of the same name or are added.
+    """
     return ControlPlane(
         name=UNIT_PREFIX,
         cluster_name=CLUSTER_NAME,
@@ -31,4 +35,5 @@ def platform_control_plane(cloud: Cloud) -> ControlPlane:
         controllers=("*",),
         # Thirty large kinds and their policies: 185 MB in use, and as much again of garbage at Go's default.
         gc_percent=50,
+        extra_flags=dict(extra_flags or {}),
     )

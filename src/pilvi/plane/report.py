@@ -207,12 +207,19 @@ def _add_logs(archive: _Archive, cloud: Cloud, missing: list[str]) -> None:
     members = {f"logs/{path.name}": path for path in (cloud.home / "logs").glob("*.log")}
     members |= {f"logs/{record.spec.name}.log": record.spec.log_path for record in records}
     for path in (cloud.home / "machines").glob("*/state/layer/var/log/*.log"):  # what the guest itself wrote
+        if not _is_plain(path, cloud.home / "machines"):
+            continue  # a link may lead to any file of the host, and a pipe would be waited for
         members[f"logs/m-{short_hash(path.relative_to(cloud.home / 'machines').parts[0])}-{path.name}"] = path
     for name, path in sorted(members.items()):
         try:
             archive.add(name, logs.tail(path, LOG_BYTES).encode())
         except OSError as e:
             missing.append(f"{name}: {e.strerror}")
+
+
+def _is_plain(path: Path, below: Path) -> bool:
+    """Whether it is a regular file, reached from `below` without any link."""
+    return path.resolve() == below.resolve() / path.relative_to(below) and path.is_file()
 
 
 def _unit(record: Any) -> dict[str, Any]:

@@ -164,7 +164,7 @@ def _wanted(world: World, cluster: JsonObject, key: Key, machines: int) -> int:
 
 
 def _belongs(obj: JsonObject, cluster: Key) -> bool:
-    return obj["metadata"].get("namespace") == cluster.namespace and obj["spec"].get("clusterName") == cluster.name
+    return Key(obj["metadata"].get("namespace") or "", obj["spec"].get("clusterName") or "") == cluster
 
 
 def _cloud(cloud: Cloud | None) -> CloudStatus:

@@ -1,9 +1,12 @@
 """From nothing, or from whatever an earlier engine left, to a platform that answers: the order of a start."""
 
 import asyncio
+from collections.abc import Mapping
 from pathlib import Path
 
-from pilvi.controlplane import API_SERVER, FIRST_COMPONENTS, LATER_COMPONENTS, ControlPlane, File, file_set, install_files, unit_spec
+from pilvi.api import Key
+from pilvi.api.builtin import CLUSTER_CLASSES
+from pilvi.controlplane import API_SERVER, FIRST_COMPONENTS, LATER_COMPONENTS, ControlPlane, File, Flags, file_set, install_files, unit_spec
 from pilvi.host.cloud import Cloud
 from pilvi.host.units import Units
 from pilvi.kube import Client, Discovery, apply_all
@@ -19,12 +22,13 @@ from pilvi.plane.progress import Progress
 READY_TIMEOUT_S = 120.0
 
 
-async def bring_up(cloud: Cloud, units: Units, progress: Progress) -> Client:
+async def bring_up(cloud: Cloud, units: Units, progress: Progress, extra_flags: Mapping[str, Flags] | None = None) -> Client:
     """Start or adopt the platform and give it its kinds; returns the engine's client, which the caller closes.
 
-    Everything is idempotent, so a start that was killed half way is just begun again. Raises UserError, UnitFailed, ApiError.
+    `extra_flags` are for components of the platform, by name. Everything is idempotent, so a start that was killed half way is just
+    begun again. Raises UserError, UnitFailed, ApiError.
     """
-    plane = platform_control_plane(cloud)
+    plane = platform_control_plane(cloud, extra_flags)
     ensure_host_settings(cloud)
     with progress.step("network"):
         await ensure_cloud_network(cloud)
@@ -36,7 +40,7 @@ async def bring_up(cloud: Cloud, units: Units, progress: Progress) -> Client:
         await units.wait_ready(plane.unit(API_SERVER), READY_TIMEOUT_S)
     client = Client.open(engine_kubeconfig(plane), user_agent="pilvi-engine")
     try:
-        await _install_kinds(client, units, plane, keys, progress)
+        await _install_kinds(client, cloud, units, plane, keys, progress)
     except BaseException:
         await client.aclose()
         raise
@@ -48,10 +52,17 @@ async def finish(client: Client, units: Units, progress: Progress) -> None:
     with progress.step("Cluster API"):
         for manager in cluster_api.MANAGERS:
             await units.wait_ready(manager.unit, READY_TIMEOUT_S)
-        await apply_all(client, default_objects.cluster_class(), manager=default_objects.MANAGER)
+        await _create_cluster_class(client)
 
 
-async def _install_kinds(client: Client, units: Units, plane: ControlPlane, keys: PlatformKeys, progress: Progress) -> None:
+async def _create_cluster_class(client: Client) -> None:
+    """Create the ClusterClass unless there is one: changing it would replace every worker of every cluster."""
+    cluster_class, *templates = default_objects.cluster_class()
+    if await client.find(CLUSTER_CLASSES, Key.of(cluster_class)) is None:
+        await apply_all(client, [*templates, cluster_class], manager=default_objects.MANAGER)
+
+
+async def _install_kinds(client: Client, cloud: Cloud, units: Units, plane: ControlPlane, keys: PlatformKeys, progress: Progress) -> None:
     discovery = Discovery(client)
 
     async def apply(objects: list[dict[str, object]]) -> None:
@@ -61,7 +72,7 @@ async def _install_kinds(client: Client, units: Units, plane: ControlPlane, keys
         await _ensure_units(units, plane, LATER_COMPONENTS)
         await apply([*cluster_api.manifests(keys), *default_objects.kinds()])
         await asyncio.gather(*(units.ensure(cluster_api.manager_unit(plane, manager)) for manager in cluster_api.MANAGERS))
-        await apply([*default_objects.policies(), *default_objects.defaults()])
+        await apply([*default_objects.policies(cloud), *default_objects.defaults()])
 
 
 async def _ensure_units(units: Units, plane: ControlPlane, components: tuple[str, ...]) -> None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["UID_ANNOTATION", "control_plane_uids", "find_uid", "machine_uids", "used_uids"]
 
 UID_ANNOTATION = "pilvi.dev/uid"
+_LONGEST = 10  # digits
 
 
 def control_plane_uids(cloud: Cloud) -> range:
@@ -29,12 +30,12 @@ def machine_uids(cloud: Cloud) -> range:
     return cloud.uids[len(cloud.uids) // 2 : -1]
 
 
-def find_uid(obj: JsonObject) -> int | None:
-    """The uid recorded on the object; None when there is none, or none that is a number."""
+def find_uid(obj: JsonObject, uids: range) -> int | None:
+    """The uid recorded on the object; None when there is none of `uids`, for anybody may have written there what he likes."""
     text = (obj["metadata"].get("annotations") or {}).get(UID_ANNOTATION, "")
-    return int(text) if text.isdigit() else None
+    return int(text) if text.isdecimal() and len(text) <= _LONGEST and int(text) in uids else None
 
 
-def used_uids(objects: Iterable[JsonObject]) -> set[int]:
-    """All uids recorded on these objects."""
-    return {uid for obj in objects if (uid := find_uid(obj)) is not None}
+def used_uids(objects: Iterable[JsonObject], uids: range) -> set[int]:
+    """All of `uids` that are recorded on these objects."""
+    return {uid for obj in objects if (uid := find_uid(obj, uids)) is not None}

@@ -151,6 +151,8 @@ class Controller:
                 await self._run_one(key, metrics)
             finally:
                 self.queue.done(key)
+            # A key that wakes itself and is refused without any real wait would starve the loop.
+            await asyncio.sleep(0)
 
     async def _run_one(self, key: Key, metrics: Metrics) -> None:
         loop = asyncio.get_running_loop()

@@ -9,6 +9,7 @@ from pilvi.tenant.clients import (
     TenantClients,
     TenantUnreachable,
     control_plane_dir,
+    control_planes_dir,
     engine_kubeconfig,
     is_ready,
 )
@@ -24,6 +25,7 @@ __all__ = [
     "TenantUnreachable",
     "Tenants",
     "control_plane_dir",
+    "control_planes_dir",
     "engine_kubeconfig",
     "is_ready",
 ]

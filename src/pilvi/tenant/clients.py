@@ -19,7 +19,15 @@ if TYPE_CHECKING:
     from pilvi.host.cloud import Cloud
     from pilvi.runtime import Informer, Informers
 
-__all__ = ["TENANT_CONTROL_PLANES", "TenantClients", "TenantUnreachable", "control_plane_dir", "engine_kubeconfig", "is_ready"]
+__all__ = [
+    "TENANT_CONTROL_PLANES",
+    "TenantClients",
+    "TenantUnreachable",
+    "control_plane_dir",
+    "control_planes_dir",
+    "engine_kubeconfig",
+    "is_ready",
+]
 
 TENANT_CONTROL_PLANES = Resource("kamaji.clastix.io", "v1alpha1", "tenantcontrolplanes", "TenantControlPlane")
 
@@ -31,9 +39,14 @@ class TenantUnreachable(Transient):
     """The tenant cluster has no control plane that answers, yet or any more."""
 
 
+def control_planes_dir(cloud: Cloud) -> Path:
+    """Where the folders of all control planes are."""
+    return cloud.home / "control-planes"
+
+
 def control_plane_dir(cloud: Cloud, uid: str) -> Path:
     """Where the data and the credentials of the control plane of the TenantControlPlane with this UID are (0700, its own user)."""
-    return cloud.home / "control-planes" / f"cp-{short_hash(uid)}"
+    return control_planes_dir(cloud) / f"cp-{short_hash(uid)}"
 
 
 def engine_kubeconfig(cloud: Cloud, uid: str) -> Path:

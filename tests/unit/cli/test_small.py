@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -142,7 +144,17 @@ def test_following_goes_on_over_shortening_and_a_new_file(log: Path, monkeypatch
 
     output = Output()
     monkeypatch.setattr(logs.sys, "stdout", output)
-    monkeypatch.setattr(logs, "_POLL_S", 0.005)
+    ended = threading.Event()
+
+    def sleep(_: float) -> None:
+        if ended.wait(0.005):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(logs, "time", SimpleNamespace(sleep=sleep))
+
+    def follow() -> None:
+        with contextlib.suppress(KeyboardInterrupt):
+            logs._follow(log, file)
 
     def wait(text: bytes) -> None:
         deadline = time.monotonic() + 5
@@ -152,7 +164,7 @@ def test_following_goes_on_over_shortening_and_a_new_file(log: Path, monkeypatch
 
     with log.open("rb") as file:
         file.seek(0, io.SEEK_END)
-        thread = threading.Thread(target=logs._follow, args=(log, file))
+        thread = threading.Thread(target=follow)
         thread.start()
         with log.open("a") as writer:
             writer.write("four\n")
@@ -160,8 +172,9 @@ def test_following_goes_on_over_shortening_and_a_new_file(log: Path, monkeypatch
         log.write_text("s\n")
         wait(b"s\n")
         log.rename(log.with_suffix(".1"))
+        time.sleep(0.05)  # for a moment there is no log at all
         log.write_text("fresh\n")
         wait(b"fresh\n")
-        log.unlink()
+        ended.set()
         thread.join(5)
         assert not thread.is_alive()

@@ -178,3 +178,13 @@ def test_whole_pool_taken(tmp_path: Path, host_file: Path, used_networks: dict[s
     with pytest.raises(UserError, match="no /24 of") as caught:
         create_cloud(tmp_path / "a", host_file=host_file)
     assert "--range" in (caught.value.hint or "")
+
+
+def test_a_folder_with_anything_in_it_is_no_new_home(tmp_path: Path, host_file: Path) -> None:
+    """`pilvi down --purge` removes all that is in a home."""
+    for name in ("letters", "photos"):
+        (tmp_path / "mine" / name).mkdir(parents=True)
+    with pytest.raises(UserError, match="holds letters, photos"):
+        create_cloud(tmp_path / "mine", host_file=host_file)
+    (tmp_path / "disk" / "lost+found").mkdir(parents=True)
+    assert create_cloud(tmp_path / "disk", host_file=host_file) == get_cloud(tmp_path / "disk")

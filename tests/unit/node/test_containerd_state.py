@@ -50,3 +50,16 @@ def test_other_file_system_means_real_copies(template: Path, tmp_path: Path, mon
     copy_containerd_state(template, tmp_path / "machine")
     assert (tmp_path / "machine/content/blob").read_bytes() == b"layer"
     assert os.readlink(tmp_path / "machine/content/link") == "blob"
+
+
+def test_databases_are_on_the_disk_before_the_copy_has_its_name(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = tmp_path / "machine"
+    synced: list[str] = []
+
+    def fsync(descriptor: int) -> None:
+        assert not target.exists()
+        synced.append(Path(os.readlink(f"/proc/self/fd/{descriptor}")).name)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    copy_containerd_state(template, target)
+    assert synced == ["metadata.db"]

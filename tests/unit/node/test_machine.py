@@ -1,5 +1,6 @@
 """A worker as a sandbox: what it is given, and what it keeps."""
 
+import os
 from ipaddress import IPv4Address, IPv4Interface
 from pathlib import Path
 
@@ -80,3 +81,23 @@ def test_bootstrap_data_that_cannot_be_carried_out_is_refused_before_anything_is
     with pytest.raises(UserError, match="apt"):
         node_machine(msgspec.structs.replace(facts, user_data=b"#cloud-config\napt: {}\n"), image)
     assert not facts.state.exists()
+
+
+@pytest.mark.parametrize("trick", ["empty", "text", "pipe", "link", "folder"])
+def test_nothing_that_a_guest_writes_holds_up_its_own_end(trick: str, facts: NodeFacts, image: NodeImage, tmp_path: Path) -> None:
+    machine = node_machine(facts, image)
+    done = machine.sandbox.layer / "var/lib/pilvi/first-boot.done"
+    done.parent.mkdir(parents=True)
+    (tmp_path / "of-the-host").write_text("0\n")
+    match trick:
+        case "empty":
+            done.write_text("")
+        case "text":
+            done.write_text("none of your business")
+        case "pipe":
+            os.mkfifo(done)
+        case "link":
+            done.symlink_to(tmp_path / "of-the-host")
+        case "folder":
+            done.mkdir()
+    assert find_first_boot_exit(machine) is None

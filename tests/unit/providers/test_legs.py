@@ -46,6 +46,8 @@ def test_blocks_of_uids_do_not_overlap() -> None:
 
 
 def test_recorded_uids() -> None:
-    objects = [{"metadata": {"annotations": {"pilvi.dev/uid": text}}} for text in ("700001", "x", "")] + [{"metadata": {}}]
-    assert [find_uid(obj) for obj in objects] == [700001, None, None, None]
-    assert used_uids(objects) == {700001}
+    texts = ("700001", "0", "700000", "x", "", "9" * 5000)
+    objects = [{"metadata": {"annotations": {"pilvi.dev/uid": text}}} for text in texts] + [{"metadata": {}}]
+    uids = range(700001, 700050)
+    assert [find_uid(obj, uids) for obj in objects] == [700001, *[None] * 6]
+    assert used_uids(objects, uids) == {700001}

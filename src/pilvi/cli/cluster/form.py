@@ -24,6 +24,8 @@ def build_cluster(key: Key, version: str, workers: int, variables: dict[str, Any
     topology: JsonObject = {
         "classRef": CLASS,
         "version": version,
+        # Kamaji's default is 2; one is what runs today, and what the columns of `kubectl get cluster` should compare with.
+        "controlPlane": {"replicas": 1},
         "workers": {"machineDeployments": [{"class": "default-worker", "name": POOL, "replicas": workers}]},
     }
     if chosen:

@@ -99,10 +99,17 @@ def _make_layer(spec: SandboxSpec) -> None:
     unfinished.mkdir(mode=0o755)
     for file in spec.layer_files:
         _copy_folder_modes(spec.root, unfinished, file.path.relative_to("/").parent)
-        target = unfinished / file.path.relative_to("/")
-        target.write_bytes(file.content)
-        target.chmod(file.mode)
+        _write_synced(unfinished / file.path.relative_to("/"), file.content, file.mode)
     unfinished.rename(spec.layer)
+
+
+def _write_synced(path: Path, content: bytes, mode: int) -> None:
+    """Nobody writes this file again: seen empty after a power cut, it would stay so."""
+    with open(path, "wb") as stream:
+        stream.write(content)
+        os.fchmod(stream.fileno(), mode)
+        stream.flush()
+        os.fsync(stream.fileno())
 
 
 def _copy_folder_modes(root: Path, layer: Path, folder: Path) -> None:

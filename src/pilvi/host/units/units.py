@@ -19,6 +19,7 @@ import msgspec
 from pilvi.errors import TimedOut, UnitFailed, UserError, format_chain
 from pilvi.host.cgroups import Cgroups, get_cgroups
 from pilvi.host.cloud import Cloud
+from pilvi.host.netns import is_inside
 from pilvi.host.units import logs
 from pilvi.host.units.identity import Identity, boot_id
 from pilvi.host.units.probes import ask
@@ -57,6 +58,7 @@ class Units:
         self._subscribers: list[Callable[[str], None]] = []
         self._ended: asyncio.Queue[str] = asyncio.Queue()
         self._reviving: set[str] = set()
+        self._found_dead: set[Identity] = set()  # died while nobody supervised them: the first who asks need not wait
         self._is_supervised = False
 
     def subscribe(self, callback: Callable[[str], None]) -> None:
@@ -66,9 +68,10 @@ class Units:
     async def ensure(self, spec: UnitSpec) -> UnitState:
         """Have the unit run as specified: start it, adopt the running process, or replace one of another digest.
 
-        A unit that waits for its restart, or ended and is not to be restarted, is left alone as long as its digest is the same. Returns
-        when the program has begun, not when it is ready. Raises UserError when there is no such program, UnitFailed
-        when the process cannot be started, OSError when the disk refuses (full, no folder for the log); then nothing of it is left.
+        Also replaced is a process whose network namespace is no longer the one of that name. A unit that waits for its restart, or
+        ended and is not to be restarted, is left alone as long as its digest is the same. Returns when the program has begun, not
+        when it is ready. Raises UserError when there is no such program, UnitFailed when the process cannot be started, OSError
+        when the disk refuses (full, no folder for the log); then nothing of it is left.
         """
         check_spec(spec)
         async with lock_unit(self._dir, spec.name) as lock_fd:
@@ -80,7 +83,8 @@ class Units:
                 self._watch(record)
                 return self._state(record)
             if record is not None and record.process.is_alive:
-                log.info("unit %s is replaced: its specification has changed", spec.name)
+                why = "its specification has changed" if record.digest != spec.digest else f"namespace {spec.netns} was made anew"
+                log.info("unit %s is replaced: %s", spec.name, why)
                 await self._end(record, None)
             self._backoffs.pop(spec.name, None)
             try:
@@ -178,10 +182,13 @@ class Units:
             self._unwatch(name)
 
     def _is_settled(self, record: Record) -> bool:
-        if record.process.is_alive or record.spec.restart == "never":
+        if record.process.is_alive:
+            # A process in a namespace that has lost its name, or whose name is another's now, answers nobody.
+            return record.spec.netns is None or is_inside(record.process.pid, record.spec.netns)
+        if record.spec.restart == "never":
             return True
-        # Dead. Under supervision it is restarted in its own time; without, whoever asks for it is the one to start it.
-        return self._is_supervised
+        # Dead. One that died under our eyes is restarted in its own time; else whoever asks for it is the one to start it.
+        return self._is_supervised and record.process not in self._found_dead
 
     def _state(self, record: Record) -> UnitState:
         watch = self._watches.get(record.spec.name)
@@ -230,6 +237,8 @@ class Units:
             # From before a reboot: whoever wants the unit will ask for it, once its namespace is there again.
             record_path(self._dir, record.spec.name).unlink(missing_ok=True)
             return
+        if not record.process.is_alive:
+            self._found_dead.add(record.process)
         self._watch(record)
 
     def _watch(self, record: Record) -> None:
@@ -318,8 +327,8 @@ class Units:
     async def _bound_logs(self) -> None:
         while True:
             await asyncio.sleep(_LOG_CHECK_S)
-            for record in list_records(self._dir):
-                logs.shorten(record.spec.log_path)
+            for path in (*(record.spec.log_path for record in list_records(self._dir)), self.cloud.home / "logs" / "engine.log"):
+                logs.shorten(path)
 
     def _notify(self, name: str) -> None:
         for callback in self._subscribers:

@@ -5,15 +5,15 @@ Fields, annotations, and the words of events as in MetalLB.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import AddressValueError, IPv4Address, IPv4Network
 
 from pilvi.api import JsonObject, Key
 from pilvi.lib.allocate import find_free_address
 from pilvi.providers.published import find_cloud_address, is_load_balancer
 
-__all__ = ["ADDRESS_ANNOTATIONS", "Refusal", "choose_cloud_address", "find_request"]
+__all__ = ["ADDRESS_ANNOTATIONS", "Refusal", "choose_cloud_address", "find_address", "find_request"]
 
 ADDRESS_ANNOTATIONS = ("metallb.io/loadBalancerIPs", "metallb.universe.tf/loadBalancerIPs")
 
@@ -37,14 +37,26 @@ def find_request(service: JsonObject) -> str | None:
     return (service.get("spec") or {}).get("loadBalancerIP") or None
 
 
-def choose_cloud_address(service: JsonObject, services: Iterable[JsonObject], pool: IPv4Network) -> IPv4Address | Refusal:
+def find_address(endpoint: str) -> IPv4Address | None:
+    """The address of an endpoint `address:port`; None when it has a name instead, or none at all."""
+    try:
+        return IPv4Address(endpoint.partition(":")[0])
+    except AddressValueError:
+        return None
+
+
+def choose_cloud_address(
+    service: JsonObject, services: Iterable[JsonObject], pool: IPv4Network, held: Mapping[IPv4Address, Key] | None = None
+) -> IPv4Address | Refusal:
     """The address of `service`, given all Services as the API server has them now.
 
     The one it has is kept, unless it asks for another or an older Service has the same. Otherwise the one it asks for, else the
-    lowest that is free. The first addresses of `pool` are never given.
+    lowest that is free. The first addresses of `pool` are never given. `held` are addresses that are in use on the host although no
+    Service may record them any more, with the key of the one Service that may have each.
     """
     key = Key.of(service)
-    taken = _taken_by_others(service, services)
+    taken = {address: holder for address, holder in (held or {}).items() if holder != key}
+    taken |= _taken_by_others(service, services)
     recorded = find_cloud_address(service)
     if recorded is not None and (not _is_usable(recorded, pool) or recorded in taken):
         recorded = None

@@ -8,12 +8,14 @@ is `kubeovn/`'s; a control plane has its address on its own interface.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from ipaddress import IPv4Address
 from typing import TYPE_CHECKING
 
 from pilvi.api import JsonObject, Key
 from pilvi.api.builtin import ENDPOINT_SLICES, SERVICES
+from pilvi.api.kamaji import TenantControlPlane
 from pilvi.api.kubeovn import IP, Subnet
-from pilvi.providers.loadbalancer.allocation import Refusal, choose_cloud_address, find_request
+from pilvi.providers.loadbalancer.allocation import Refusal, choose_cloud_address, find_address, find_request
 from pilvi.providers.published import (
     NO_ENDPOINTS,
     SERVICE_OF_SLICE,
@@ -58,6 +60,7 @@ class LoadBalancerReconciler:
         self._slices = informers.get(ENDPOINT_SLICES)
         self._ips = informers.get(IP.RESOURCE)
         self._subnets = informers.get(Subnet.RESOURCE)
+        self._control_planes = informers.get(TenantControlPlane.RESOURCE)
 
     def controller(self) -> Controller:
         """The controller that runs it, with a single worker."""
@@ -68,6 +71,7 @@ class LoadBalancerReconciler:
             watches=[
                 # An address that became free is what a Service without one waits for.
                 Watch(SERVICES, lambda _: self._waiting()),
+                Watch(TenantControlPlane.RESOURCE, lambda _: self._waiting(), lambda _old, _new: False),
                 Watch(ENDPOINT_SLICES, _service_of_slice),
                 Watch(IP.RESOURCE, self._services_of_ip),
                 Watch(Subnet.RESOURCE, lambda _: self._with_address(), desire_changed),
@@ -93,7 +97,7 @@ class LoadBalancerReconciler:
             if service is None or not is_load_balancer(service):
                 return Done()
             ingress = (service.get("status") or {}).get("loadBalancer") or {}
-            choice = choose_cloud_address(service, services, self._pool)
+            choice = choose_cloud_address(service, services, self._pool, self._held())
             if isinstance(choice, Refusal):
                 refusal = choice
                 self._events.record(service, "Warning", "AllocationFailed", refusal.message)
@@ -106,7 +110,12 @@ class LoadBalancerReconciler:
     def _is_settled(self, service: JsonObject) -> bool:
         """Whether the caches already show that the address stays; most runs end here without asking the server."""
         address = find_cloud_address(service)
-        return address is not None and choose_cloud_address(service, self._services.list(), self._pool) == address
+        return address is not None and choose_cloud_address(service, self._services.list(), self._pool, self._held()) == address
+
+    def _held(self) -> dict[IPv4Address, Key]:
+        """Addresses of control planes that still run: their Service may be deleted before them, with a namespace or by hand."""
+        endpoints = ((Key.of(obj), (obj.get("status") or {}).get("controlPlaneEndpoint") or "") for obj in self._control_planes.list())
+        return {address: key for key, endpoint in endpoints if (address := find_address(endpoint)) is not None}
 
     def _conditions(self, service: JsonObject, ingress: JsonObject) -> list[JsonObject]:
         """The conditions of the Service; ours says whether its address leads anywhere."""

@@ -90,3 +90,16 @@ def test_remove_is_idempotent_and_finishes_one_cut_short(spec: SandboxSpec) -> N
     remove_sandbox(spec.state)
     remove_sandbox(spec.state)
     assert list(spec.state.parent.iterdir()) == []
+
+
+def test_a_layer_is_on_the_disk_before_it_has_its_name(spec: SandboxSpec, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its files are never written again, so a power cut must not leave them empty."""
+    synced: set[str] = set()
+
+    def fsync(descriptor: int) -> None:
+        assert not spec.layer.exists()
+        synced.add(Path(os.readlink(f"/proc/self/fd/{descriptor}")).name)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    prepare_sandbox(spec)
+    assert synced == {"hostname", "secret"}

@@ -11,8 +11,8 @@ from aiohttp import web
 
 from pilvi.api import Key
 from pilvi.api.builtin import ENDPOINT_SLICES, SECRETS, SERVICES
-from pilvi.api.kamaji import TenantControlPlane
-from pilvi.providers.kamaji.tenantcontrolplane import phases
+from pilvi.api.kamaji import DataStore, TenantControlPlane
+from pilvi.providers.kamaji.tenantcontrolplane import phases, user
 from pilvi.providers.kamaji.tenantcontrolplane.secrets import SUFFIXES
 from pilvi.providers.kamaji.tenantcontrolplane.status import find_deployment_condition
 from pilvi.tenant import control_plane_dir
@@ -273,3 +273,58 @@ async def test_a_start_that_takes_too_long_is_a_failure(fake_api: FakeApi, monke
         await world.until(lambda: problem(world)[0] == "ComponentFailed", "the condition")
         world.units.slow = False
         await ready(world)
+
+
+@pytest.mark.parametrize("asked", ["0", "700000", "700099", "nonsense"])
+async def test_nobody_chooses_the_user_of_his_units(asked: str, fake_api: FakeApi, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    async with started_world(fake_api, monkeypatch, tmp_path) as world:
+        obj = tenant()
+        obj["metadata"]["annotations"] = {"pilvi.dev/uid": asked}
+        world.put(TENANTS, obj)
+        await addressed(world)
+        await ready(world)
+        assert world.get(TENANTS, "first")["metadata"]["annotations"]["pilvi.dev/uid"] == "700001"
+        assert {spec.uid for spec in world.units.specs.values()} == {700001}
+
+
+async def test_a_copied_or_changed_user_is_corrected(fake_api: FakeApi, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    owners: dict[Path, int] = {}
+    monkeypatch.setattr(user, "data_owner", owners.get)
+    async with started_world(fake_api, monkeypatch, tmp_path) as world:
+        first = world.put(TENANTS, tenant())
+        await addressed(world)
+        await ready(world)
+        owners[control_plane_dir(cloud(tmp_path), first["metadata"]["uid"])] = 700001
+        copy = tenant("second")
+        copy["metadata"]["annotations"] = {"pilvi.dev/uid": "700001"}
+        copy = world.put(TENANTS, copy)
+        await addressed(world, "second")
+        await ready(world, "second")
+        assert world.get(TENANTS, "second")["metadata"]["annotations"]["pilvi.dev/uid"] == "700002"
+        owners[control_plane_dir(cloud(tmp_path), copy["metadata"]["uid"])] = 700002
+        changed = world.get(TENANTS, "first")
+        changed["metadata"]["annotations"]["pilvi.dev/uid"] = "700002"
+        world.put(TENANTS, changed)
+        await world.until(lambda: _user(world, "first") == "700001", "the annotation to be corrected")
+        assert _user(world, "second") == "700002"
+
+
+async def test_what_was_lost_is_swept(fake_api: FakeApi, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A finalizer that is taken off by hand, also while no engine is there to see it."""
+    lost = control_plane_dir(cloud(tmp_path), "lost-before")
+    lost.mkdir(parents=True)
+    default = DataStore.RESOURCE.new(Key("", "default"), spec={"driver": "etcd"})
+    fake_api.put(DataStore.RESOURCE.object_path(Key("", "default")), default)
+    async with started_world(fake_api, monkeypatch, tmp_path) as world:
+        await world.until(lambda: not lost.exists(), "the data to go")
+        obj = world.put(TENANTS, tenant())
+        await addressed(world)
+        await ready(world)
+        data = control_plane_dir(cloud(tmp_path), obj["metadata"]["uid"])
+        data.mkdir(parents=True)
+        fake_api.remove(TENANTS.object_path(_key("first")))
+        await world.until(lambda: not data.exists() and not world.units.specs, "everything to go")
+
+
+def _user(world: World, name: str) -> str:
+    return str(world.get(TENANTS, name)["metadata"]["annotations"]["pilvi.dev/uid"])

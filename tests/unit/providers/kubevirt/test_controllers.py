@@ -182,6 +182,17 @@ async def test_a_pod_deleted_by_force_fails_the_instance(stage: Stage, machines:
     assert word(stage) == "Stopped"
 
 
+async def test_a_pod_that_only_the_cache_misses_ends_no_machine(stage: Stage, machines: FakeMachines) -> None:
+    await run_machine(stage, "Once")
+    path = PODS.object_path(make_key(pods(stage)[0]["metadata"]["name"]))
+    kept = stage.api.objects[path]
+    stage.api.remove(path)
+    stage.api.objects[path] = kept  # there, but no watch tells of it
+    await stage.settled()
+    assert phase(stage) == "Running"
+    assert len(machines.states) == 1
+
+
 async def test_what_is_missing_is_named_and_awaited(stage: Stage) -> None:
     put_vm(stage)
     await bind(stage)

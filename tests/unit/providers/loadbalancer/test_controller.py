@@ -6,6 +6,7 @@ from typing import Any
 
 from pilvi.api import JsonObject
 from pilvi.api.builtin import ENDPOINT_SLICES, SERVICES
+from pilvi.api.kamaji import TenantControlPlane
 from pilvi.api.kubeovn import IP, Subnet
 from pilvi.providers import loadbalancer
 from pilvi.providers.loadbalancer.controller import REACHABLE
@@ -50,6 +51,27 @@ async def test_a_freed_address_goes_to_who_waits_for_it(fake_api: FakeApi) -> No
         assert address(fake_api, "new") is None
         remove(fake_api, SERVICES, "old", "team")
         await wait_for("address", lambda: address(fake_api, "new") == "10.250.0.9")
+
+
+async def test_an_address_is_held_until_its_control_plane_has_ended(fake_api: FakeApi) -> None:
+    """A namespace that ends takes the Service away before the control plane, which still has the address on its link."""
+    plane = {"metadata": {"name": "first", "namespace": "team"}, "spec": {}, "status": {"controlPlaneEndpoint": "10.250.0.3:6443"}}
+    put(fake_api, TenantControlPlane.RESOURCE, plane)
+    put(fake_api, SERVICES, make_service("other", None))
+    put(fake_api, SERVICES, make_service("asks", None, loadBalancerIP="10.250.0.3"))
+    async with running(fake_api, make):
+        await wait_for("address", lambda: address(fake_api, "other") == "10.250.0.4" and "AllocationFailed" in events_of(fake_api))
+        assert address(fake_api, "asks") is None
+        remove(fake_api, TenantControlPlane.RESOURCE, "first", "team")
+        await wait_for("address", lambda: address(fake_api, "asks") == "10.250.0.3")
+
+
+async def test_a_control_plane_gets_its_own_address_back(fake_api: FakeApi) -> None:
+    plane = {"metadata": {"name": "first", "namespace": "team"}, "spec": {}, "status": {"controlPlaneEndpoint": "10.250.0.7:6443"}}
+    put(fake_api, TenantControlPlane.RESOURCE, plane)
+    put(fake_api, SERVICES, make_service("first", None, loadBalancerIP="10.250.0.7"))
+    async with running(fake_api, make):
+        await wait_for("address", lambda: address(fake_api, "first") == "10.250.0.7")
 
 
 async def test_a_service_of_another_class_or_type_is_left_alone(fake_api: FakeApi) -> None:

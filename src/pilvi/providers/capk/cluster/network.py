@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network
 
 from pilvi.api import JsonObject
+from pilvi.api.cluster import DEFAULT_PODS, DEFAULT_SERVICES
 from pilvi.errors import UserError
 from pilvi.lib.hashing import short_hash
 from pilvi.providers.capk.names import LOGICAL_SWITCH, OWNER_KIND, OWNER_NAME, OWNER_NAMESPACE, OWNER_UID, SUBNET, VPC
@@ -24,9 +25,6 @@ __all__ = [
     "template_subnet",
 ]
 
-# What Cluster API's control plane providers take when a Cluster does not say.
-DEFAULT_PODS = IPv4Network("10.244.0.0/16")
-DEFAULT_SERVICES = IPv4Network("10.96.0.0/16")
 # Equal in all clusters unless one of their own ranges is in the way: two VPCs never meet.
 _CANDIDATES = tuple(IPv4Network((f"10.{second}.0.0", 16)) for second in (*range(9, 256), *range(0, 9)))
 

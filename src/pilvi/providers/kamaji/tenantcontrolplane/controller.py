@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable
 
 from pilvi.api import JsonObject, Key
 from pilvi.api.builtin import SECRETS, SERVICES
-from pilvi.api.kamaji import TenantControlPlane
+from pilvi.api.kamaji import DataStore, TenantControlPlane
 from pilvi.api.kubeovn import Subnet, Vpc
 from pilvi.api.object import decode
 from pilvi.errors import DriverError, TimedOut, UnitFailed, UserError, format_chain
-from pilvi.lib.allocate import find_free_number
 from pilvi.lib.clock import utc_now
 from pilvi.providers.kamaji.names import DEFAULT_VPC, MANAGER, PAUSED_ANNOTATION, PROJECT_LABEL, TENANT_FINALIZER
-from pilvi.providers.kamaji.tenantcontrolplane.ending import remove_control_plane
+from pilvi.providers.kamaji.tenantcontrolplane.ending import remove_control_plane, remove_strays
 from pilvi.providers.kamaji.tenantcontrolplane.network import vpc_name
 from pilvi.providers.kamaji.tenantcontrolplane.phases import Blocked, Phases, Starting
 from pilvi.providers.kamaji.tenantcontrolplane.plane import spec_of
@@ -27,10 +25,10 @@ from pilvi.providers.kamaji.tenantcontrolplane.status import (
     installed_version,
     recorded_digest,
 )
+from pilvi.providers.kamaji.tenantcontrolplane.user import Users
 from pilvi.providers.kamaji.versions import find_version_problem, normalize
 from pilvi.providers.legs import control_plane_unit
 from pilvi.providers.platform import Platform
-from pilvi.providers.uids import UID_ANNOTATION, control_plane_uids, find_uid, used_uids
 from pilvi.runtime import (
     Controller,
     Done,
@@ -49,6 +47,7 @@ from pilvi.runtime import (
 __all__ = ["TenantControlPlanes", "controller"]
 
 RESOURCE = TenantControlPlane.RESOURCE
+NOBODY = Key("", "")  # the key of no object
 BY_UNIT = "unit"  # index of the cache: what the control plane's units are called
 
 # An API server that hangs without ending sends no signal, so it is asked from time to time.
@@ -62,20 +61,22 @@ class TenantControlPlanes:
         self._platform = platform
         self._tenants = platform.informers.get(RESOURCE)
         self._tenants.add_index(BY_UNIT, lambda obj: [control_plane_unit(obj["metadata"]["uid"])])
-        self._allocating = asyncio.Lock()
-        self._allocated: dict[str, int] = {}  # UID -> host uid, until the cache shows it
+        self._users = Users(platform)
 
     async def reconcile(self, key: Key) -> Result:
         """Bring one control plane closer to what its object says."""
         tenant = self._tenants.get(key)
         if tenant is None:
+            # Mostly nothing is left then. It is when the object went without us, or before this engine began.
+            uids = [present["metadata"]["uid"] for present in self._tenants.list()]
+            await remove_strays(self._platform.cloud, self._platform.units, uids)
             return Done()
         if is_deleting(tenant):
             return await self._end(tenant)
         if PAUSED_ANNOTATION in (tenant["metadata"].get("annotations") or {}):
             return Done()
         tenant = await ensure_finalizer(self._platform.client, RESOURCE, tenant, TENANT_FINALIZER)
-        tenant, uid = await self._ensure_uid(tenant)
+        tenant, uid = await self._users.ensure(tenant)
         typed = decode(TenantControlPlane, tenant)
         spec, installed = spec_of(typed), installed_version(tenant)
         refused = find_version_problem(spec.kubernetes.version, installed, self._platform.kit.kubernetes_versions())
@@ -88,7 +89,14 @@ class TenantControlPlanes:
         progress = Progress(wanted=wanted, installed=installed, inside=recorded_digest(tenant))
         phases = Phases(self._platform, tenant, typed, uid, progress)
         try:
-            result = await self._run(tenant, phases, progress)
+            await phases.publish_service()
+            await phases.prepare()
+            await phases.start()
+            if not progress.ready:
+                # What is known so far is of use to others (the address, the Secrets), and a start takes seconds.
+                tenant = await self._write_status(tenant, progress)
+                await phases.wait_ready()
+            result = await self._complete(phases)
         except Blocked as e:
             progress.problem = e.problem
             result = Waiting(e.problem.reason, e.problem.message) if e.waiting else Failed(e.problem.message, permanent=True)
@@ -105,38 +113,13 @@ class TenantControlPlanes:
         await self._write_status(tenant, progress)
         return result
 
-    async def _run(self, tenant: JsonObject, phases: Phases, progress: Progress) -> Result:
-        await phases.publish_service()
-        await phases.prepare()
-        await phases.start()
-        if not progress.ready:
-            # What is known so far is of use to others (the address, the Secrets), and a start takes seconds.
-            tenant = await self._write_status(tenant, progress)
-            await phases.wait_ready()
+    async def _complete(self, phases: Phases) -> Result:
+        """What an API server that answers allows; returns when to look again."""
         await phases.complete()
         if phases.keys is None:
             return Done()
         until_renewal_s = (next_renewal(phases.keys) - utc_now()).total_seconds()
         return RequeueAfter(max(1.0, min(CHECK_INTERVAL_S, until_renewal_s)))
-
-    async def _ensure_uid(self, tenant: JsonObject) -> tuple[JsonObject, int]:
-        """The object with its host uid recorded on it. Raises UserError when the cloud has none left."""
-        present = find_uid(tenant)
-        if present is not None:
-            self._allocated.pop(tenant["metadata"]["uid"], None)
-            return tenant, present
-        # One at a time: two that look at the same cache would take the same.
-        async with self._allocating:
-            uids = control_plane_uids(self._platform.cloud)
-            used = used_uids(self._tenants.list()) | set(self._allocated.values())
-            uid = find_free_number(uids[0], uids[-1], used)
-            if uid is None:
-                raise UserError(f"all {len(uids)} host uids for control planes are in use", hint="delete a cluster first")
-            self._allocated[tenant["metadata"]["uid"]] = uid
-            metadata = tenant["metadata"]
-            guard = {"uid": metadata["uid"], "resourceVersion": metadata["resourceVersion"]}
-            body = {"metadata": {**guard, "annotations": {UID_ANNOTATION: str(uid)}}}
-            return await self._platform.client.patch(RESOURCE, Key.of(tenant), body, manager=MANAGER), uid
 
     async def _write_status(self, tenant: JsonObject, progress: Progress) -> JsonObject:
         """Write the status when it differs; what a person would want to know becomes an Event."""
@@ -175,7 +158,7 @@ class TenantControlPlanes:
             return Done()
         await remove_control_plane(self._platform.cloud, self._platform.units, tenant["metadata"]["uid"])
         await remove_finalizer(self._platform.client, RESOURCE, tenant, TENANT_FINALIZER)
-        self._allocated.pop(tenant["metadata"]["uid"], None)
+        self._users.forget(tenant["metadata"]["uid"])
         return Done()
 
 
@@ -200,6 +183,8 @@ def controller(platform: Platform) -> Controller:
             Watch(SECRETS, owner, labels={PROJECT_LABEL: "kamaji"}),
             Watch(Vpc.RESOURCE, lambda obj: of_vpc(obj["metadata"]["name"])),
             Watch(Subnet.RESOURCE, lambda obj: of_vpc((obj.get("spec") or {}).get("vpc") or DEFAULT_VPC)),
+            # A new engine looks once for control planes whose object was lost, also when no object is left to wake it.
+            Watch(DataStore.RESOURCE, lambda _store: [NOBODY], lambda _old, _new: False),
         ],
         # A start waits for its API server for seconds, and a dead one must not hold up the others.
         concurrency=16,

@@ -22,7 +22,7 @@ from pilvi.api.resource import Key
 from pilvi.errors import AlreadyExists, DriverError, Forbidden, Invalid, NotFound, UnitFailed, UserError, format_chain
 from pilvi.lib.clock import format_time, utc_now
 from pilvi.providers.kubevirt.instance.network import NoLeg, plan_interfaces, plan_leg
-from pilvi.providers.kubevirt.instance.pod import new_launcher, plan_pod_status
+from pilvi.providers.kubevirt.instance.pod import launcher_name, new_launcher, plan_pod_status
 from pilvi.providers.kubevirt.instance.scope import Caches, Scope
 from pilvi.providers.kubevirt.instance.status import FINAL_PHASES, Report, phase_of, plan_status
 from pilvi.providers.kubevirt.instance.sweep import MachineSweep
@@ -121,6 +121,9 @@ class Instances:
     async def _make_pod(self, scope: Scope, backend: MachineBackend) -> Result:
         vmi = scope.vmi
         if phase_of(vmi) not in ("", "Pending"):
+            # The cache may be behind, and this ends a machine: ask.
+            if await self._client.find(PODS, Key(scope.key.namespace, launcher_name(vmi))) is not None:
+                return Waiting("PodExists", "the Pod is there, but not in the cache yet", retry_s=1.0)
             # Deleted by force: the machine may be running still, and nobody but us can end it.
             await backend.stop(scope.uid, scope.grace_s)
             message = "the virt-launcher Pod was deleted by force"

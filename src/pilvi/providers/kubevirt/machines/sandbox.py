@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pilvi.errors import DriverError, UserError
+from pilvi.host.netns import is_inside
 from pilvi.host.sandbox import remove_sandbox, sandbox_unit
 from pilvi.kit.store import Store
 from pilvi.lib.files import remove_tree, write_atomic
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 __all__ = ["SandboxBackend", "machine_folder", "plan_network"]
 
 _PHASES: dict[str, MachinePhase] = {"running": "running", "waiting": "failing", "exited": "failing", "absent": "absent"}
-_ALIVE = ("running", "waiting")
 _LOG_LINES = 3
 _NOTHING_TO_DO = b"#cloud-config\n"
 
@@ -64,11 +64,12 @@ class SandboxBackend(MachineBackend):
     async def ensure(self, spec: MachineSpec) -> MachineState:
         """Give the machine its namespace and leg; unless it runs already, its files and its unit.
 
-        A running machine is left as it was started: a newer kit or node image is taken when it is started next.
+        A running machine is left as it was started: a newer kit or node image is taken when it is started next. One whose namespace was
+        lost and made anew is reset, since nothing reaches it any more.
         """
         await self._attach(spec)
         unit = self._units.state(machine_unit(spec.uid))
-        if unit.state in _ALIVE:
+        if unit.pid is not None and is_inside(unit.pid, machine_netns(self._cloud, spec.uid)):
             await self._adopt(spec)
         else:
             machine = node_machine(await self._facts(spec), self._get_image(spec.image))

@@ -1,0 +1,268 @@
+"""Each wrong input gets an answer that says what is wrong and what to do, and nothing is half-made."""
+
+import fcntl
+import json
+import os
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.cloud import PILVI, VERSION, CloudUnderTest, cluster_manifest, run, wait_until
+
+NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+
+
+@pytest.fixture(scope="module")
+def paused(shared_cloud: CloudUnderTest, module_namespace: str) -> Iterator[str]:
+    """A cluster that exists as an object only: paused before anything was made of it."""
+    shared_cloud.apply(cluster_manifest("paused", module_namespace, workers=1, paused=True))
+    yield f"{module_namespace}/paused"
+    # Cluster API leaves a paused cluster alone even when it is deleted, and here is nothing to clean up.
+    shared_cloud.kubectl("-n", module_namespace, "patch", "cluster", "paused", "--type=merge", "-p", '{"metadata":{"finalizers":null}}')
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_made(shared_cloud: CloudUnderTest, module_namespace: str, paused: str) -> Iterator[None]:
+    yield
+    kinds = "clusters,kubevirtclusters,kamajicontrolplanes,tenantcontrolplanes,kubevirtmachinetemplates,machines,virtualmachines,secrets"
+    names = shared_cloud.kubectl("-n", module_namespace, "get", kinds, "-o", "name").split()
+    assert names == ["cluster.cluster.x-k8s.io/paused"]
+
+
+def failed(cloud: CloudUnderTest, *words: str, code: int = 1, **environment: str) -> str:
+    """What a command printed that had to fail in that way; never a traceback."""
+    done = cloud.pilvi(*words, check=False, **environment)
+    printed = done.stdout + done.stderr
+    assert "Traceback" not in printed, printed
+    assert done.returncode == code, printed
+    return printed
+
+
+# Clusters
+
+
+def test_unknown_version(cloud: CloudUnderTest, module_namespace: str) -> None:
+    control_plane = {
+        "apiVersion": "controlplane.cluster.x-k8s.io/v1alpha2",
+        "kind": "KamajiControlPlane",
+        "metadata": {"name": "new", "namespace": module_namespace},
+        "spec": {"version": "v1.99.0"},
+    }
+    for printed in (
+        failed(cloud, "cluster", "create", f"{module_namespace}/new", "--version", "v1.99.0"),
+        cloud.refused(control_plane),
+        cloud.refused(cluster_manifest("new", module_namespace, version="v1.99.0")),
+    ):
+        assert "1.99.0" in printed
+        assert VERSION in printed, "it lists the versions that there are"
+
+
+def test_overlapping_ranges(cloud: CloudUnderTest, module_namespace: str) -> None:
+    own = cloud.status()["cloud"]["range"]
+    for network, words in (
+        ({"pods": {"cidrBlocks": ["10.96.0.0/12"]}}, ("pods 10.96.0.0/12", "services 10.96.0.0/16")),
+        ({"pods": {"cidrBlocks": ["10.250.0.0/16"]}}, ("10.250.0.0/16", f"the cloud's range {own}")),
+        ({"services": {"cidrBlocks": ["100.64.0.0/10"]}}, ("100.64.0.0/10", "the cloud's transit pool")),
+    ):
+        printed = cloud.refused(cluster_manifest("overlap", module_namespace, clusterNetwork=network))
+        assert all(word in printed for word in (*words, "overlap", "choose ranges")), printed
+
+
+def test_a_subnet_that_overlaps_the_pods_of_its_cluster(cloud: CloudUnderTest, module_namespace: str) -> None:
+    """The Subnet is another object, so this is told where the cluster's network is made: before there is a control plane or a machine."""
+    subnet = {"apiVersion": "kubeovn.io/v1", "kind": "Subnet", "metadata": {"name": "overlap"}, "spec": {"cidrBlock": "10.244.7.0/24"}}
+    manifest = cluster_manifest("overlap", module_namespace)
+    manifest["spec"]["topology"]["variables"] = [{"name": "subnet", "value": "overlap"}]
+    cloud.apply([subnet, manifest])
+    try:
+
+        def told() -> bool:
+            printed = cloud.pilvi("why", f"cluster/{module_namespace}/overlap", check=False).stdout
+            return all(word in printed for word in ("10.244.0.0/16", "10.244.7.0/24", "overlap"))
+
+        wait_until(told, "`pilvi why` to name both ranges", 60, 1)
+        assert not cloud.exists("-n", module_namespace, "virtualmachines,secrets")
+    finally:
+        cloud.kubectl("-n", module_namespace, "delete", "cluster", "overlap")
+        cloud.kubectl("delete", "subnet", "overlap")
+
+
+def test_names(cloud: CloudUnderTest, module_namespace: str, paused: str) -> None:
+    long = "n" * 64
+    printed = failed(cloud, "cluster", "create", f"{module_namespace}/{long}", code=2)
+    assert long in printed
+    assert "63" in printed
+    assert "63" in cloud.refused(cluster_manifest(long, module_namespace))
+    for wrong in ("1st", "a.b"):
+        assert wrong in failed(cloud, "cluster", "create", f"{module_namespace}/{wrong}", code=2)
+        assert "a letter first, no dots" in cloud.refused(cluster_manifest(wrong, module_namespace))
+    assert f"there is a cluster {paused} already" in failed(cloud, "cluster", "create", paused)
+
+
+@pytest.mark.parametrize(("version", "words"), [("v1.36.3", "cannot go back"), ("v1.39.0", VERSION)], ids=["downgrade", "minor skipped"])
+def test_versions_go_up_one_minor_at_a_time(cloud: CloudUnderTest, paused: str, version: str, words: str) -> None:
+    namespace, name = paused.split("/")
+    patch = json.dumps({"spec": {"topology": {"version": version}}})
+    printed = cloud.kubectl("-n", namespace, "patch", "cluster", name, "--type=merge", "-p", patch, check=False)
+    assert words in printed
+    assert cloud.get("-n", namespace, "cluster", name)["spec"]["topology"]["version"] == VERSION
+
+
+def test_numbers_and_sizes(cloud: CloudUnderTest, module_namespace: str, paused: str) -> None:
+    for workers in ("-1", "many"):
+        assert "--workers" in failed(cloud, "cluster", "create", f"{module_namespace}/new", "--workers", workers, code=2)
+        assert "--workers" in failed(cloud, "cluster", "scale", paused, "--workers", workers, code=2)
+    assert "replicas must be 0 or more" in cloud.refused(cluster_manifest("new", module_namespace, workers=-1))
+    for variable, value in (("cpu", 0), ("cpu", -2), ("memory", "0Gi"), ("memory", "-1Gi")):
+        manifest = cluster_manifest("new", module_namespace)
+        manifest["spec"]["topology"]["variables"] = [{"name": variable, "value": value}]
+        assert variable in cloud.refused(manifest)
+
+
+# Machines
+
+
+def machine_template(namespace: str, **template: Any) -> dict[str, Any]:
+    spec = {"domain": {"memory": {"guest": "1Gi"}, "devices": {}}, **template}
+    return {
+        "apiVersion": "infrastructure.cluster.x-k8s.io/v1alpha1",
+        "kind": "KubevirtMachineTemplate",
+        "metadata": {"name": "worker", "namespace": namespace},
+        "spec": {"template": {"spec": {"virtualMachineTemplate": {"spec": {"runStrategy": "Always", "template": {"spec": spec}}}}}},
+    }
+
+
+IMAGE = [{"name": "root", "containerDisk": {"image": f"pilvi.dev/node:{VERSION}"}}]
+
+
+def test_machine_template_without_image_or_memory(cloud: CloudUnderTest, module_namespace: str) -> None:
+    printed = cloud.refused(machine_template(module_namespace))
+    assert "volumes: the machine has no image" in printed
+    assert "pilvi.dev/node" in printed
+    for memory in ("0", "-1Gi"):
+        domain = {"memory": {"guest": memory}, "devices": {}}
+        assert "memory.guest" in cloud.refused(machine_template(module_namespace, volumes=IMAGE, domain=domain))
+
+
+def test_edit_of_a_template_says_what_to_do_instead(cloud: CloudUnderTest, module_namespace: str) -> None:
+    cloud.apply(machine_template(module_namespace, volumes=IMAGE))
+    try:
+        changed = machine_template(module_namespace, volumes=IMAGE, domain={"memory": {"guest": "2Gi"}, "devices": {}})
+        printed = cloud.refused(changed)
+        assert "make a new KubevirtMachineTemplate" in printed
+        assert "worker-2" in printed
+    finally:
+        cloud.kubectl("-n", module_namespace, "delete", "kubevirtmachinetemplate", "worker")
+
+
+# The host
+
+
+def test_not_root(cloud: CloudUnderTest) -> None:
+    for words in (["up"], ["down"], ["kit", "build"]):
+        done = run([*NOBODY, str(PILVI), *words], env=cloud.environment, check=False)
+        assert done.returncode == 1
+        assert "has to be run as root" in done.stderr
+        assert f"sudo pilvi {' '.join(words)}" in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+def test_address_range_in_use(cloud: CloudUnderTest, tmp_path: Path) -> None:
+    printed = failed(cloud, "up", "--home", "/var/lib/pilvi-test-range", "--range", cloud.status()["cloud"]["range"])
+    assert "overlaps" in printed
+    assert "--range" in printed
+    assert not Path("/var/lib/pilvi-test-range/cloud.json").exists()
+
+
+@pytest.mark.parametrize("range", ["10.250.0.0/33", "cloud", "10.0.0.0/8", "10.250.9.0/30", "127.0.0.0/24"])
+def test_address_range_that_is_none(cloud: CloudUnderTest, range: str) -> None:
+    done = cloud.pilvi("up", "--home", "/var/lib/pilvi-test-range", "--range", range, check=False)
+    assert done.returncode in (1, 2)
+    assert "Traceback" not in done.stderr
+    assert range in done.stderr
+    assert not Path("/var/lib/pilvi-test-range/cloud.json").exists()
+
+
+def test_home_that_units_cannot_reach(cloud: CloudUnderTest) -> None:
+    with folder(mode=0o700) as closed:
+        printed = failed(cloud, "up", "--home", str(closed / "home"))
+        assert str(closed) in printed
+        assert "chmod" in printed
+        assert not (closed / "home" / "cloud.json").exists()
+
+
+def test_home_of_a_newer_pilvi(cloud: CloudUnderTest) -> None:
+    with folder() as home:
+        (home / "cloud.json").write_text(json.dumps({"format": 99, "id": "newer"}))
+        printed = failed(cloud, "up", "--home", str(home))
+        assert "99" in printed
+        assert "newer pilvi" in printed
+
+
+def test_second_up_at_the_same_time(cloud: CloudUnderTest) -> None:
+    with folder() as home:
+        lock = os.open(home / "up.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            printed = failed(cloud, "up", "--home", str(home))
+        finally:
+            os.close(lock)
+        assert "another `pilvi up`" in printed
+        assert not (home / "cloud.json").exists()
+
+
+def test_disk_too_small(cloud: CloudUnderTest) -> None:
+    with folder() as home:
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=32m,mode=755", "tmpfs", str(home)], check=True)
+        try:
+            printed = failed(cloud, "up", "--home", str(home / "cloud"))
+            assert "free" in printed
+            assert not (home / "cloud" / "cloud.json").exists()
+        finally:
+            subprocess.run(["umount", str(home)], check=True)
+
+
+def test_kit_on_a_disk_that_is_too_small(cloud: CloudUnderTest) -> None:
+    with folder() as cache:
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=32m,mode=755", "tmpfs", str(cache)], check=True)
+        try:
+            done = cloud.pilvi("kit", "build", check=False, PILVI_CACHE=str(cache))
+            assert done.returncode == 1
+            assert "free" in done.stderr
+            assert "Traceback" not in done.stderr
+        finally:
+            subprocess.run(["umount", str(cache)], check=True)
+
+
+def test_missing_kernel_feature(cloud: CloudUnderTest) -> None:
+    """A kernel without overlay, as far as the kernel's own list of file systems tells."""
+    with folder() as place:
+        (place / "filesystems").write_text("nodev\ttmpfs\n\text4\n")
+        script = 'mount --bind "$1" /proc/filesystems && exec "$2" "$3"'
+        for word in ("doctor", "up"):
+            argv = ["unshare", "--mount", "sh", "-c", script, "sh", str(place / "filesystems"), str(PILVI), word]
+            done = run(argv, env={**cloud.environment, "PILVI_HOME": str(place / "home")}, check=False)
+            printed = done.stdout + done.stderr
+            assert done.returncode == 1, printed
+            assert "overlay is missing" in printed
+            assert "modprobe overlay" in printed
+        assert not (place / "home" / "cloud.json").exists()
+
+
+def test_another_range_for_a_cloud_that_is_there(cloud: CloudUnderTest) -> None:
+    printed = failed(cloud, "up", "--range", "10.77.0.0/24")
+    assert "10.77.0.0/24" in printed
+    assert "cannot be changed" in printed
+
+
+@contextmanager
+def folder(mode: int = 0o755) -> Iterator[Path]:
+    """A folder that units with users of their own can reach, unless `mode` closes it."""
+    with tempfile.TemporaryDirectory(prefix="pilvi-test-input-", dir="/var/lib") as name:
+        Path(name).chmod(mode)
+        yield Path(name)

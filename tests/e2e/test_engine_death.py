@@ -1,0 +1,183 @@
+"""The engine may die at any moment and goes on where it was; clusters and machines never notice."""
+
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.cloud import CloudUnderTest, cluster_manifest, is_true, wait_until
+from tests.e2e.conftest import ClusterMaker
+from tests.e2e.host import engine_processes, kill_engine, signal_engine
+from tests.e2e.workload import Workload, deployment
+
+Event = Callable[[CloudUnderTest, str], bool]
+
+
+def _exists(kind: str) -> Event:
+    return lambda cloud, namespace: cloud.exists("-n", namespace, kind)
+
+
+def _gone(kind: str) -> Event:
+    return lambda cloud, namespace: not cloud.exists("-n", namespace, kind)
+
+
+def _has(kind: str, *path: str) -> Event:
+    """The first object of that kind has something at the path."""
+
+    def seen(cloud: CloudUnderTest, namespace: str) -> bool:
+        value = cloud.items("-n", namespace, kind)[0]
+        for part in path:
+            value = value.get(part) or {}
+        return bool(value)
+
+    return seen
+
+
+CREATION: dict[str, Event] = {
+    "infrastructure cluster made": _exists("kubevirtclusters"),
+    "network chosen": _has("kubevirtclusters", "metadata", "annotations", "pilvi.dev/vpc"),
+    "tenant control plane made": _exists("tenantcontrolplanes"),
+    "cloud address given": lambda cloud, namespace: any(
+        service["status"]["loadBalancer"].get("ingress") for service in cloud.items("-n", namespace, "services")
+    ),
+    "keys written": lambda cloud, namespace: cloud.exists("-n", namespace, "secret", "killed-ca"),
+    "kubeconfig written": lambda cloud, namespace: cloud.exists("-n", namespace, "secret", "killed-kubeconfig"),
+    "control plane initialised": _has("kamajicontrolplanes", "status", "initialization", "controlPlaneInitialized"),
+    "infrastructure provisioned": _has("kubevirtclusters", "status", "initialization", "provisioned"),
+    "virtual machine made": _exists("virtualmachines"),
+    "instance made": _exists("virtualmachineinstances"),
+    "launcher bound": _has("pods", "spec", "nodeName"),
+    "machine running": lambda cloud, namespace: cloud.items("-n", namespace, "vmi")[0]["status"]["phase"] == "Running",
+    "machine provisioned": _has("kubevirtmachines", "status", "initialization", "provisioned"),
+    "node joined": _has("machines", "status", "nodeRef"),
+}
+DELETION: dict[str, Event] = {
+    "cluster deleted": _has("clusters", "metadata", "deletionTimestamp"),
+    "machine deleted": _has("machines", "metadata", "deletionTimestamp"),
+    "virtual machine deleted": _has("virtualmachines", "metadata", "deletionTimestamp"),
+    "instance gone": _gone("virtualmachineinstances"),
+    "machine gone": _gone("machines"),
+    "tenant control plane deleted": _has("tenantcontrolplanes", "metadata", "deletionTimestamp"),
+    "tenant control plane gone": _gone("tenantcontrolplanes"),
+    "infrastructure deleted": _has("kubevirtclusters", "metadata", "deletionTimestamp"),
+}
+# Those that stand between two writes that belong together; the others are `make soak`'s.
+CHOSEN_CREATION = ("network chosen", "keys written", "control plane initialised", "virtual machine made", "machine running")
+CHOSEN_DELETION = ("machine deleted", "instance gone", "tenant control plane deleted")
+
+
+def kill_at(cloud: CloudUnderTest, namespace: str, events: dict[str, Event]) -> None:
+    """kill -9 the engine as each of the events is seen; its parent starts it again."""
+    for name, event in events.items():
+        wait_until(lambda event=event: event(cloud, namespace), f"the event: {name}", interval_s=0.05)
+        wait_until(lambda: len(engine_processes(cloud)) == 2, "the engine to run", 90, 0.05)
+        kill_engine(cloud, for_good=False)
+
+
+def create_and_delete(cloud: CloudUnderTest, namespace: str, creation: dict[str, Event], deletion: dict[str, Event]) -> None:
+    cloud.apply(cluster_manifest("killed", namespace, workers=1))
+    kill_at(cloud, namespace, creation)
+    cloud.wait_for_cluster(f"{namespace}/killed", 1)
+    machines = cloud.items("-n", namespace, "machines")
+    assert len(machines) == 1, "a forgotten step would have made a second one"
+    cloud.kubectl("-n", namespace, "delete", "cluster", "killed", "--wait=false")
+    kill_at(cloud, namespace, deletion)
+    wait_until(lambda: not cloud.exists("-n", namespace, "cluster", "killed"), "the cluster to go")
+
+
+@pytest.fixture(autouse=True)
+def _alive_at_the_end(cloud: CloudUnderTest) -> Iterator[None]:
+    """Whatever a scenario did: the next one finds an engine."""
+    yield
+    cloud.up()
+
+
+def test_killed_at_eight_events_of_creation_and_deletion(cloud: CloudUnderTest, namespace: str) -> None:
+    creation = {name: CREATION[name] for name in CHOSEN_CREATION}
+    create_and_delete(cloud, namespace, creation, {name: DELETION[name] for name in CHOSEN_DELETION})
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("event", CREATION)
+def test_killed_at_each_event_of_creation(cloud: CloudUnderTest, namespace: str, event: str) -> None:
+    create_and_delete(cloud, namespace, {event: CREATION[event]}, {})
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("event", DELETION)
+def test_killed_at_each_event_of_deletion(cloud: CloudUnderTest, namespace: str, event: str) -> None:
+    create_and_delete(cloud, namespace, {}, {event: DELETION[event]})
+
+
+def test_deletion_goes_on_with_the_next_engine(cloud: CloudUnderTest, namespace: str, create_cluster: ClusterMaker) -> None:
+    create_cluster("orphan")
+    kill_engine(cloud, for_good=True)
+    cloud.kubectl("-n", namespace, "delete", "cluster", "orphan", "--wait=false")
+    wait_until(lambda: _has("virtualmachines", "metadata", "deletionTimestamp")(cloud, namespace), "upstream to delete the machine")
+    assert cloud.exists("-n", namespace, "vmi"), "nobody is there to remove it"
+    cloud.up()
+    wait_until(lambda: not cloud.exists("-n", namespace, "cluster", "orphan"), "the cluster to go")
+
+
+@contextmanager
+def engine_with(cloud: CloudUnderTest, *options: str) -> Iterator[None]:
+    """An engine with more options than `pilvi up` gives it, in the place of the usual one."""
+    kill_engine(cloud, for_good=True)
+    argv = [sys.executable, "-m", "pilvi.engine", "--home", str(cloud.home), *options]
+    with (cloud.home / "logs" / "engine.log").open("ab") as log, subprocess.Popen(argv, stderr=log, start_new_session=True) as engine:
+        try:
+            cloud.up()
+            yield
+        finally:
+            engine.kill()
+    cloud.up()
+
+
+def test_stopped_for_longer_than_eviction_takes(cloud: CloudUnderTest, namespace: str, image: Path) -> None:
+    """An engine that is silent for so long that its host counts as dead: every other pod is evicted, no machine is."""
+    grace = "kube-controller-manager=--node-monitor-grace-period=10s"
+    tolerance = "kube-apiserver=--default-unreachable-toleration-seconds=2"
+    with engine_with(cloud, "--plane-flag", grace, "--plane-flag", tolerance):
+        cluster = f"{namespace}/silent"
+        cloud.apply(cluster_manifest("silent", namespace, workers=1))
+        (node,) = cloud.wait_for_cluster(cluster, 1)
+        workload = Workload(cloud, cluster, image)
+        workload.import_image([node])
+        workload.apply(deployment("witness", "sleep"))
+        (witness,) = workload.wait_for_pods("witness", 1)
+        vmi = cloud.get("-n", namespace, "vmi", node)
+        host = vmi["status"]["nodeName"]
+        cloud.apply(_bystander(namespace, host))
+        signal_engine(cloud, signal.SIGSTOP)
+        try:
+            wait_until(lambda: _deleted_pods(cloud, namespace, "app=bystander"), "a pod without tolerations to be evicted")
+            taints = {taint["key"] for taint in cloud.get("node", host)["spec"]["taints"]}
+            assert "node.kubernetes.io/unreachable" in taints
+            assert not _deleted_pods(cloud, namespace, "kubevirt.io=virt-launcher")
+            assert cloud.ready_nodes(cluster) == [node]
+        finally:
+            signal_engine(cloud, signal.SIGCONT)
+        wait_until(lambda: is_true(cloud.get("node", host), "Ready"), "the host to be Ready again")
+        assert cloud.get("-n", namespace, "vmi", node)["metadata"]["uid"] == vmi["metadata"]["uid"]
+        (after,) = workload.pods("witness")
+        assert after["metadata"]["uid"] == witness["metadata"]["uid"]
+        assert after["status"]["containerStatuses"][0]["restartCount"] == 0
+
+
+def _bystander(namespace: str, host: str) -> dict[str, object]:
+    """A pod that is bound to the host and tolerates only what the API server adds."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "bystander", "namespace": namespace, "labels": {"app": "bystander"}},
+        "spec": {"nodeName": host, "containers": [{"name": "none", "image": "registry.example/none"}]},
+    }
+
+
+def _deleted_pods(cloud: CloudUnderTest, namespace: str, labels: str) -> list[str]:
+    pods = cloud.items("-n", namespace, "pods", "-l", labels)
+    return [pod["metadata"]["name"] for pod in pods if pod["metadata"].get("deletionTimestamp")]
