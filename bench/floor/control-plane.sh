@@ -35,7 +35,7 @@ kube-apiserver --bind-address $address --advertise-address $address --service-cl
     --service-account-signing-key-file "$pki/sa.key" --authorization-mode Node,RBAC --enable-admission-plugins NodeRestriction \
     --enable-bootstrap-token-auth --allow-privileged >"$folder/apiserver.log" 2>&1 &
 apiserver=$!
-trap 'kill $etcd $apiserver ${manager:-} ${scheduler:-} 2>/dev/null; wait' EXIT
+trap 'kill -9 $etcd $apiserver ${manager:-} ${scheduler:-} 2>/dev/null; wait' EXIT
 until kubectl get --raw /readyz >/dev/null 2>&1; do sleep 0.05; done
 echo "readyz $(since "$started")"
 

@@ -35,8 +35,10 @@ class CommandError(Exception):
         self.stderr = done.stderr
 
 
-def wait_until(predicate: Callable[[], T], what: str, timeout_s: float = PATIENCE_S, interval_s: float = INTERVAL_S) -> T:
-    """Return the first truthy answer of `predicate`; fail with `what` and the last answer or error."""
+def wait_until(
+    predicate: Callable[[], T], what: str | Callable[[], str], timeout_s: float = PATIENCE_S, interval_s: float = INTERVAL_S
+) -> T:
+    """Return the first truthy answer of `predicate`; fail with `what` (a function is asked at the end) and the last answer or error."""
     deadline = time.monotonic() + timeout_s
     last: object = None
     while time.monotonic() < deadline:
@@ -49,7 +51,7 @@ def wait_until(predicate: Callable[[], T], what: str, timeout_s: float = PATIENC
                 return answer
             last = answer
         time.sleep(interval_s)
-    raise AssertionError(f"waited {timeout_s:.0f} s for {what}; last seen: {last}")
+    raise AssertionError(f"waited {timeout_s:.0f} s for {what if isinstance(what, str) else what()}; last seen: {last}")
 
 
 def run(

@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -66,35 +67,43 @@ def cloud(shared_cloud: CloudUnderTest) -> CloudUnderTest:
 
 
 @contextmanager
-def namespace_of(cloud: CloudUnderTest, title: str) -> Iterator[str]:
-    """A namespace of a scenario's own, deleted at the end; every machine and control plane of it must have gone with it."""
-    name = re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")[:40].strip("-")
+def namespaces_of(cloud: CloudUnderTest, *titles: str) -> Iterator[list[str]]:
+    """Namespaces of a scenario's own, deleted at the end; every machine and control plane of theirs must have gone with them."""
+    names = [re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")[:40].strip("-") for title in titles]
     before = things_of(cloud)
-    cloud.kubectl("create", "namespace", name)
+    for name in names:
+        cloud.kubectl("create", "namespace", name)
     try:
-        yield name
+        yield names
     finally:
-        cloud.kubectl("delete", "namespace", name, "--wait=false", "--ignore-not-found")
-    wait_until(lambda: not cloud.exists("namespace", name), f"namespace {name} to go")
-    wait_until(lambda: things_of(cloud) <= before, f"the host to be as before namespace {name}")
-    left = [key for kind in ("vpcs", "subnets", "ips") for key in cloud.items(kind) if _belongs(key, name)]
-    assert not left, f"cluster-scoped objects of namespace {name} are left: {left}"
+        cloud.kubectl("delete", "namespace", *names, "--wait=false", "--ignore-not-found")
+    wait_until(lambda: not cloud.exists("namespace", *names), f"namespaces {names} to go")
+    left: set[str] = set()
+
+    def as_before() -> bool:
+        left.clear()
+        left.update(things_of(cloud) - before)
+        left.update(key for kind in ("vpcs", "subnets", "ips") for key in _of_namespaces(cloud.items(kind), names))
+        return not left
+
+    wait_until(as_before, lambda: f"the host to be as before namespaces {names}; left are {sorted(left)}")
 
 
-def _belongs(obj: dict[str, dict[str, dict[str, str]]], namespace: str) -> bool:
-    return namespace in (obj["metadata"].get("labels") or {}).values()
+def _of_namespaces(objects: list[Any], names: list[str]) -> list[str]:
+    """Cluster-scoped objects that one of these namespaces has left behind."""
+    return [obj["metadata"]["name"] for obj in objects if {*names} & {*(obj["metadata"].get("labels") or {}).values()}]
 
 
 @pytest.fixture
 def namespace(cloud: CloudUnderTest, request: pytest.FixtureRequest) -> Iterator[str]:
-    with namespace_of(cloud, request.node.name.removeprefix("test_")) as name:
+    with namespaces_of(cloud, request.node.name.removeprefix("test_")) as (name,):
         yield name
 
 
 @pytest.fixture(scope="module")
 def module_namespace(shared_cloud: CloudUnderTest, request: pytest.FixtureRequest) -> Iterator[str]:
     """A namespace for all scenarios of one file."""
-    with namespace_of(shared_cloud, request.node.name.rpartition("test_")[2].removesuffix(".py")) as name:
+    with namespaces_of(shared_cloud, request.node.name.rpartition("test_")[2].removesuffix(".py")) as (name,):
         yield name
 
 

@@ -1,8 +1,8 @@
 """Each wrong input gets an answer that says what is wrong and what to do, and nothing is half-made."""
 
-import fcntl
 import json
 import os
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -23,6 +23,7 @@ def paused(shared_cloud: CloudUnderTest, module_namespace: str) -> Iterator[str]
     shared_cloud.apply(cluster_manifest("paused", module_namespace, workers=1, paused=True))
     yield f"{module_namespace}/paused"
     # Cluster API leaves a paused cluster alone even when it is deleted, and here is nothing to clean up.
+    shared_cloud.kubectl("-n", module_namespace, "delete", "cluster", "paused", "--wait=false")
     shared_cloud.kubectl("-n", module_namespace, "patch", "cluster", "paused", "--type=merge", "-p", '{"metadata":{"finalizers":null}}')
 
 
@@ -74,7 +75,7 @@ def test_overlapping_ranges(cloud: CloudUnderTest, module_namespace: str) -> Non
 
 
 def test_a_subnet_that_overlaps_the_pods_of_its_cluster(cloud: CloudUnderTest, module_namespace: str) -> None:
-    """The Subnet is another object, so this is told where the cluster's network is made: before there is a control plane or a machine."""
+    """The Subnet is another object, so nobody can tell before the cluster's network is made."""
     subnet = {"apiVersion": "kubeovn.io/v1", "kind": "Subnet", "metadata": {"name": "overlap"}, "spec": {"cidrBlock": "10.244.7.0/24"}}
     manifest = cluster_manifest("overlap", module_namespace)
     manifest["spec"]["topology"]["variables"] = [{"name": "subnet", "value": "overlap"}]
@@ -86,7 +87,6 @@ def test_a_subnet_that_overlaps_the_pods_of_its_cluster(cloud: CloudUnderTest, m
             return all(word in printed for word in ("10.244.0.0/16", "10.244.7.0/24", "overlap"))
 
         wait_until(told, "`pilvi why` to name both ranges", 60, 1)
-        assert not cloud.exists("-n", module_namespace, "virtualmachines,secrets")
     finally:
         cloud.kubectl("-n", module_namespace, "delete", "cluster", "overlap")
         cloud.kubectl("delete", "subnet", "overlap")
@@ -205,15 +205,26 @@ def test_home_of_a_newer_pilvi(cloud: CloudUnderTest) -> None:
 
 
 def test_second_up_at_the_same_time(cloud: CloudUnderTest) -> None:
-    with folder() as home:
-        lock = os.open(home / "up.lock", os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            printed = failed(cloud, "up", "--home", str(home))
-        finally:
-            os.close(lock)
-        assert "another `pilvi up`" in printed
-        assert not (home / "cloud.json").exists()
+    """The first one is stopped in the middle, where it holds the home."""
+    first = subprocess.Popen([str(PILVI), "up"], env=cloud.environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    try:
+        wait_until(lambda: _holds_lock(first), "the first `pilvi up` to be at work", 60, 0)
+        os.kill(first.pid, signal.SIGSTOP)
+        for words in (["up"], ["down"], ["down", "--purge", "--yes"]):
+            printed = failed(cloud, *words)
+            assert "another pilvi command works on" in printed
+            assert "wait until it has ended" in printed
+    finally:
+        os.kill(first.pid, signal.SIGCONT)
+        first.communicate(timeout=600)
+    assert first.returncode == 0
+    assert cloud.status()["engine"]["pid"]
+
+
+def _holds_lock(process: subprocess.Popen[bytes]) -> bool:
+    assert process.poll() is None, "it was over before it was seen to hold the lock"
+    names = [os.readlink(path) for path in Path(f"/proc/{process.pid}/fd").iterdir() if path.is_symlink()]
+    return any(name.startswith("/run/lock/pilvi-") for name in names)
 
 
 def test_disk_too_small(cloud: CloudUnderTest) -> None:

@@ -6,13 +6,12 @@ Four clusters of one namespace each are made at once, to save time; each scenari
 import os
 import signal
 from collections.abc import Iterator
-from contextlib import ExitStack
 
 import pytest
 
 from pilvi.lib.hashing import short_hash
 from tests.e2e.cloud import CloudUnderTest, cluster_manifest, wait_until
-from tests.e2e.conftest import namespace_of
+from tests.e2e.conftest import namespaces_of
 from tests.e2e.host import things_of
 
 NAMES = ("plain", "namespace", "wrong-order", "dead-api")
@@ -21,8 +20,8 @@ NAMES = ("plain", "namespace", "wrong-order", "dead-api")
 @pytest.fixture(scope="module")
 def namespaces(shared_cloud: CloudUnderTest) -> Iterator[dict[str, str]]:
     """A namespace with a ready cluster `ending` in it, for each scenario by name. That nothing is left is checked at the end."""
-    with ExitStack() as stack:
-        found = {name: stack.enter_context(namespace_of(shared_cloud, f"endings-{name}")) for name in NAMES}
+    with namespaces_of(shared_cloud, *(f"endings-{name}" for name in NAMES)) as names:
+        found = dict(zip(NAMES, names, strict=True))
         shared_cloud.apply([cluster_manifest("ending", namespace, workers=1) for namespace in found.values()])
         for namespace in found.values():
             shared_cloud.wait_for_cluster(f"{namespace}/ending", 1)

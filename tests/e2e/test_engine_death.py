@@ -117,7 +117,7 @@ def test_deletion_goes_on_with_the_next_engine(cloud: CloudUnderTest, namespace:
     create_cluster("orphan")
     kill_engine(cloud, for_good=True)
     cloud.kubectl("-n", namespace, "delete", "cluster", "orphan", "--wait=false")
-    wait_until(lambda: _has("virtualmachines", "metadata", "deletionTimestamp")(cloud, namespace), "upstream to delete the machine")
+    wait_until(lambda: _has("kubevirtmachines", "metadata", "deletionTimestamp")(cloud, namespace), "upstream to delete the machine")
     assert cloud.exists("-n", namespace, "vmi"), "nobody is there to remove it"
     cloud.up()
     wait_until(lambda: not cloud.exists("-n", namespace, "cluster", "orphan"), "the cluster to go")

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from tests.e2e.cloud import CloudUnderTest, cluster_manifest, wait_until
-from tests.e2e.conftest import namespace_of
+from tests.e2e.conftest import namespaces_of
 from tests.e2e.workload import Workload, deployment, service
 
 TEAMS = ("team-a", "team-b")
@@ -18,7 +18,7 @@ SERVICE_ADDRESS = "10.96.7.7"
 @pytest.fixture(scope="module")
 def twins(shared_cloud: CloudUnderTest, image: Path) -> Iterator[list[Workload]]:
     """Clusters `twin` in two namespaces: the same name, pod range and service range, one worker and one web server each."""
-    with namespace_of(shared_cloud, TEAMS[0]), namespace_of(shared_cloud, TEAMS[1]):
+    with namespaces_of(shared_cloud, *TEAMS):
         shared_cloud.apply([cluster_manifest("twin", team, workers=1) for team in TEAMS])
         found = [Workload(shared_cloud, f"{team}/twin", image) for team in TEAMS]
         for team, twin in zip(TEAMS, found, strict=True):
@@ -28,6 +28,8 @@ def twins(shared_cloud: CloudUnderTest, image: Path) -> Iterator[list[Workload]]
             twin.apply(deployment(team), web)
             twin.wait_for_pods(team, 1)
         yield found
+        for team in TEAMS:  # both, before either namespace is checked for what it has left on the host
+            shared_cloud.kubectl("-n", team, "delete", "cluster", "--all", "--wait=false")
 
 
 def test_equal_addresses_are_another_place_in_each(twins: list[Workload], cloud: CloudUnderTest) -> None:

@@ -13,9 +13,11 @@ from contextlib import AsyncExitStack
 from pilvi import kit
 from pilvi.controlplane import Flags
 from pilvi.engine.serve.health import serve_health
+from pilvi.engine.serve.kubelet import serve_kubelet
 from pilvi.host.cloud import Cloud
 from pilvi.host.units import Units
 from pilvi.kube import Client
+from pilvi.plane.platform import platform_control_plane
 from pilvi.plane.progress import Progress
 from pilvi.plane.up import bring_up, finish
 from pilvi.providers import capk, kamaji, kubeovn, kubevirt, loadbalancer
@@ -79,3 +81,4 @@ async def _start_controllers(cloud: Cloud, settings: Settings, client: Client, u
     for controller in controllers:
         supervisor.start(f"controller {controller.name}", controller.run(informers, metrics))
     supervisor.start("health", serve_health(cloud, metrics, informers))
+    supervisor.start("kubelet", serve_kubelet(cloud, platform_control_plane(cloud)))

@@ -52,26 +52,32 @@ class Tenants:
         while True:
             changed.clear()
             present = {obj["metadata"]["uid"]: obj for obj in self._tenants.list() if not obj["metadata"].get("deletionTimestamp")}
+            wanted = {uid: _find_tenant(obj) for uid, obj in present.items()}
             for uid, (name, tenant) in [*self._running.items()]:
-                if uid not in present or _tenant(present[uid]) != tenant:
+                if uid not in present or wanted[uid] not in (tenant, None):
                     await self._supervisor.stop_group(name)
                     del self._running[uid]
             for uid, obj in present.items():
                 # Once started a group stays: a control plane that is away for a moment is waited for by its informers.
-                if uid not in self._running and is_ready(obj):
+                found = wanted[uid]
+                if uid not in self._running and found is not None and is_ready(obj):
                     name = f"tenant {Key.of(obj)} {uid[:8]}"
-                    self._running[uid] = (name, _tenant(obj))
-                    self._supervisor.start_group(name, self._main(obj))
+                    self._running[uid] = (name, found)
+                    self._supervisor.start_group(name, self._main(obj, found))
             await changed.wait()
 
-    def _main(self, tenant: JsonObject) -> Callable[[], Coroutine[None, None, None]]:
-        return partial(self._run_one, tenant)
+    def _main(self, obj: JsonObject, tenant: Tenant) -> Callable[[], Coroutine[None, None, None]]:
+        return partial(self._run_one, obj, tenant)
 
-    async def _run_one(self, tenant: JsonObject) -> None:
-        await follow_nodes(_tenant(tenant), self._clients.open(tenant), self._informers)
+    async def _run_one(self, obj: JsonObject, tenant: Tenant) -> None:
+        await follow_nodes(tenant, self._clients.open(obj), self._informers)
 
 
-def _tenant(obj: JsonObject) -> Tenant:
+def _find_tenant(obj: JsonObject) -> Tenant | None:
+    """What there is to work for; None while its pod network is no network, which its controller tells in a condition."""
     profile = obj["spec"].get("networkProfile") or {}
     vpc = (obj["metadata"].get("annotations") or {}).get(VPC_ANNOTATION) or DEFAULT_VPC
-    return Tenant(Key.of(obj), vpc, IPv4Network(profile.get("podCidr") or DEFAULT_POD_CIDR))
+    try:
+        return Tenant(Key.of(obj), vpc, IPv4Network(profile.get("podCidr") or DEFAULT_POD_CIDR))
+    except ValueError:
+        return None

@@ -139,3 +139,25 @@ def _refusal(clients: TenantClients, key: Key) -> str:
     except TenantUnreachable as e:
         return str(e)
     return ""
+
+
+async def test_a_pod_network_that_is_none_ends_nobody(fake_api: FakeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The policy lets 10.244.0.1/16 through, and one tenant's mistake must not take the engine from all others."""
+    seen: list[Tenant] = []
+
+    async def follow(one: Tenant, client: Client, informers: Informers) -> None:
+        seen.append(one)
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(tenants_module, "follow_nodes", follow)
+    async with running(fake_api, tmp_path):
+        first = put(fake_api, ready("a"))
+        write_kubeconfig(fake_api, tmp_path, first["metadata"]["uid"])
+        await wait_for(lambda: len(seen) == 1, 5, "the first")
+        wrong = ready("a")
+        wrong["spec"] = {**wrong["spec"], "networkProfile": {"podCidr": "10.244.0.1/16"}}
+        put(fake_api, wrong)
+        second = put(fake_api, ready("b"))
+        write_kubeconfig(fake_api, tmp_path, second["metadata"]["uid"])
+        await wait_for(lambda: len(seen) == 2, 5, "the second")
+    assert [one.key.name for one in seen] == ["a", "b"]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pilvi.api import JsonObject, Key
 from pilvi.providers.capk.contract import cluster_key
-from pilvi.providers.capk.names import KUBEVIRT_CLUSTERS, KUBEVIRT_MACHINES, OWNER_KIND, OWNER_NAME, OWNER_NAMESPACE, VPC
+from pilvi.providers.capk.cluster.network import template_subnet
+from pilvi.providers.capk.names import KUBEVIRT_CLUSTERS, KUBEVIRT_MACHINES, MACHINE_TEMPLATES, OWNER_KIND, OWNER_NAME, OWNER_NAMESPACE, VPC
 from pilvi.runtime import Informers
 
 __all__ = ["Wakeups"]
@@ -18,6 +19,9 @@ class Wakeups:
         self._machines = informers.get(KUBEVIRT_MACHINES)
         self._clusters.add_index("cluster", lambda obj: [cluster_key(obj)])
         self._machines.add_index("cluster", lambda obj: [cluster_key(obj)])
+        self._templates = informers.get(MACHINE_TEMPLATES)
+        self._machines.add_index("subnet", lambda obj: [template_subnet(obj.get("spec") or {})])
+        self._templates.add_index("subnet", lambda obj: [template_subnet(((obj.get("spec") or {}).get("template") or {}).get("spec") or {})])
         self._clusters.add_index("vpc", lambda obj: [(obj["metadata"].get("annotations") or {}).get(VPC)])
 
     def clusters_of_cluster(self, cluster: JsonObject) -> list[Key]:
@@ -39,10 +43,13 @@ class Wakeups:
         return [Key.of(found) for found in self._clusters.by_index("cluster", key)] if key is not None else []
 
     def clusters_of_network(self, network: JsonObject) -> list[Key]:
-        """The KubevirtClusters that own, or live in, a Vpc or the Vpc of a Subnet."""
+        """The KubevirtClusters that own, or live in, a Vpc or the Vpc of a Subnet, or whose machines wait for a Subnet of that name."""
         metadata = network["metadata"]
         labels = metadata.get("labels") or {}
         keys = [Key.of(found) for found in self._clusters.by_index("vpc", (network.get("spec") or {}).get("vpc") or metadata["name"])]
+        for members in (self._machines, self._templates):
+            for member in members.by_index("subnet", metadata["name"]):
+                keys += self.clusters_of_member(member)
         if labels.get(OWNER_KIND) == "KubevirtCluster":
             keys.append(Key(labels.get(OWNER_NAMESPACE) or "", labels.get(OWNER_NAME) or ""))
         return keys

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import errno
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from aiohttp import web
 from pilvi.api import Key
 from pilvi.api.builtin import ENDPOINT_SLICES, SECRETS, SERVICES
 from pilvi.api.kamaji import DataStore, TenantControlPlane
+from pilvi.api.kubeovn import Vpc
 from pilvi.providers.kamaji.tenantcontrolplane import phases, user
 from pilvi.providers.kamaji.tenantcontrolplane.secrets import SUFFIXES
 from pilvi.providers.kamaji.tenantcontrolplane.status import find_deployment_condition
@@ -273,6 +275,42 @@ async def test_a_start_that_takes_too_long_is_a_failure(fake_api: FakeApi, monke
         await world.until(lambda: problem(world)[0] == "ComponentFailed", "the condition")
         world.units.slow = False
         await ready(world)
+
+
+async def test_a_full_disk_is_a_condition(fake_api: FakeApi, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    async with started_world(fake_api, monkeypatch, tmp_path) as world:
+
+        def full(plane: object, files: object) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device", "/home/pki/ca.crt")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(phases, "install_files", full)
+            world.put(TENANTS, tenant())
+            await addressed(world)
+            await world.until(lambda: "No space left on device" in problem(world)[1], "the condition")
+        await ready(world)
+
+
+async def test_no_leg_into_a_vpc_of_others(fake_api: FakeApi, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    routers: list[str | None] = []
+    monkeypatch.setattr(phases, "has_netns", lambda _name: True)
+    planned = phases.plan_network
+
+    def note(*arguments: Any) -> Any:
+        routers.append(arguments[-1])
+        return planned(*arguments)
+
+    monkeypatch.setattr(phases, "plan_network", note)
+    async with started_world(fake_api, monkeypatch, tmp_path) as world:
+        for name, users in (("theirs", ["other"]), ("ours", ["default"])):
+            world.put(Vpc.RESOURCE, Vpc.RESOURCE.new(Key("", name), spec={"namespaces": users}))
+            obj = tenant(name)
+            obj["metadata"]["annotations"] = {"pilvi.dev/vpc": name}
+            routers.clear()
+            world.put(TENANTS, obj)
+            await addressed(world, name)
+            await ready(world, name)
+            assert {router is None for router in routers} == {name == "theirs"}
 
 
 @pytest.mark.parametrize("asked", ["0", "700000", "700099", "nonsense"])

@@ -105,7 +105,8 @@ class KamajiControlPlanes:
         present = self._tenants.get(key)
         if present is not None and not is_controlled_by(present, scope.control_plane):
             scope.refused = f"TenantControlPlane {key} exists and belongs to somebody else; delete it, or choose another name"
-            return Failed(scope.refused, permanent=True)
+            # It is not ours, so its deletion does not wake us.
+            return Waiting("TenantControlPlaneTaken", scope.refused)
         typed = decode(KamajiControlPlane, scope.control_plane)
         try:
             wanted = tenant_control_plane(scope.control_plane, typed, scope.cluster, scope.infrastructure)

@@ -105,7 +105,7 @@ class TenantControlPlanes:
         except UserError as e:
             progress.problem = Problem("InvalidSpec", format_chain(e))
             result = Failed(format_chain(e), permanent=True)
-        except (UnitFailed, DriverError, TimedOut) as e:
+        except (UnitFailed, DriverError, TimedOut, OSError) as e:  # OSError: a full disk above all
             progress.problem = Problem("ComponentFailed", _explain(e))
             result = Failed(_explain(e))
         if refused is not None and progress.problem is None:
@@ -198,7 +198,7 @@ def controller(platform: Platform) -> Controller:
     return made
 
 
-def _explain(error: UnitFailed | DriverError | TimedOut) -> str:
+def _explain(error: UnitFailed | DriverError | TimedOut | OSError) -> str:
     """What failed, in a sentence or two: of a log only the last line, since a condition is read in a table."""
     if not isinstance(error, UnitFailed) or not error.log_tail.strip():
         return format_chain(error)

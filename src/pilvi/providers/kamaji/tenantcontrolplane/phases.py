@@ -206,6 +206,9 @@ class Phases:
         vpc = self._platform.informers.get(Vpc.RESOURCE).get(Key("", vpc_name(self._tenant)))
         if vpc is None or vpc["metadata"].get("deletionTimestamp"):
             return None
+        users = (vpc.get("spec") or {}).get("namespaces") or ()
+        if users and self._key.namespace not in users:
+            return None  # the Vpc's conditions say so
         name = vpc_netns(self._platform.cloud, vpc["metadata"]["uid"])
         return name if has_netns(name) else None
 

@@ -13,6 +13,7 @@ from pilvi.lib.clock import format_micro_time, format_time
 from pilvi.providers.kubevirt.virtualhost.capacity import Capacity, as_resources
 
 __all__ = [
+    "KUBELET_PORT",
     "LEASE_NAMESPACE",
     "LEASE_SECONDS",
     "RENEW_SECONDS",
@@ -29,6 +30,8 @@ __all__ = [
 LEASE_NAMESPACE = "kube-node-lease"
 LEASE_SECONDS = 40
 RENEW_SECONDS = 10.0
+KUBELET_PORT = 10260
+"""Where the platform's API server looks for this host's kubelet. Not the usual 10250: a real kubelet of the host may have that."""
 TAINT: JsonObject = {"key": "pilvi.dev/machines-only", "effect": "NoSchedule"}
 
 
@@ -113,6 +116,7 @@ def plan_node_status(facts: HostFacts, capacity: Capacity, left: Capacity, old: 
         "capacity": as_resources(capacity),
         "allocatable": as_resources(left),
         "conditions": conditions,
+        "daemonEndpoints": {"kubeletEndpoint": {"Port": KUBELET_PORT}},
         "addresses": [{"type": "InternalIP", "address": str(facts.address)}, {"type": "Hostname", "address": facts.name}],
         "nodeInfo": {
             "architecture": architecture(),
