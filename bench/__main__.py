@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from bench.cloud import BenchCloud, stopwatch
+from bench.cloud import PAUSE, BenchCloud, stopwatch
 from bench.table import Row, render
 from pilvi import kit
 
@@ -27,7 +27,9 @@ def main() -> None:
     print(
         f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, kernel {platform.release()}, load {os.getloadavg()[0]:.1f}"
     )
-    plain = floor("control-plane.sh", str(binaries))
+    plain = floor("control-plane.sh", str(binaries), kit.kubernetes_versions()[-1])
+    archive = next(path for path in kit.image_archives() if path.name == "pause.tar")
+    plain |= floor("container.sh", str(kit.get_binary("containerd").parent), str(archive), PAUSE)
     process = floor("process.sh", sys.executable)
     rows = [Row("CLI: pilvi --help", best_start(), process["python"], "s")]
     cloud = BenchCloud()
@@ -50,7 +52,7 @@ def measure(cloud: BenchCloud, plain: dict[str, float], process: dict[str, float
         Row("platform up", up.seconds, plain["serviceaccount"], "s"),
         Row("tenant API ready", times["api"], plain["readyz"], "s"),
         Row("cluster with 2 workers, nodes Ready, DNS up", times["ready"], plain["serviceaccount"], "s"),
-        Row("pod start", cloud.pod_start_s("one"), None, "s"),
+        Row("pod start", cloud.pod_start_s("one"), plain["container"], "s"),
         Row("memory per control plane", cloud.control_plane_bytes(), plain["memory"], "MB"),
         Row("memory per worker", cloud.worker_bytes(), None, "MB"),
         Row("engine memory", cloud.engine_memory_bytes(), process["aiohttp"], "MB"),

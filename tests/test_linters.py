@@ -9,7 +9,9 @@ import pytest
 
 REPOSITORY = Path(__file__).parents[1]
 PROGRAMS = Path(sys.executable).parent
-SHELL_SCRIPTS = (".ci/run", "scripts/install-packages", "scripts/make-environment")
+SHELL_SCRIPTS = sorted(
+    str(path.relative_to(REPOSITORY)) for pattern in (".ci/run", "scripts/*", "bench/floor/*.sh") for path in REPOSITORY.glob(pattern)
+)
 
 
 @pytest.mark.parametrize(

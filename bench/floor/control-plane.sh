@@ -1,16 +1,20 @@
 #!/bin/sh
 # The floor of a control plane: kubeadm's own certificates, then the four programs started by hand as soon as each can start.
-# Run as: unshare --net control-plane.sh FOLDER VERSION   with the kit's Kubernetes on PATH. Prints lines "NAME VALUE".
+# Usage: control-plane.sh PROGRAMS VERSION; prints "readyz SECONDS", "serviceaccount SECONDS" (a pod could start) and "memory BYTES".
 set -eu
-folder=$1
+PATH=$1:$PATH
 version=$2 # without it kubeadm asks the Internet which one is the newest
+# In a network namespace of its own the usual ports are free.
+[ "${3:-}" = inside ] || exec unshare --net sh "$0" "$1" "$2" inside
+
+folder=$(mktemp -d)
 address=10.99.0.1
 pki=$folder/pki
 export KUBECONFIG="$folder/super-admin.conf"
 
 now() { date +%s.%N; }
 since() { echo "$(now) $1" | awk '{ printf "%.2f", $1 - $2 }'; }
-memory_mib() { awk '/^Pss:/ { sum += $2 } END { printf "%.0f", sum / 1024 }' $(printf '/proc/%s/smaps_rollup ' "$@"); }
+memory() { awk '/^Pss:/ { sum += $2 } END { printf "%d", sum * 1024 }' $(printf '/proc/%s/smaps_rollup ' "$@"); }
 
 ip link set lo up
 ip address add $address/32 dev lo
@@ -35,7 +39,7 @@ kube-apiserver --bind-address $address --advertise-address $address --service-cl
     --service-account-signing-key-file "$pki/sa.key" --authorization-mode Node,RBAC --enable-admission-plugins NodeRestriction \
     --enable-bootstrap-token-auth --allow-privileged >"$folder/apiserver.log" 2>&1 &
 apiserver=$!
-trap 'kill -9 $etcd $apiserver ${manager:-} ${scheduler:-} 2>/dev/null; wait' EXIT
+trap 'kill -9 $etcd $apiserver ${manager:-} ${scheduler:-} 2>/dev/null; wait; rm -rf "$folder"' EXIT
 until kubectl get --raw /readyz >/dev/null 2>&1; do sleep 0.05; done
 echo "readyz $(since "$started")"
 
@@ -47,6 +51,6 @@ manager=$!
 kube-scheduler --kubeconfig "$folder/scheduler.conf" --leader-elect=false --bind-address 127.0.0.1 >"$folder/scheduler.log" 2>&1 &
 scheduler=$!
 until kubectl get serviceaccount default >/dev/null 2>&1; do sleep 0.05; done
-echo "usable $(since "$started")"
+echo "serviceaccount $(since "$started")"
 sleep 15 # what a control plane needs at rest, not while it starts
-echo "memory $(memory_mib $etcd $apiserver $manager $scheduler)"
+echo "memory $(memory $etcd $apiserver $manager $scheduler)"

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ def _nothing_is_made(shared_cloud: CloudUnderTest, module_namespace: str, paused
     assert names == ["cluster.cluster.x-k8s.io/paused"]
 
 
-def failed(cloud: CloudUnderTest, *words: str, code: int = 1, **environment: str) -> str:
+def failed(cloud: CloudUnderTest, *words: str, code: int = 1, **environment: Any) -> str:
     """What a command printed that had to fail in that way; never a traceback."""
     done = cloud.pilvi(*words, check=False, **environment)
     printed = done.stdout + done.stderr
@@ -172,20 +172,23 @@ def test_not_root(cloud: CloudUnderTest) -> None:
         assert "Traceback" not in done.stderr
 
 
-def test_address_range_in_use(cloud: CloudUnderTest, tmp_path: Path) -> None:
-    printed = failed(cloud, "up", "--home", "/var/lib/pilvi-test-range", "--range", cloud.status()["cloud"]["range"])
-    assert "overlaps" in printed
-    assert "--range" in printed
-    assert not Path("/var/lib/pilvi-test-range/cloud.json").exists()
-
-
-@pytest.mark.parametrize("range", ["10.250.0.0/33", "cloud", "10.0.0.0/8", "10.250.9.0/30", "127.0.0.0/24"])
-def test_address_range_that_is_none(cloud: CloudUnderTest, range: str) -> None:
-    done = cloud.pilvi("up", "--home", "/var/lib/pilvi-test-range", "--range", range, check=False)
-    assert done.returncode in (1, 2)
-    assert "Traceback" not in done.stderr
-    assert range in done.stderr
-    assert not Path("/var/lib/pilvi-test-range/cloud.json").exists()
+def test_address_ranges(cloud: CloudUnderTest) -> None:
+    own = cloud.status()["cloud"]["range"]
+    with folder() as place:
+        for wrong, words in {
+            own: f"range {own} overlaps",
+            "10.250.0.0/33": "is not an IPv4 network",
+            "cloud": "is not an IPv4 network",
+            "10.0.0.0/8": "too large",
+            "10.250.9.0/30": "too small",
+            "127.0.0.0/24": "not for hosts",
+        }.items():
+            code = 2 if "is not an IPv4 network" in words else 1
+            printed = failed(cloud, "up", "--home", str(place / "home"), "--range", wrong, code=code)
+            assert words in printed
+        assert not (place / "home").exists()
+    printed = failed(cloud, "up", "--range", "10.77.0.0/24")
+    assert "cannot be changed to 10.77.0.0/24" in printed
 
 
 def test_home_that_units_cannot_reach(cloud: CloudUnderTest) -> None:
@@ -199,9 +202,11 @@ def test_home_that_units_cannot_reach(cloud: CloudUnderTest) -> None:
 def test_home_of_a_newer_pilvi(cloud: CloudUnderTest) -> None:
     with folder() as home:
         (home / "cloud.json").write_text(json.dumps({"format": 99, "id": "newer"}))
-        printed = failed(cloud, "up", "--home", str(home))
-        assert "99" in printed
-        assert "newer pilvi" in printed
+        for command in ("up", "down", "status"):
+            printed = failed(cloud, command, "--home", str(home))
+            assert "format 99" in printed
+            assert "install the newer pilvi" in printed
+        assert [path.name for path in home.iterdir()] == ["cloud.json"]
 
 
 def test_second_up_at_the_same_time(cloud: CloudUnderTest) -> None:
@@ -210,8 +215,8 @@ def test_second_up_at_the_same_time(cloud: CloudUnderTest) -> None:
     try:
         wait_until(lambda: _holds_lock(first), "the first `pilvi up` to be at work", 60, 0)
         os.kill(first.pid, signal.SIGSTOP)
-        for words in (["up"], ["down"], ["down", "--purge", "--yes"]):
-            printed = failed(cloud, *words)
+        for command in ("up", "down"):
+            printed = failed(cloud, command)
             assert "another pilvi command works on" in printed
             assert "wait until it has ended" in printed
     finally:
@@ -228,26 +233,41 @@ def _holds_lock(process: subprocess.Popen[bytes]) -> bool:
 
 
 def test_disk_too_small(cloud: CloudUnderTest) -> None:
-    with folder() as home:
-        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=32m,mode=755", "tmpfs", str(home)], check=True)
-        try:
-            printed = failed(cloud, "up", "--home", str(home / "cloud"))
-            assert "free" in printed
-            assert not (home / "cloud" / "cloud.json").exists()
-        finally:
-            subprocess.run(["umount", str(home)], check=True)
+    with folder() as place, small_disk(place, "32M"):
+        assert "choose another --home" in failed(cloud, "up", "--home", str(place / "cloud"))
+        assert not (place / "cloud").exists()
+        assert "free" in failed(cloud, "kit", "build", PILVI_CACHE=str(place / "kit"))
 
 
-def test_kit_on_a_disk_that_is_too_small(cloud: CloudUnderTest) -> None:
-    with folder() as cache:
-        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=32m,mode=755", "tmpfs", str(cache)], check=True)
+def test_disk_full_while_running() -> None:
+    """The cloud says what is wrong, also while its own store cannot write; with space again it goes on by itself."""
+    with folder() as place, small_disk(place, "2500M"):
+        home = place / "cloud"
+        home.mkdir()
+        cloud = CloudUnderTest("full", home)
         try:
-            done = cloud.pilvi("kit", "build", check=False, PILVI_CACHE=str(cache))
-            assert done.returncode == 1
-            assert "free" in done.stderr
-            assert "Traceback" not in done.stderr
+            cloud.up()
+            rest = place / "rest"
+            with suppress(OSError), rest.open("wb") as file:
+                while True:
+                    file.write(bytes(1 << 20))
+                    file.flush()
+            refused = cloud.pilvi("cluster", "create", "late", "--no-wait", check=False, timeout_s=120)
+            assert "Traceback" not in refused.stderr
+            assert cloud.status()["cloud"]["id"]
+            printed = failed(cloud, "up", "--timeout", "60")
+            assert "0.0 GiB free" in printed
+            assert "choose another --home" in printed
+            rest.unlink()
+            cloud.up()
+            # What was refused or lost can be asked for again.
+            wait_until(lambda: cloud.kubectl("create", "namespace", "later"), "the API to take objects again")
+            assert cloud.status()["api"] == ""
+        except BaseException:
+            cloud.report("disk-full")
+            raise
         finally:
-            subprocess.run(["umount", str(cache)], check=True)
+            cloud.purge()
 
 
 def test_missing_kernel_feature(cloud: CloudUnderTest) -> None:
@@ -265,15 +285,26 @@ def test_missing_kernel_feature(cloud: CloudUnderTest) -> None:
         assert not (place / "home" / "cloud.json").exists()
 
 
-def test_another_range_for_a_cloud_that_is_there(cloud: CloudUnderTest) -> None:
-    printed = failed(cloud, "up", "--range", "10.77.0.0/24")
-    assert "10.77.0.0/24" in printed
-    assert "cannot be changed" in printed
-
-
 @contextmanager
 def folder(mode: int = 0o755) -> Iterator[Path]:
     """A folder that units with users of their own can reach, unless `mode` closes it."""
     with tempfile.TemporaryDirectory(prefix="pilvi-test-input-", dir="/var/lib") as name:
         Path(name).chmod(mode)
         yield Path(name)
+
+
+@contextmanager
+def small_disk(point: Path, size: str) -> Iterator[None]:
+    """A file system of that size on `point`."""
+    with tempfile.NamedTemporaryFile(prefix="pilvi-test-disk-") as image:
+        for argv in (
+            ["truncate", "--size", size, image.name],
+            ["mkfs.ext4", "-q", "-m", "0", image.name],
+            ["mount", image.name, str(point)],
+        ):
+            run(argv)
+        point.chmod(0o755)
+        try:
+            yield
+        finally:
+            run(["umount", str(point)])

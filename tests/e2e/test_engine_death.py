@@ -1,10 +1,12 @@
 """The engine may die at any moment and goes on where it was; clusters and machines never notice."""
 
+import json
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from tests.e2e.conftest import ClusterMaker
 from tests.e2e.host import engine_processes, kill_engine, signal_engine
 from tests.e2e.workload import Workload, deployment
 
+NEIGHBOUR = "neighbour"
 Event = Callable[[CloudUnderTest, str], bool]
 
 
@@ -151,16 +154,23 @@ def test_stopped_for_longer_than_eviction_takes(cloud: CloudUnderTest, namespace
         (witness,) = workload.wait_for_pods("witness", 1)
         vmi = cloud.get("-n", namespace, "vmi", node)
         host = vmi["status"]["nodeName"]
-        cloud.apply(_bystander(namespace, host))
+        cloud.apply([_bystander(namespace, host), _neighbour()])
         signal_engine(cloud, signal.SIGSTOP)
+
+        def evicted() -> bool:
+            # Kubernetes evicts nobody while every node of a zone is silent: another one has to be alive.
+            _renew_neighbour(cloud)
+            return not cloud.exists("-n", namespace, "pod", "bystander") or bool(_deleted_pods(cloud, namespace, "app=bystander"))
+
         try:
-            wait_until(lambda: _deleted_pods(cloud, namespace, "app=bystander"), "a pod without tolerations to be evicted")
+            wait_until(evicted, "a pod without tolerations to be evicted")
             taints = {taint["key"] for taint in cloud.get("node", host)["spec"]["taints"]}
             assert "node.kubernetes.io/unreachable" in taints
             assert not _deleted_pods(cloud, namespace, "kubevirt.io=virt-launcher")
             assert cloud.ready_nodes(cluster) == [node]
         finally:
             signal_engine(cloud, signal.SIGCONT)
+            cloud.kubectl("delete", "node", NEIGHBOUR, "--ignore-not-found")
         wait_until(lambda: is_true(cloud.get("node", host), "Ready"), "the host to be Ready again")
         assert cloud.get("-n", namespace, "vmi", node)["metadata"]["uid"] == vmi["metadata"]["uid"]
         (after,) = workload.pods("witness")
@@ -176,6 +186,31 @@ def _bystander(namespace: str, host: str) -> dict[str, object]:
         "metadata": {"name": "bystander", "namespace": namespace, "labels": {"app": "bystander"}},
         "spec": {"nodeName": host, "containers": [{"name": "none", "image": "registry.example/none"}]},
     }
+
+
+def _neighbour() -> dict[str, object]:
+    """A node on which nothing runs."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {"name": NEIGHBOUR},
+        "spec": {"taints": [{"key": "test", "effect": "NoSchedule"}]},
+    }
+
+
+def _renew_neighbour(cloud: CloudUnderTest) -> None:
+    """What its kubelet would do: say that it is ready, and say it again."""
+    now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+    lease = {
+        "apiVersion": "coordination.k8s.io/v1",
+        "kind": "Lease",
+        "metadata": {"name": NEIGHBOUR, "namespace": "kube-node-lease"},
+        "spec": {"holderIdentity": NEIGHBOUR, "leaseDurationSeconds": 40, "renewTime": now},
+    }
+    ready = {"type": "Ready", "status": "True", "reason": "Test", "message": "", "lastHeartbeatTime": now, "lastTransitionTime": now}
+    status = json.dumps({"status": {"conditions": [ready]}})
+    cloud.apply(lease)
+    cloud.kubectl("patch", "node", NEIGHBOUR, "--subresource=status", "--type=strategic", "-p", status)
 
 
 def _deleted_pods(cloud: CloudUnderTest, namespace: str, labels: str) -> list[str]:

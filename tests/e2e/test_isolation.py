@@ -55,12 +55,12 @@ def test_credentials_do_not_cross(twins: list[Workload], cloud: CloudUnderTest) 
         for target in places:
             answer = _ask(cloud, target, users[credentials])
             assert ("kube-system" in answer) is (credentials == target), f"{credentials} at {target}: {answer}"
-    for credentials in twins:
-        token = {"token": credentials.kubectl("create", "token", "default").strip()}
+    for twin in twins:
+        token = {"token": twin.kubectl("create", "token", "default").strip()}
         for target in places:
             answer = _ask(cloud, target, token, "auth", "whoami")
             known = "system:serviceaccount:default:default" in answer
-            assert known is (credentials.cluster == target), f"token of {credentials.cluster} at {target}: {answer}"
+            assert known is (twin.cluster == target), f"token of {twin.cluster} at {target}: {answer}"
 
 
 def test_the_inside_of_one_is_not_reached_from_the_other(twins: list[Workload], cloud: CloudUnderTest) -> None:

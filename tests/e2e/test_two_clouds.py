@@ -1,59 +1,61 @@
 """A second cloud beside the first: nothing of theirs meets, and the end of one is not felt by the other."""
 
+from ipaddress import IPv4Network
+
 import pytest
 import yaml
 
-from tests.e2e.cloud import CloudUnderTest, CommandError, cluster_manifest, run, wait_until
+from pilvi.host.cloud import get_cloud
+from tests.e2e.cloud import CloudUnderTest, CommandError, cluster_manifest, wait_until
 from tests.e2e.conftest import ClusterMaker
-from tests.e2e.host import things_of
+from tests.e2e.host import picture, things_of
 from tests.e2e.workload import deployment
 
 
 def test_two_clouds_side_by_side(cloud: CloudUnderTest, namespace: str, create_cluster: ClusterMaker) -> None:
+    """Each has a cluster of the same name; one cloud is purged while it makes one more, and leaves nothing but the other."""
     mine = create_cluster("same")
     mine.import_image(cloud.ready_nodes(mine.cluster))
     mine.apply(deployment("witness"))
     (witness,) = mine.wait_for_pods("witness", 1)
+    things, host = things_of(cloud), picture()
 
     other = CloudUnderTest("second")
     try:
         _write_foreign_context(other)
         other.up()
+        _have_nothing_in_common(cloud, other)
         other.kubectl("create", "namespace", namespace)
-        ranges = {each.status()["cloud"]["range"] for each in (cloud, other)}
-        assert len(ranges) == 2
-        created = other.pilvi("cluster", "create", f"{namespace}/same", "--workers", "1")
-        assert "Ready" in created.stdout + created.stderr
-        context = f"pilvi-{other.status()['cloud']['id']}/{namespace}/same"
-        assert _contexts(other) == {"foreign", f"pilvi-{other.status()['cloud']['id']}", context}
-        nodes = run([cloud.kubectl_argv()[0], "--kubeconfig", str(other.user_kubeconfig), "get", "nodes", "-o", "name"])
-        assert len(nodes.stdout.split()) == 1, "the new cluster is the current context"
+        other.pilvi("cluster", "create", f"{namespace}/same", "--workers", "1")
         _keys_do_not_cross(cloud, other, mine.cluster)
+        platform = f"pilvi-{other.status()['cloud']['id']}"
+        assert _contexts(other) == {"foreign", platform, f"{platform}/{namespace}/same"}
+        other.apply(cluster_manifest("half-made", "default", workers=1))
+        wait_until(lambda: other.exists("-n", "default", "tenantcontrolplane", "half-made"), "the last cluster to be half made")
     except BaseException:
         other.report("second-cloud")
         raise
     finally:
-        other.pilvi("down", "--purge", "--yes")
+        printed = other.pilvi("down", "--purge", "--yes")
+    assert "Debian packages, the kit in" in printed.stdout + printed.stderr, "it names what it leaves"
     assert _contexts(other) == {"foreign"}
     assert not other.home.exists()
     other.discard()
+    wait_until(lambda: picture() == host, "the host to be as it was before the second cloud", 30)
 
+    assert things_of(cloud) == things
     assert [pod["metadata"]["uid"] for pod in mine.pods("witness")] == [witness["metadata"]["uid"]]
     assert mine.fetch(witness["metadata"]["name"], f"http://{witness['status']['podIP']}:8080/") == witness["metadata"]["name"]
-    assert things_of(cloud)
-    wait_until(lambda: cloud.status()["clusters"], "the first cloud to answer")
+    (unharmed,) = (entry for entry in cloud.status()["clusters"] if entry["namespace"] == namespace)
+    assert unharmed["ready"]
 
 
-def test_purge_while_clusters_run(cloud: CloudUnderTest) -> None:
-    """`down --purge` needs neither engine nor API: here both are asked to do a hundred things at that moment."""
-    other = CloudUnderTest("purged")
-    other.up()
-    other.apply([cluster_manifest(f"half-{number}", "default", workers=1) for number in range(2)])
-    wait_until(lambda: other.exists("-n", "default", "tenantcontrolplanes"), "the clusters to be half made")
-    printed = other.pilvi("down", "--purge", "--yes")
-    assert "Debian packages" in printed.stdout + printed.stderr, "it names what it leaves"
-    assert not other.home.exists()
-    other.discard()
+def _have_nothing_in_common(one: CloudUnderTest, other: CloudUnderTest) -> None:
+    first, second = get_cloud(one.home), get_cloud(other.home)
+    assert first.id != second.id
+    ranges: list[IPv4Network] = [first.range, first.transit, second.range, second.transit]
+    assert not any(a.overlaps(b) for index, a in enumerate(ranges) for b in ranges[index + 1 :])
+    assert not set(first.uids) & set(second.uids)
 
 
 def _write_foreign_context(cloud: CloudUnderTest) -> None:

@@ -221,9 +221,9 @@ async def test_who_asks_for_what_died_while_nobody_looked_need_not_wait(cloud: C
     await units.ensure(spec)
     units.close()
     os.kill(pid_of(units), signal.SIGKILL)
+    await wait_for(lambda: units.state("u").state == "waiting", 5, "death")
     later = Units(cloud)
     async with supervised(later):
-        await wait_for(lambda: later.state("u").state != "absent", 5, "the record")
         assert (await later.ensure(spec)).state == "running"
         await later.wait_ready("u", 5)
 

@@ -147,13 +147,15 @@ async def on_plane(server: MachinePlane, namespace: str, home: Path, build: Call
             await asyncio.wait(tasks)
 
 
+UPSTREAM_KINDS = {f"{plural}.cluster.x-k8s.io" for plural in ("clusters", "machines", "machinesets")}
+
+
 async def _install(server: MachinePlane) -> None:
     async with Client.open(server.kubeconfig()) as client:
         upstream = [
             {**crd, "spec": {**crd["spec"], "conversion": {"strategy": "None"}}}
             for crd in kit.cluster_api_manifests("https://127.0.0.1:1", "https://127.0.0.1:1", b"none")
-            if crd["kind"] == "CustomResourceDefinition"
-            and crd["metadata"]["name"] in ("clusters.cluster.x-k8s.io", "machines.cluster.x-k8s.io")
+            if crd["kind"] == "CustomResourceDefinition" and crd["metadata"]["name"] in UPSTREAM_KINDS
         ]
         await apply_all(client, [*upstream, *all_crds(), *all_policies(["v1.37.2"])], manager="test")
         for kind in KINDS:

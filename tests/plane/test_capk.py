@@ -16,7 +16,7 @@ from pilvi.providers import capk, kubevirt
 from pilvi.providers.capk.names import INSTANCES, KUBEVIRT_CLUSTERS, KUBEVIRT_MACHINES, MACHINE_TEMPLATES, SUBNETS, VIRTUAL_MACHINES, VPCS
 from pilvi.providers.kubevirt.kinds import IPS
 from pilvi.providers.platform import Platform
-from pilvi.runtime import Controller, find_condition, is_true
+from pilvi.runtime import Controller, is_true
 from tests.plane.machine_plane import MachinePlane, Scene, on_plane, running_plane
 from tests.unit.providers.capk.objects import (
     make_bootstrap_secret,
@@ -105,13 +105,10 @@ async def test_from_a_cluster_to_a_machine_with_an_id_and_back(scene: Scene) -> 
     assert vpcs == []
 
 
-async def test_overlaps_are_conditions(scene: Scene) -> None:
-    await put_cluster(scene, pods={"cidrBlocks": ["10.96.0.0/12"]})
-    found = await scene.until(KUBEVIRT_CLUSTERS, "first", lambda obj: find_condition(obj, "NetworkReady"))
-    condition = find_condition(found, "NetworkReady")
-    assert condition is not None
-    assert condition["reason"] == "OverlappingRanges"
-    assert "spec.clusterNetwork.services" in condition["message"]
+async def test_overlapping_ranges_are_refused_before_anything_is_made(scene: Scene) -> None:
+    with pytest.raises(Invalid, match=r"pods 10\.96\.0\.0/12 and services 10\.96\.0\.0/16 overlap"):
+        await put_cluster(scene, pods={"cidrBlocks": ["10.96.0.0/12"]})
+    assert await scene.client.list(KUBEVIRT_CLUSTERS, namespace=scene.namespace) == []
 
 
 async def test_a_template_gets_its_capacity_and_may_not_change(scene: Scene) -> None:

@@ -72,7 +72,8 @@ def _range_rules(cloud: Mapping[str, IPv4Network]) -> list[Rule]:
         rules.append(
             Rule(
                 f"variables.knownRanges || !{_ARE_RANGES} || variables.ranges.all(range, {free})",
-                f"'spec.clusterNetwork: ' + variables.ranges.join(', ') + \" and {name} {network} overlap{instead}\"",
+                f"'spec.clusterNetwork: ' + variables.ranges.filter(range, !({free})).join(', ')"
+                f' + " and {name} {network} overlap{instead}"',
             )
         )
     return rules

@@ -19,7 +19,7 @@ from pilvi.host.units import Units
 from pilvi.kube import Client
 from pilvi.plane.platform import platform_control_plane
 from pilvi.plane.progress import Progress
-from pilvi.plane.up import bring_up, finish
+from pilvi.plane.up import bring_up, finish, keep_certificates
 from pilvi.providers import capk, kamaji, kubeovn, kubevirt, loadbalancer
 from pilvi.providers.platform import Platform, Settings
 from pilvi.runtime import Controller, EventRecorder, Informers, Metrics, Supervisor
@@ -80,5 +80,6 @@ async def _start_controllers(cloud: Cloud, settings: Settings, client: Client, u
     supervisor.start("tenants", Tenants(informers, tenants, supervisor).run())
     for controller in controllers:
         supervisor.start(f"controller {controller.name}", controller.run(informers, metrics))
+    supervisor.start("certificates", keep_certificates(cloud))
     supervisor.start("health", serve_health(cloud, metrics, informers))
     supervisor.start("kubelet", serve_kubelet(cloud, platform_control_plane(cloud)))

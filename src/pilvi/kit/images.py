@@ -21,6 +21,7 @@ __all__ = ["DEBIAN_PACKAGES", "Image", "NodeBinaries", "build_images", "parse_ld
 DEBIAN_PACKAGES = ("iptables", "nftables")
 _NFT, _XTABLES = Path("/usr/sbin/nft"), Path("/usr/sbin/xtables-nft-multi")
 _XTABLES_NAMES = [f"{family}{action}" for family in ("iptables", "ip6tables") for action in ("", "-save", "-restore")]
+_PROTOCOLS = Path(__file__).with_name("protocols")
 _PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _NOBODY = "65535:65535"
 
@@ -126,6 +127,7 @@ async def _firewall_entries() -> list[Entry]:
         *(Entry(str(path).lstrip("/"), path, mode=0o644) for path in extensions if not path.is_symlink()),
         *(Entry(str(path).lstrip("/"), link=str(path.readlink())) for path in extensions if path.is_symlink()),
         *(Entry(name, path) for name, path in libraries.items()),
+        Entry("etc/protocols", _PROTOCOLS, mode=0o644),
     ]
 
 

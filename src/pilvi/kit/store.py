@@ -34,7 +34,7 @@ BUILD_HINT = "run `pilvi kit build` (about ten minutes the first time), or `pilv
 
 # Part of the keys of what is made from other artefacts by Python; raised when the code that makes them changes the result.
 MANIFESTS_FORMAT = 1
-IMAGES_FORMAT = 1
+IMAGES_FORMAT = 2
 
 
 @dataclass(frozen=True, slots=True)

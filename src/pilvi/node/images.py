@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import os
 import shutil
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -20,6 +22,8 @@ import msgspec
 
 from pilvi import kit
 from pilvi.errors import DriverError, UserError
+from pilvi.host.locks import find_lock
+from pilvi.lib.deadline import wait_for
 from pilvi.lib.files import remove_tree, write_json
 from pilvi.lib.run import run
 from pilvi.node import containerd_state, image
@@ -30,6 +34,8 @@ from pilvi.node.reference import MANIFEST
 __all__ = ["ListedImage", "append_node_images", "ensure_node_images", "extract_node_images", "list_images"]
 
 INDEX = "node-images.json"
+_LOCK = ".node-images.lock"
+_BUILD_TIMEOUT_S = 900.0
 _TAR_TIMEOUT_S = 1800.0
 # Owners, device nodes and overlay's attributes are part of a root tree and of a containerd state.
 _TAR = ("tar", "--numeric-owner", "--xattrs", "--xattrs-include=*", "--acls")
@@ -66,17 +72,31 @@ def list_images() -> list[ListedImage]:
 async def ensure_node_images(progress: Callable[[str], None] = lambda _: None) -> list[Path]:
     """Build the image of every Kubernetes version unless it is there; returns their folders. The kit must be built.
 
-    `progress` gets a short line at each step. Raises as `ensure_node_image` does.
+    While another pilvi command builds, this waits for it. `progress` gets a short line at each step. Raises as `ensure_node_image` does,
+    TimedOut when the other one does not end.
     """
-    folders = []
-    for item in list_images():
-        if item.state == "missing":
-            built = await ensure_node_image(item.version, progress)
-            _remember({item.version: _Entry(_key(item.version), built.root.parent.name)})
-            folders.append(built.root.parent)
-        elif item.state == "built" and item.path is not None:
-            folders.append(item.path)
-    return folders
+    if any(item.state == "missing" for item in list_images()):
+        async with _only_builder(progress):
+            for item in list_images():  # anew: the one before may have built it
+                if item.state == "missing":
+                    built = await ensure_node_image(item.version, progress)
+                    _remember({item.version: _Entry(_key(item.version), built.root.parent.name)})
+    return [item.path for item in list_images() if item.state == "built" and item.path is not None]
+
+
+@asynccontextmanager
+async def _only_builder(progress: Callable[[str], None]) -> AsyncIterator[None]:
+    """Two that build the same image would remove each other's unfinished folder."""
+    path = kit.get_folder() / _LOCK
+    lock = find_lock(path)
+    if lock is None:
+        progress("another pilvi command builds node images")
+        lock = await wait_for(lambda: find_lock(path), _BUILD_TIMEOUT_S, "another pilvi command to build node images", interval_s=0.1)
+    try:
+        yield
+    finally:
+        if lock is not None:
+            os.close(lock)
 
 
 async def append_node_images(archive: Path) -> list[Path]:

@@ -15,6 +15,7 @@ __all__ = ["Fault", "find_fault", "is_healthy"]
 
 _SUMMARIES = ("Available", "Ready")
 _VAGUE = (*_SUMMARIES, "RemoteConnectionProbe")  # false while anything else is
+_FIRST = "TopologyReconciled"  # without it nothing else of a Cluster can be, and the rest only says so
 _TROUBLE = {"Paused", "Error", "ReplicaFailure", "MemoryPressure", "DiskPressure", "PIDPressure", "NetworkUnavailable"}
 _NEWS = {
     "ControlPlaneMachinesUpToDate",
@@ -99,8 +100,8 @@ def _faults(obj: JsonObject) -> list[Fault]:
     return faults
 
 
-def _rank(fault: Fault) -> tuple[bool, bool, bool]:
-    return fault.type not in _TROUBLE, fault.status == "Unknown", fault.type in _VAGUE
+def _rank(fault: Fault) -> tuple[bool, bool, bool, bool]:
+    return fault.type not in _TROUBLE, fault.type != _FIRST, fault.status == "Unknown", fault.type in _VAGUE
 
 
 def _conditions(obj: JsonObject) -> list[JsonObject]:
@@ -124,7 +125,8 @@ def _address(service: JsonObject) -> list[JsonObject]:
 
 
 def _unseen(obj: JsonObject) -> Fault | None:
-    if obj.get("kind") in _WITH_CONTROLLER and not _conditions(obj):
+    # Single conditions, such as that it is not paused, are noted before the whole is judged.
+    if obj.get("kind") in _WITH_CONTROLLER and not any(entry["type"] in _SUMMARIES for entry in _conditions(obj)):
         return Fault("Observed", "Unknown", "NoStatus", "its controller has not looked at it yet; `pilvi status` tells whether it runs")
     return None
 

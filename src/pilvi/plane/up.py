@@ -1,6 +1,7 @@
 """From nothing, or from whatever an earlier engine left, to a platform that answers: the order of a start."""
 
 import asyncio
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -20,6 +21,9 @@ from pilvi.plane.platform_keys import PlatformKeys, ensure_platform_keys
 from pilvi.plane.progress import Progress
 
 READY_TIMEOUT_S = 120.0
+CERTIFICATES_CHECK_S = 6 * 3600.0
+
+log = logging.getLogger(__name__)
 
 
 async def bring_up(cloud: Cloud, units: Units, progress: Progress, extra_flags: Mapping[str, Flags] | None = None) -> Client:
@@ -53,6 +57,17 @@ async def finish(client: Client, units: Units, progress: Progress) -> None:
         for manager in cluster_api.MANAGERS:
             await units.wait_ready(manager.unit, READY_TIMEOUT_S)
         await _create_cluster_class(client)
+
+
+async def keep_certificates(cloud: Cloud) -> None:
+    """Renew the platform's certificates for as long as the engine runs, which may be longer than they live. Ends by cancellation only."""
+    plane = platform_control_plane(cloud)
+    while True:
+        await asyncio.sleep(CERTIFICATES_CHECK_S)
+        try:
+            _install_files(cloud, plane, ensure_platform_keys(cloud.home, plane))
+        except OSError as e:
+            log.warning("the platform's certificates cannot be renewed now: %s", e)  # a third of their life is left for it
 
 
 async def _create_cluster_class(client: Client) -> None:

@@ -68,6 +68,27 @@ async def test_an_image_is_built_once(fake_kit: FakeKit) -> None:
     assert fake_kit.builds == 1
 
 
+async def test_two_at_once_build_one(fake_kit: FakeKit, monkeypatch: pytest.MonkeyPatch) -> None:
+    started, go_on = asyncio.Event(), asyncio.Event()
+
+    async def build(version: str, progress: object) -> NodeImage:
+        started.set()
+        await go_on.wait()
+        return await fake_kit.build(version, progress)
+
+    monkeypatch.setattr(images, "ensure_node_image", build)
+    said: list[str] = []
+    async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+        first = group.create_task(ensure_node_images())
+        await started.wait()
+        second = group.create_task(ensure_node_images(said.append))
+        await asyncio.sleep(0)
+        assert said == ["another pilvi command builds node images"]
+        go_on.set()
+    assert first.result() == second.result()
+    assert fake_kit.builds == 1
+
+
 async def test_another_kit_needs_another_image(fake_kit: FakeKit) -> None:
     await ensure_node_images()
     fake_kit.key = "k2"

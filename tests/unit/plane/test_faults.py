@@ -87,3 +87,22 @@ def test_a_deletion_says_what_it_waits_for(conditions: list[JsonObject], expecte
     fault = find_fault(obj("Cluster", "first", *conditions, metadata=marked))
     assert fault is not None
     assert fault.summary == expected
+
+
+def test_a_topology_that_cannot_be_says_more_than_what_it_keeps_from_being() -> None:
+    cluster = obj(
+        "Cluster",
+        "first",
+        cond("ControlPlaneAvailable", "False", "ObjectDoesNotExist", "Waiting for cluster topology to be reconciled"),
+        cond("TopologyReconciled", "False", "ReconcileFailed", "no such variable"),
+    )
+    fault = find_fault(cluster)
+    assert fault is not None
+    assert fault.summary == "ReconcileFailed: no such variable"
+
+
+def test_an_object_of_which_nothing_is_known_yet_is_not_ready() -> None:
+    for conditions in ([], [cond("Paused", "False"), cond("Deleting", "False"), cond("TopologyReconciled")]):
+        fault = find_fault(obj("Cluster", "first", *conditions))
+        assert fault is not None
+        assert fault.reason == "NoStatus"

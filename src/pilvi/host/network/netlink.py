@@ -14,24 +14,35 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
-from pilvi.errors import DriverError
+from pilvi.errors import DriverError, TimedOut
 from pilvi.host.netns import in_netns
 
 __all__ = ["NO_SUCH_LINK", "netlink", "refused"]
 
+# The kernel answers in microseconds; a host under heavy load may take its time to run us.
+ANSWER_TIMEOUT_S = 30.0
 NO_SUCH_LINK = (errno.ENODEV, errno.ENOENT)
 
 
 @asynccontextmanager
 async def netlink(netns: str | None) -> AsyncIterator[Any]:
-    """An open `pyroute2.AsyncIPRoute` in that namespace. Raises FileNotFoundError when there is no such namespace."""
+    """An open `pyroute2.AsyncIPRoute` in that namespace, for a few requests.
+
+    Raises FileNotFoundError when there is no such namespace, TimedOut when the block takes longer than `ANSWER_TIMEOUT_S`: an answer that
+    is lost on the way would be awaited for ever.
+    """
     # In a thread, because the loop has other things to do for half a second. Later calls find it loaded.
     pyroute2 = await asyncio.to_thread(importlib.import_module, "pyroute2")
     with in_netns(netns):
         # IPRoute takes the descriptor over; it is closed with it.
         descriptor = socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE).detach()
-    async with pyroute2.AsyncIPRoute(fileno=descriptor, ext_ack=True) as ip:
-        yield ip
+    try:
+        async with asyncio.timeout(ANSWER_TIMEOUT_S) as deadline, pyroute2.AsyncIPRoute(fileno=descriptor, ext_ack=True) as ip:
+            yield ip
+    except TimeoutError as e:
+        if not deadline.expired():
+            raise
+        raise TimedOut(f"the kernel to answer in {_words(netns)}", ANSWER_TIMEOUT_S) from e
 
 
 @contextmanager
@@ -44,5 +55,8 @@ def refused(what: str, netns: str | None, ignore: tuple[int, ...] = ()) -> Itera
     except NetlinkError as e:
         if e.code in ignore:
             return
-        where = f"namespace {netns}" if netns else "the host's namespace"
-        raise DriverError(("ip", *what.split()), e.code, "", f"the kernel refused `{what}` in {where}: {e.args[1]}") from e
+        raise DriverError(("ip", *what.split()), e.code, "", f"the kernel refused `{what}` in {_words(netns)}: {e.args[1]}") from e
+
+
+def _words(netns: str | None) -> str:
+    return f"namespace {netns}" if netns else "the host's namespace"

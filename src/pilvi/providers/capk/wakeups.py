@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from pilvi.api import JsonObject, Key
-from pilvi.providers.capk.contract import cluster_key
 from pilvi.providers.capk.cluster.network import template_subnet
+from pilvi.providers.capk.contract import cluster_key
 from pilvi.providers.capk.names import KUBEVIRT_CLUSTERS, KUBEVIRT_MACHINES, MACHINE_TEMPLATES, OWNER_KIND, OWNER_NAME, OWNER_NAMESPACE, VPC
 from pilvi.runtime import Informers
 
@@ -21,7 +21,9 @@ class Wakeups:
         self._machines.add_index("cluster", lambda obj: [cluster_key(obj)])
         self._templates = informers.get(MACHINE_TEMPLATES)
         self._machines.add_index("subnet", lambda obj: [template_subnet(obj.get("spec") or {})])
-        self._templates.add_index("subnet", lambda obj: [template_subnet(((obj.get("spec") or {}).get("template") or {}).get("spec") or {})])
+        self._templates.add_index(
+            "subnet", lambda obj: [template_subnet(((obj.get("spec") or {}).get("template") or {}).get("spec") or {})]
+        )
         self._clusters.add_index("vpc", lambda obj: [(obj["metadata"].get("annotations") or {}).get(VPC)])
 
     def clusters_of_cluster(self, cluster: JsonObject) -> list[Key]:

@@ -127,6 +127,17 @@ class TestCluster:
         await stage.until(lambda: cluster(stage)["metadata"]["annotations"]["pilvi.dev/vpc"] == "sky")
         await stage.until(lambda: stage.find(SUBNETS, name) is None and stage.find(VPCS, name) is None, "its own network to go")
 
+    async def test_a_subnet_that_machines_name_may_come_last(self, stage: Stage) -> None:
+        """Manifests are applied in any order."""
+        spec = make_kubevirt_machine(**{"ovn.kubernetes.io/logical_switch": "blue"})["spec"]
+        template = {"name": "t", "namespace": "shop", "labels": {"cluster.x-k8s.io/cluster-name": "first"}}
+        stage.put(MACHINE_TEMPLATES, {"metadata": template, "spec": {"template": {"spec": spec}}})
+        put(stage, make_cluster(), make_kubevirt_cluster())
+        await stage.until(lambda: reason(cluster(stage), "NetworkReady") == "InvalidNetwork")
+        await stage.settled()
+        stage.put(SUBNETS, make_subnet("blue", "sky"))
+        await stage.until(lambda: cluster(stage)["metadata"]["annotations"].get("pilvi.dev/subnet") == "blue")
+
     async def test_deletion_waits_for_the_network(self, stage: Stage) -> None:
         put(stage, make_cluster(), make_kubevirt_cluster())
         name = await make_network(stage)

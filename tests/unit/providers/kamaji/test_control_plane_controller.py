@@ -227,6 +227,8 @@ async def test_a_tenant_of_somebody_else_is_not_taken(fake_api: FakeApi, monkeyp
 
         await world.until(refused, "the condition")
         assert "ownerReferences" not in world.get(TENANTS, "first")["metadata"]
+        fake_api.remove(TENANTS.object_path(Key("default", "first")))
+        await world.until(lambda: "ownerReferences" in (world.find(TENANTS, "first") or {}).get("metadata", {}), "one of our own")
 
 
 async def test_paused_and_resumed(fake_api: FakeApi, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -105,8 +105,7 @@ class KamajiControlPlanes:
         present = self._tenants.get(key)
         if present is not None and not is_controlled_by(present, scope.control_plane):
             scope.refused = f"TenantControlPlane {key} exists and belongs to somebody else; delete it, or choose another name"
-            # It is not ours, so its deletion does not wake us.
-            return Waiting("TenantControlPlaneTaken", scope.refused)
+            return Failed(scope.refused, permanent=True)
         typed = decode(KamajiControlPlane, scope.control_plane)
         try:
             wanted = tenant_control_plane(scope.control_plane, typed, scope.cluster, scope.infrastructure)
@@ -177,6 +176,8 @@ def controller(platform: Platform) -> Controller:
         watches=[
             Watch(CLUSTERS, of_cluster),
             Watch(KubevirtCluster.RESOURCE, of_infrastructure),
+            # One of the same name that is not ours is in the way until it goes.
+            Watch(TenantControlPlane.RESOURCE, lambda tenant: [Key.of(tenant)], lambda _old, _new: False),
             Watch(SECRETS, of_secret, labels={PROJECT_LABEL: "kamaji"}),
         ],
     )
