@@ -16,7 +16,7 @@ KUBECONFIG_USERS = ("controller-manager", "scheduler", "super-admin")
 
 
 class File(msgspec.Struct, frozen=True):
-    """One file to be written with mode 0600 for the control plane's user."""
+    """One file that the control plane's units read, and nobody else."""
 
     path: Path
     data: bytes
@@ -48,17 +48,24 @@ def file_set(plane: ControlPlane, keys: Keys) -> list[File]:
 
 
 def install_files(plane: ControlPlane, files: Iterable[File]) -> frozenset[Path]:
-    """Write what differs from the disk, owned by the control plane's user; returns the paths that changed.
+    """Write what differs from the disk; returns the paths that changed.
 
-    Short blocking writes of a few kilobytes. Raises OSError (disk full, for one); every file is whole, old or new, afterwards.
+    The units may read the files by their group and change nothing but etcd's data: in a folder of its own a broken component could
+    plant links for whoever writes there next. Short blocking writes of a few kilobytes. Raises OSError (disk full, for one); every
+    file is whole, old or new, afterwards.
     """
     files = list(files)
-    for folder in sorted({plane.data_dir, plane.data_dir / "etcd", *(file.path.parent for file in files)}):
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        os.chown(folder, plane.uid, plane.gid)
+    owner = (os.geteuid(), plane.gid)
+    for folder in sorted({plane.data_dir, *(file.path.parent for file in files)}):
+        folder.mkdir(mode=0o750, parents=True, exist_ok=True)
+        os.chown(folder, *owner)
+        folder.chmod(0o750)
+    store = plane.data_dir / "etcd"
+    store.mkdir(mode=0o700, exist_ok=True)
+    os.chown(store, plane.uid, plane.gid)
     changed = set()
     for file in files:
         if not file.path.exists() or file.path.read_bytes() != file.data:
-            write_atomic(file.path, file.data, mode=0o600, owner=(plane.uid, plane.gid))
+            write_atomic(file.path, file.data, mode=0o640, owner=owner)
             changed.add(file.path)
     return frozenset(changed)

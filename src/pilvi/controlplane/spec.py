@@ -59,7 +59,7 @@ class ControlPlane(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def pki_dir(self) -> Path:
-        """Where the key material of the units is written (0700, the units' user)."""
+        """Where the key material of the units is written (0750, root's, the units' group)."""
         return self.data_dir / "pki"
 
     def unit(self, component: str) -> str:

@@ -8,9 +8,11 @@ from pathlib import Path
 from pilvi.api import Key
 from pilvi.api.builtin import CLUSTER_CLASSES
 from pilvi.controlplane import API_SERVER, FIRST_COMPONENTS, LATER_COMPONENTS, ControlPlane, File, Flags, file_set, install_files, unit_spec
+from pilvi.errors import UnitFailed
 from pilvi.host.cloud import Cloud
 from pilvi.host.units import Units
 from pilvi.kube import Client, Discovery, apply_all
+from pilvi.lib.deadline import wait_for
 from pilvi.lib.files import write_atomic
 from pilvi.pki import kubeconfig_by_file, kubeconfig_inline
 from pilvi.plane import cluster_api, default_objects
@@ -21,6 +23,7 @@ from pilvi.plane.platform_keys import PlatformKeys, ensure_platform_keys
 from pilvi.plane.progress import Progress
 
 READY_TIMEOUT_S = 120.0
+CHANCES = 3
 CERTIFICATES_CHECK_S = 6 * 3600.0
 
 log = logging.getLogger(__name__)
@@ -41,7 +44,7 @@ async def bring_up(cloud: Cloud, units: Units, progress: Progress, extra_flags: 
         _install_files(cloud, plane, keys)
     with progress.step("etcd and API server"):
         await _ensure_units(units, plane, FIRST_COMPONENTS)
-        await units.wait_ready(plane.unit(API_SERVER), READY_TIMEOUT_S)
+        await _wait_ready(units, plane.unit(API_SERVER))
     client = Client.open(engine_kubeconfig(plane), user_agent="pilvi-engine")
     try:
         await _install_kinds(client, cloud, units, plane, keys, progress)
@@ -55,8 +58,20 @@ async def finish(client: Client, units: Units, progress: Progress) -> None:
     """Wait for Cluster API's managers and apply what their webhooks check; the controllers run meanwhile."""
     with progress.step("Cluster API"):
         for manager in cluster_api.MANAGERS:
-            await units.wait_ready(manager.unit, READY_TIMEOUT_S)
+            await _wait_ready(units, manager.unit)
         await _create_cluster_class(client)
+
+
+async def _wait_ready(units: Units, name: str) -> None:
+    """Wait until the unit is ready; supervision starts one that dies again, and only the third death in a row is a failure."""
+    for chances in reversed(range(CHANCES)):
+        try:
+            return await units.wait_ready(name, READY_TIMEOUT_S)
+        except UnitFailed:
+            if not chances:
+                raise
+            await wait_for(lambda: units.state(name).state == "running", READY_TIMEOUT_S, f"unit {name} to be started again")
+    return None
 
 
 async def keep_certificates(cloud: Cloud) -> None:

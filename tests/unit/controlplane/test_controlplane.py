@@ -98,8 +98,9 @@ def test_only_leaves_that_end_soon_are_renewed(plane: ControlPlane) -> None:
 def test_installing_writes_private_files_and_tells_what_changed(plane: ControlPlane) -> None:
     keys = create_keys(plane)
     written = install_files(plane, file_set(plane, keys))
-    assert {path.stat().st_mode & 0o777 for path in written} == {0o600}
-    assert plane.pki_dir.stat().st_mode & 0o777 == 0o700
+    assert {path.stat().st_mode & 0o777 for path in written} == {0o640}
+    assert plane.pki_dir.stat().st_mode & 0o777 == 0o750
+    assert (plane.data_dir / "etcd").stat().st_mode & 0o777 == 0o700
     assert install_files(plane, file_set(plane, keys)) == frozenset()
     assert not any(b"PRIVATE" in repr(file).encode() for file in file_set(plane, keys))
 

@@ -81,7 +81,7 @@ def choose_user(tenant: JsonObject, others: Iterable[JsonObject], uids: range, *
 def data_owner(folder: Path) -> int | None:
     """Whose the data of a control plane is; None when there is none."""
     try:
-        return folder.lstat().st_uid
+        return (folder / "etcd").lstat().st_uid
     except FileNotFoundError:
         return None
 
