@@ -46,12 +46,16 @@ async def _up(
 ) -> int:
     from pilvi.cli.cloud import ensure_engine, hold_home
     from pilvi.cli.kit import build_missing
-    from pilvi.host.cloud import create_cloud, find_cloud
+    from pilvi.host.cloud import check_range, check_same_range, create_cloud, find_cloud
     from pilvi.plane.doctor import require_host
 
     with Waiting() as waiting:
         with hold_home(home):
             before = find_cloud(home)
+            if network is not None:  # asked now, not after ten minutes of building
+                check_range(network)
+                if before is not None:
+                    check_same_range(before, network)
             await require_host(home)
             await build_missing(waiting)
             cloud = create_cloud(home, network, machines)

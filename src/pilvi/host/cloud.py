@@ -32,6 +32,8 @@ __all__ = [
     "DEFAULT_HOME",
     "Cloud",
     "Machines",
+    "check_range",
+    "check_same_range",
     "create_cloud",
     "find_cloud",
     "forget_cloud",
@@ -193,11 +195,8 @@ def create_cloud(
             _check_unused(home)
             _drop_lost(host)
             cloud = _choose(host, home, range, machines or "auto", run_root)
-        elif range is not None and range != cloud.range:
-            raise UserError(
-                f"the cloud in {home} has range {cloud.range}, which cannot be changed to {range}",
-                hint="leave --range out, choose another --home, or `pilvi down --purge` first",
-            )
+        elif range is not None:
+            check_same_range(cloud, range)
         cloud = msgspec.structs.replace(cloud, machines=machines or cloud.machines)
         # Saved while the lock is held: an entry without its file is then known to be a lost one.
         save_cloud(cloud)
@@ -212,6 +211,15 @@ def forget_cloud(cloud: Cloud, *, host_file: Path = HOST_FILE) -> None:
     with open_host_file(host_file) as host:
         host.clouds.pop(cloud.id, None)
         (cloud.home / CLOUD_FILE).unlink(missing_ok=True)
+
+
+def check_same_range(cloud: Cloud, range: IPv4Network) -> None:
+    """Raises UserError when `range` is not the one that the cloud has: its objects hold addresses of it."""
+    if range != cloud.range:
+        raise UserError(
+            f"the cloud in {cloud.home} has range {cloud.range}, which cannot be changed to {range}",
+            hint="leave --range out, choose another --home, or `pilvi down --purge` first",
+        )
 
 
 def check_range(range: IPv4Network) -> None:

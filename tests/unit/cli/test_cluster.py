@@ -100,7 +100,7 @@ async def test_create_times_out_with_the_reason(invoke: Invoke, platform: FakeAp
     before = user.read_bytes()
     result = await invoke("cluster", "create", "first", "--timeout", "0.5")
     assert isinstance(result.exception, TimedOut)
-    assert "cluster default/first\nCluster default/first is not ready:" in str(result.exception)
+    assert "cluster default/first: its objects\nCluster default/first is not ready:" in str(result.exception)
     assert "its controller has not looked at it yet" in str(result.exception)
     assert user.read_bytes() == before
 
@@ -109,6 +109,7 @@ async def test_create_waits_for_dns(invoke: Invoke, platform: FakeApi) -> None:
     on_create(platform, coredns="False")
     result = await invoke("cluster", "create", "first", "--timeout", "1")
     assert isinstance(result.exception, TimedOut)
+    assert "cluster default/first: DNS\n" in str(result.exception)
 
 
 async def test_create_without_wait_and_twice(invoke: Invoke, platform: FakeApi) -> None:

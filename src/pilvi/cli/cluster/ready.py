@@ -37,17 +37,20 @@ _STEPS = {
 
 async def wait_ready(client: Client, cluster: Key, waiting: Waiting, timeout_s: float, home: Path) -> None:
     """Wait until the API server answers, all wanted workers are Ready and DNS is up. Raises TimedOut with the reason."""
+    awaited = "its API server"
     try:
         async with asyncio.timeout(timeout_s) as deadline:
             while pending := await _find_pending(client, cluster):
-                waiting.show(f"cluster {cluster}: {pending}")
+                awaited = pending
+                waiting.show(f"cluster {cluster}: {awaited}")
                 await asyncio.sleep(_POLL_S)
-            waiting.show(f"cluster {cluster}: DNS")
+            awaited = "DNS"
+            waiting.show(f"cluster {cluster}: {awaited}")
             await _wait_dns(client, cluster)
     except TimeoutError:
         if not deadline.expired():
             raise
-        raise TimedOut(f"cluster {cluster}\n{await _explain(client, cluster, home)}", timeout_s) from None
+        raise TimedOut(f"cluster {cluster}: {awaited}\n{await _explain(client, cluster, home)}", timeout_s) from None
     finally:
         waiting.hide()
 
