@@ -28,6 +28,16 @@ def _gone(kind: str) -> Event:
     return lambda cloud, namespace: not cloud.exists("-n", namespace, kind)
 
 
+def _deleted(kind: str) -> Event:
+    """The first object of that kind is being deleted, or was so before anybody could look."""
+
+    def seen(cloud: CloudUnderTest, namespace: str) -> bool:
+        items = cloud.items("-n", namespace, kind)
+        return not items or bool(items[0]["metadata"].get("deletionTimestamp"))
+
+    return seen
+
+
 def _has(kind: str, *path: str) -> Event:
     """The first object of that kind has something at the path."""
 
@@ -59,14 +69,14 @@ CREATION: dict[str, Event] = {
     "node joined": _has("machines", "status", "nodeRef"),
 }
 DELETION: dict[str, Event] = {
-    "cluster deleted": _has("clusters", "metadata", "deletionTimestamp"),
-    "machine deleted": _has("machines", "metadata", "deletionTimestamp"),
-    "virtual machine deleted": _has("virtualmachines", "metadata", "deletionTimestamp"),
+    "cluster deleted": _deleted("clusters"),
+    "machine deleted": _deleted("machines"),
+    "virtual machine deleted": _deleted("virtualmachines"),
     "instance gone": _gone("virtualmachineinstances"),
     "machine gone": _gone("machines"),
-    "tenant control plane deleted": _has("tenantcontrolplanes", "metadata", "deletionTimestamp"),
+    "tenant control plane deleted": _deleted("tenantcontrolplanes"),
     "tenant control plane gone": _gone("tenantcontrolplanes"),
-    "infrastructure deleted": _has("kubevirtclusters", "metadata", "deletionTimestamp"),
+    "infrastructure deleted": _deleted("kubevirtclusters"),
 }
 # Those that stand between two writes that belong together; the others are `make soak`'s.
 CHOSEN_CREATION = ("network chosen", "keys written", "control plane initialised", "virtual machine made", "machine running")
