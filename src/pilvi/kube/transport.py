@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 CONNECT_TIMEOUT_S = 5.0
 # A 429 was not executed, so it is safe to repeat; longer waits belong to the work queue, which can do other things meanwhile.
 PATIENCE_429_S = 5.0
+CLOSING_ROUNDS = 5
 ATTEMPTS_429 = 3
 
 
@@ -66,6 +67,9 @@ class Transport:
     async def aclose(self) -> None:
         """Close all connections. May be called again."""
         await self._session.close()
+        # What was aborted lets go of its socket in the next rounds of the loop, and a loop that ends before would leave it open.
+        for _ in range(CLOSING_ROUNDS):
+            await asyncio.sleep(0)
 
     async def send(self, request: Request, timeout_s: float) -> bytes:
         """The body of a 2xx answer. `timeout_s` is the deadline for all of it, the repeats after a short 429 included."""
