@@ -124,7 +124,7 @@ class BenchCloud:
         Path(f"{self.home}.conf").unlink(missing_ok=True)
 
     def _tenant_is_ready(self, name: str) -> bool:
-        found = self.get("tenantcontrolplanes", "--ignore-not-found")
+        found = self.get("tenantcontrolplanes")
         tenants = found.get("items", [])
         return any(
             tenant["metadata"]["name"] == name
