@@ -10,7 +10,10 @@ from pilvi.api.field import DateTime, Part, accepted, implemented, shape
 from pilvi.api.object import Column, Definition, Object, Rule
 from pilvi.api.resource import Resource
 
-__all__ = ["IP", "IPSpec", "Subnet", "SubnetSpec", "SubnetStatus", "Vpc", "VpcSpec", "VpcStatus"]
+__all__ = ["DEFAULT_VPC", "IP", "IPSpec", "Subnet", "SubnetSpec", "SubnetStatus", "Vpc", "VpcSpec", "VpcStatus"]
+
+DEFAULT_VPC = "ovn-cluster"
+"""The Vpc of whatever names none, under Kube-OVN's name for it."""
 
 
 class VpcBfdPort(Part):

@@ -6,13 +6,14 @@ Used for what the plane installs (CRDs, policies, ClusterClass) and for the file
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 from pilvi.api import JsonObject, Resource
 from pilvi.errors import UserError
 from pilvi.kube.client import Client
 from pilvi.kube.discovery import Discovery
 from pilvi.lib.deadline import wait_for
+from pilvi.lib.together import together
 
 __all__ = ["apply_all", "flatten"]
 
@@ -69,7 +70,7 @@ async def apply_all(
 
     for rank in sorted({_rank(obj) for _, obj in pending}):
         batch = [(index, obj) for index, obj in pending if _rank(obj) == rank]
-        await _all_of(apply_one(index, obj) for index, obj in batch)
+        await together(*(apply_one(index, obj) for index, obj in batch))
         crds = [obj for _, obj in batch if obj["kind"] == "CustomResourceDefinition"]
         if crds and not dry_run:
             await _wait_served(kinds, crds, timeout_s)
@@ -122,13 +123,3 @@ async def _wait_served(kinds: Discovery, crds: Sequence[JsonObject], timeout_s: 
         return "the API server to serve " + ", ".join(f"{kind} of {api_version}" for api_version, kind in sorted(wanted))
 
     await wait_for(all_served, timeout_s, what)
-
-
-async def _all_of(coroutines: Iterable[Coroutine[None, None, None]]) -> None:
-    """Run all side by side; the first error cancels the rest and is raised itself, not as a group."""
-    try:
-        async with asyncio.TaskGroup() as group:
-            for coroutine in coroutines:
-                group.create_task(coroutine)
-    except BaseExceptionGroup as e:
-        raise e.exceptions[0] from None

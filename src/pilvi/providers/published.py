@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from ipaddress import AddressValueError, IPv4Address
 
 from pilvi.api import JsonObject, Key
+from pilvi.api.kubeovn import DEFAULT_VPC
 
 __all__ = [
     "CONTROL_PLANE_LABEL",
@@ -27,8 +28,6 @@ __all__ = [
     "vpcs_of_subnets",
 ]
 
-DEFAULT_VPC = "ovn-cluster"
-"""The Vpc of Subnets that name none; the name is Kube-OVN's."""
 
 CONTROL_PLANE_LABEL = "kamaji.clastix.io/name"
 SERVICE_OF_SLICE = "kubernetes.io/service-name"

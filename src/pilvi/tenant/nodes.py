@@ -15,7 +15,7 @@ import msgspec
 
 from pilvi.api import JsonObject, Key
 from pilvi.api.builtin import NODES
-from pilvi.api.kubeovn import IP, Subnet
+from pilvi.api.kubeovn import DEFAULT_VPC, IP, Subnet
 from pilvi.errors import NotFound
 from pilvi.kube import Client
 from pilvi.runtime import Informer, Informers, run_together
@@ -27,7 +27,6 @@ log = logging.getLogger(__name__)
 POD_CIDRS_ANNOTATION = "pilvi.dev/pod-cidrs"
 NODE_ANNOTATION = "pilvi.dev/node"  # <namespace>/<TenantControlPlane>/<Node>: whose the pod networks are
 
-DEFAULT_VPC = "ovn-cluster"
 
 # A machine's IP object and its Node appear in any order; both wake the loop, this is for a signal that got lost.
 RESYNC_S = 300.0

@@ -12,9 +12,10 @@ from ipaddress import IPv4Network
 from typing import TYPE_CHECKING
 
 from pilvi.api import JsonObject, Key
+from pilvi.api.kubeovn import DEFAULT_VPC
 from pilvi.runtime import Informers, Supervisor, run_together
 from pilvi.tenant.clients import TENANT_CONTROL_PLANES, TenantClients, is_ready
-from pilvi.tenant.nodes import DEFAULT_VPC, Tenant, follow_nodes
+from pilvi.tenant.nodes import Tenant, follow_nodes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine

@@ -17,12 +17,8 @@ MANAGED_BY_KAMAJI = "kamaji"
 CLUSTER_SECRET_TYPE = "cluster.x-k8s.io/secret"  # noqa: S105 (a type, no password)
 CONTROL_PLANE_FINALIZER = "kamajicontrolplane.controlplane.cluster.x-k8s.io"
 
-# Ours
-VPC_ANNOTATION = "pilvi.dev/vpc"
-
 MANAGER = "pilvi-kamaji"  # field manager of everything that is written here
 
-DEFAULT_VPC = "ovn-cluster"
 DEFAULT_DATASTORE = "default"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pilvi.api import JsonObject, Key
-from pilvi.providers.kubevirt.instance.scope import DEFAULT_VPC
+from pilvi.api.kubeovn import DEFAULT_VPC
 from pilvi.providers.kubevirt.kinds import INSTANCES, IPS, SUBNETS
 from pilvi.providers.names import machine_unit
 from pilvi.runtime import Controller, Informers

@@ -10,9 +10,10 @@ from pilvi.api import JsonObject
 from pilvi.api.controlplane import ControlPlaneComponent, ControlPlaneNetwork, KamajiControlPlane, KamajiControlPlaneSpec
 from pilvi.api.kamaji import Kubelet, TenantControlPlane
 from pilvi.errors import UserError
-from pilvi.providers.kamaji.names import CLUSTER_NAME_LABEL, DEFAULT_DATASTORE, VPC_ANNOTATION
+from pilvi.providers.kamaji.names import CLUSTER_NAME_LABEL, DEFAULT_DATASTORE
 from pilvi.providers.kamaji.versions import normalize
 from pilvi.runtime import owner_reference
+from pilvi.tenant import VPC_ANNOTATION
 
 __all__ = ["spec_of", "tenant_control_plane"]
 

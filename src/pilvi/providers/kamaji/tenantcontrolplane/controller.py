@@ -7,11 +7,11 @@ from collections.abc import Iterable
 from pilvi.api import JsonObject, Key
 from pilvi.api.builtin import SECRETS, SERVICES
 from pilvi.api.kamaji import DataStore, TenantControlPlane
-from pilvi.api.kubeovn import Subnet, Vpc
+from pilvi.api.kubeovn import DEFAULT_VPC, Subnet, Vpc
 from pilvi.api.object import decode
 from pilvi.errors import DriverError, TimedOut, UnitFailed, UserError, format_chain
 from pilvi.lib.clock import utc_now
-from pilvi.providers.kamaji.names import DEFAULT_VPC, MANAGER, PAUSED_ANNOTATION, PROJECT_LABEL, TENANT_FINALIZER
+from pilvi.providers.kamaji.names import MANAGER, PAUSED_ANNOTATION, PROJECT_LABEL, TENANT_FINALIZER
 from pilvi.providers.kamaji.tenantcontrolplane.ending import remove_control_plane, remove_strays
 from pilvi.providers.kamaji.tenantcontrolplane.network import vpc_name
 from pilvi.providers.kamaji.tenantcontrolplane.phases import Blocked, Phases, Starting

@@ -35,10 +35,10 @@ from pilvi.controlplane import (
     run_phase,
 )
 from pilvi.kube import Client
+from pilvi.lib.together import together
 from pilvi.providers.kamaji.names import MANAGER
 from pilvi.providers.kamaji.tenantcontrolplane.json_patch import apply_json_patch
 from pilvi.providers.kamaji.tenantcontrolplane.plane import addons_of, kubeadm_options
-from pilvi.providers.kamaji.tenantcontrolplane.together import together
 
 __all__ = ["digest", "ensure_inside"]
 

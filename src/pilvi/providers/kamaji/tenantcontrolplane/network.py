@@ -12,12 +12,13 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 import msgspec
 
 from pilvi.api import JsonObject
+from pilvi.api.kubeovn import DEFAULT_VPC
 from pilvi.controlplane import ControlPlane
 from pilvi.host.cloud import Cloud
 from pilvi.host.network import Address, NamespaceNetwork, Route, Veth, VethEnd, ensure_netns, ensure_network, ensure_veth
 from pilvi.providers.announce import announce_addresses
-from pilvi.providers.kamaji.names import DEFAULT_VPC, VPC_ANNOTATION
 from pilvi.providers.legs import control_plane_leg
+from pilvi.tenant import VPC_ANNOTATION
 
 __all__ = ["PlaneNetwork", "apply_network", "find_subnets", "plan_network", "vpc_name"]
 

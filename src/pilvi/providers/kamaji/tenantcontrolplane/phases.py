@@ -31,6 +31,7 @@ from pilvi.controlplane import (
 from pilvi.errors import Bug, TimedOut
 from pilvi.host.netns import ensure_netns, has_netns
 from pilvi.lib.clock import utc_now
+from pilvi.lib.together import together
 from pilvi.providers.kamaji.names import (
     CLUSTER_NAME_LABEL,
     CLUSTER_SECRET_TYPE,
@@ -47,7 +48,6 @@ from pilvi.providers.kamaji.tenantcontrolplane.renewal import MissingKeys, plan_
 from pilvi.providers.kamaji.tenantcontrolplane.secrets import SUFFIXES, checksum, encode, read_keys, secret_data, secret_name
 from pilvi.providers.kamaji.tenantcontrolplane.service import endpoint_slice, service
 from pilvi.providers.kamaji.tenantcontrolplane.status import Problem, Progress, recorded_keys
-from pilvi.providers.kamaji.tenantcontrolplane.together import together
 from pilvi.providers.legs import control_plane_netns
 from pilvi.providers.names import vpc_netns
 from pilvi.providers.platform import Platform

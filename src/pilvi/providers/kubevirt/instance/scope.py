@@ -6,14 +6,13 @@ from dataclasses import dataclass
 
 from pilvi.api import JsonObject, Key
 from pilvi.api.builtin import PODS, SECRETS
+from pilvi.api.kubeovn import DEFAULT_VPC
 from pilvi.providers.kubevirt.instance.network import ip_key
 from pilvi.providers.kubevirt.instance.pod import launcher_name
 from pilvi.providers.kubevirt.kinds import INSTANCES, IPS, SUBNETS, VPCS
 from pilvi.runtime import Informers
 
 __all__ = ["Caches", "Scope"]
-
-DEFAULT_VPC = "ovn-cluster"
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Independent steps of a phase, side by side."""
+"""Independent steps, side by side."""
 
 import asyncio
 from collections.abc import Coroutine
