@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -118,7 +119,7 @@ async def build_missing(waiting: Waiting) -> bool:
     images = [image for image in list_images() if image.state == "missing"]
     if images:
         started = time.monotonic()
-        await ensure_node_images(waiting.show)
+        await ensure_node_images(partial(waiting.show, of="node images"))
         waiting.done(f"node image {', '.join(image.version for image in images)}", time.monotonic() - started)
     return bool(missing or images)
 
@@ -138,7 +139,7 @@ class _BuildProgress:
         if step.state == "built":
             self._waiting.done(step.artefact, step.seconds)
         if self._running:
-            self._waiting.show(", ".join(map(_describe, self._running.values())))
+            self._waiting.show(", ".join(map(_describe, self._running.values())), of="the build")
 
 
 def _describe(step: Step) -> str:

@@ -27,6 +27,7 @@ class Waiting:
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._tick, daemon=True)
         self._text = ""
+        self._of = ""
         self._started = 0.0
         self._next_line = 0.0
         self._drawn = False
@@ -40,17 +41,22 @@ class Waiting:
         self._thread.join()
         self.hide()
 
-    def show(self, text: str) -> None:
-        """Say that `text` is awaited now. The same text again changes nothing."""
+    def show(self, text: str, of: str = "") -> None:
+        """Say that `text` is awaited now. The same text again changes nothing.
+
+        `of` names a wait whose text changes while it lasts: its seconds count from the first text on.
+        """
         with self._lock:
-            if text != self._text:
-                self._text, self._started = text, time.monotonic()
+            wait = of or text
+            if wait != self._of:
+                self._of, self._started = wait, time.monotonic()
                 self._next_line = self._started + _FIRST_S
+            self._text = text
 
     def hide(self) -> None:
         """Nothing is awaited now."""
         with self._lock:
-            self._text = ""
+            self._text = self._of = ""
             self._erase()
 
     def done(self, text: str, seconds: float) -> None:

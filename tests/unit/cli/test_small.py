@@ -44,6 +44,22 @@ def test_without_a_terminal_there_are_plain_lines_after_a_second(
     assert rest.out == ""
 
 
+def test_the_seconds_of_a_wait_whose_text_changes_count_from_its_begin(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "_FIRST_S", 0.0)
+    monkeypatch.setattr(progress, "_LIVE_INTERVAL_S", 0.01)
+    waiting = Waiting()
+    waiting.show("1 of 9", of="a build")
+    waiting._started -= 30
+    waiting.show("2 of 9", of="a build")
+    with waiting:
+        deadline = time.monotonic() + 5
+        while not (seen := capsys.readouterr().err) and time.monotonic() < deadline:
+            pass
+    assert seen == "  … 2 of 9 (30 s)\n"
+
+
 def test_what_is_over_at_once_leaves_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     with Waiting() as waiting:
         waiting.show("a short thing")
