@@ -9,6 +9,7 @@ from pilvi.controlplane.kubeadm import (
     ADDON_COREDNS,
     ADDON_KUBE_PROXY,
     BOOTSTRAP_TOKEN,
+    COREDNS_PATCH,
     UPLOAD_CONFIG,
     AddonImage,
     KubeadmOptions,
@@ -16,7 +17,7 @@ from pilvi.controlplane.kubeadm import (
     run_phase,
 )
 from pilvi.controlplane.spec import API_SERVER, COMPONENTS, CONTROLLER_MANAGER, ETCD, SCHEDULER, ControlPlane, Flags
-from pilvi.controlplane.units import FIRST_COMPONENTS, LATER_COMPONENTS, unit_names, unit_spec
+from pilvi.controlplane.units import FIRST_COMPONENTS, LATER_COMPONENTS, serving_probe, unit_names, unit_spec
 
 __all__ = [
     "ADDON_COREDNS",
@@ -26,6 +27,7 @@ __all__ = [
     "BOOTSTRAP_TOKEN",
     "COMPONENTS",
     "CONTROLLER_MANAGER",
+    "COREDNS_PATCH",
     "ETCD",
     "FIRST_COMPONENTS",
     "LATER_COMPONENTS",
@@ -46,6 +48,7 @@ __all__ = [
     "kubeadm_config",
     "renew_leaves",
     "run_phase",
+    "serving_probe",
     "unit_names",
     "unit_spec",
 ]

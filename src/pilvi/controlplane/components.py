@@ -3,6 +3,8 @@
 Flags are kubeadm's for the same release where it has them; each that differs says why.
 """
 
+import yaml
+
 from pilvi.controlplane.spec import API_SERVER, CONTROLLER_MANAGER, ETCD, SCHEDULER, ControlPlane, Flags, merge_flags
 
 # Everything but the API server listens on the private loopback of the control plane's network namespace.
@@ -10,6 +12,15 @@ ETCD_CLIENT_PORT = 2379
 ETCD_PEER_PORT = 2380
 CONTROLLER_MANAGER_PORT = 10257
 SCHEDULER_PORT = 10259
+
+IGNORED_BESIDE_CONFIG = {
+    "--contention-profiling",
+    "--kube-api-burst",
+    "--kube-api-content-type",
+    "--kube-api-qps",
+    "--kubeconfig",
+    "--profiling",
+}
 
 
 def flags(plane: ControlPlane, component: str) -> Flags:
@@ -35,6 +46,9 @@ def _etcd(plane: ControlPlane) -> Flags:
         f"--cert-file={pki}/etcd-server.crt",
         f"--key-file={pki}/etcd-server.key",
         "--client-cert-auth=true",
+        # The one member waits for an election like any other, half a second on average at etcd's own figures.
+        "--heartbeat-interval=25",
+        "--election-timeout=250",
         # Fewer log entries between snapshots: less memory and a faster start after a power cut.
         "--snapshot-count=10000",
         "--log-level=warn",
@@ -111,12 +125,32 @@ def _controller_manager(plane: ControlPlane) -> Flags:
 
 def _scheduler(plane: ControlPlane) -> Flags:
     kubeconfig = plane.kubeconfig("scheduler")
+    theirs = {flag.partition("=")[0] for flag in plane.extra_flags.get(SCHEDULER, ())}
+    # The scheduler ignores these flags beside a configuration file, so who gives one of them gets no file.
+    ours = (
+        (f"--kubeconfig={kubeconfig}", "--profiling=false") if theirs & IGNORED_BESIDE_CONFIG else (f"--config={plane.scheduler_config}",)
+    )
     return (
-        f"--kubeconfig={kubeconfig}",
+        *ours,
         f"--authentication-kubeconfig={kubeconfig}",
         f"--authorization-kubeconfig={kubeconfig}",
         "--bind-address=127.0.0.1",
         f"--secure-port={SCHEDULER_PORT}",
         "--leader-elect=false",
-        "--profiling=false",
     )
+
+
+def scheduler_config(plane: ControlPlane) -> bytes:
+    """The scheduler's configuration file, YAML."""
+    return yaml.safe_dump(
+        {
+            "apiVersion": "kubescheduler.config.k8s.io/v1",
+            "kind": "KubeSchedulerConfiguration",
+            "clientConnection": {"kubeconfig": str(plane.kubeconfig("scheduler"))},
+            "leaderElection": {"leaderElect": False},
+            "enableProfiling": False,
+            # Pods that were made before the first node (CoreDNS) would wait for up to 10 s after it is there.
+            "podMaxBackoffSeconds": 2,
+        },
+        sort_keys=False,
+    ).encode()

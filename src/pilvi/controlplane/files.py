@@ -6,6 +6,7 @@ from pathlib import Path
 
 import msgspec
 
+from pilvi.controlplane.components import scheduler_config
 from pilvi.controlplane.keys import CA, Keys
 from pilvi.controlplane.spec import ControlPlane
 from pilvi.lib.files import write_atomic
@@ -44,6 +45,7 @@ def file_set(plane: ControlPlane, keys: Keys) -> list[File]:
         )
         for user in KUBECONFIG_USERS
     ]
+    files.append(File(plane.scheduler_config, scheduler_config(plane)))
     return files
 
 
@@ -52,7 +54,7 @@ def install_files(plane: ControlPlane, files: Iterable[File]) -> frozenset[Path]
 
     The units may read the files by their group and change nothing but etcd's data: in a folder of its own a broken component could
     plant links for whoever writes there next. Short blocking writes of a few kilobytes. Raises OSError (disk full, for one); every
-    file is whole, old or new, afterwards.
+    file is whole, old or new, afterwards. After a power cut some may be lost, which the next start mends: all of them are kept elsewhere.
     """
     files = list(files)
     owner = (os.geteuid(), plane.gid)
@@ -66,6 +68,6 @@ def install_files(plane: ControlPlane, files: Iterable[File]) -> frozenset[Path]
     changed = set()
     for file in files:
         if not file.path.exists() or file.path.read_bytes() != file.data:
-            write_atomic(file.path, file.data, mode=0o640, owner=owner)
+            write_atomic(file.path, file.data, mode=0o640, owner=owner, durable=False)
             changed.add(file.path)
     return frozenset(changed)

@@ -40,8 +40,8 @@ class KubeadmOptions(msgspec.Struct, frozen=True, kw_only=True):
     image_repository: str | None = None
 
 
-def kubeadm_config(plane: ControlPlane, options: KubeadmOptions) -> str:
-    """The configuration documents for `kubeadm init phase --config`, as YAML."""
+def kubeadm_config(plane: ControlPlane, options: KubeadmOptions, patches: Path | None = None) -> str:
+    """The configuration documents for `kubeadm init phase --config`, as YAML. `patches` is the folder of kubeadm's patches."""
     cluster: dict[str, object] = {
         "apiVersion": "kubeadm.k8s.io/v1beta4",
         "kind": "ClusterConfiguration",
@@ -69,6 +69,7 @@ def kubeadm_config(plane: ControlPlane, options: KubeadmOptions) -> str:
             # Joining nodes bring tokens of their own; the one that kubeadm makes here in any case ends soon.
             "bootstrapTokens": [{"ttl": "1m0s"}],
             "nodeRegistration": {"name": "none", "criSocket": "unix:///run/containerd/containerd.sock"},
+            **({"patches": {"directory": str(patches)}} if patches else {}),
         },
         cluster,
         {
@@ -90,6 +91,18 @@ def kubeadm_config(plane: ControlPlane, options: KubeadmOptions) -> str:
     return yaml.safe_dump_all(documents, sort_keys=False)
 
 
+# A kubelet that has just begun waits for up to a whole period before it asks for the first time: the first DNS of a cluster would be
+# called ready 5 s late on average.
+COREDNS_PATCH = """\
+spec:
+  template:
+    spec:
+      containers:
+        - name: coredns
+          readinessProbe: {periodSeconds: 1, failureThreshold: 10}
+"""
+
+
 async def run_phase(plane: ControlPlane, kubeconfig: Path, options: KubeadmOptions, phase: tuple[str, ...]) -> None:
     """Run one `kubeadm init phase`; may be called repeatedly.
 
@@ -97,6 +110,9 @@ async def run_phase(plane: ControlPlane, kubeconfig: Path, options: KubeadmOptio
     """
     with tempfile.TemporaryDirectory(prefix="pilvi-kubeadm-") as folder:
         config = Path(folder) / "config.yaml"
-        config.write_text(kubeadm_config(plane, options))
+        patches = Path(folder) / "patches"
+        patches.mkdir()
+        (patches / "corednsdeployment+strategic.yaml").write_text(COREDNS_PATCH)
+        config.write_text(kubeadm_config(plane, options, patches))
         argv = [str(kit.get_binary("kubeadm", plane.version)), "init", "phase", *phase, f"--config={config}", f"--kubeconfig={kubeconfig}"]
         await run(argv, timeout_s=PHASE_TIMEOUT_S)

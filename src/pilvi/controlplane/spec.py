@@ -66,6 +66,11 @@ class ControlPlane(msgspec.Struct, frozen=True, kw_only=True):
         """Name of the unit that runs `component`."""
         return f"{self.name}-{component}"
 
+    @property
+    def scheduler_config(self) -> Path:
+        """Path of the scheduler's configuration."""
+        return self.data_dir / "scheduler.yaml"
+
     def kubeconfig(self, user: str) -> Path:
         """Path of the kubeconfig by which a component or the engine is `user`."""
         return self.data_dir / f"{user}.conf"

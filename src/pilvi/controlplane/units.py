@@ -33,6 +33,20 @@ def unit_spec(plane: ControlPlane, component: str) -> UnitSpec:
     )
 
 
+def serving_probe(plane: ControlPlane) -> HttpProbe:
+    """Answers when the API server does all but one thing: its last hook waits for a second, then makes the default roles.
+
+    Asked as a member of system:masters, who needs no roles; anonymous requests are refused until the roles are there.
+    """
+    pki = plane.pki_dir
+    return HttpProbe(
+        url=f"https://{plane.address}:{plane.port}/readyz?exclude=poststarthook/rbac/bootstrap-roles",
+        ca_path=pki / "ca.crt",
+        cert_path=pki / "super-admin.crt",
+        key_path=pki / "super-admin.key",
+    )
+
+
 def unit_names(plane_name: str) -> tuple[str, ...]:
     """Names of all units of the control plane called `plane_name`, in the order in which to stop them."""
     return tuple(f"{plane_name}-{component}" for component in reversed(COMPONENTS))

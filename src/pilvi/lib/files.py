@@ -18,11 +18,12 @@ from pilvi.errors import PilviError, UserError
 __all__ = ["find_json", "find_mounts_below", "read_json", "remove_tree", "write_atomic", "write_json"]
 
 
-def write_atomic(path: Path, data: str | bytes, *, mode: int = 0o644, owner: tuple[int, int] | None = None) -> None:
+def write_atomic(path: Path, data: str | bytes, *, mode: int = 0o644, owner: tuple[int, int] | None = None, durable: bool = True) -> None:
     """Make `path` hold exactly `data`, with `mode` and `owner` (uid, gid), or leave it as it was.
 
     The content is on disk before the name points to it (fsync of file and directory), and no reader ever sees a part of it or
-    a wider mode. A symlink at `path` is replaced, not followed. Raises OSError.
+    a wider mode. A symlink at `path` is replaced, not followed. Raises OSError. `durable=False` leaves the disk its time, for files that
+    are compared and made again at every start: after a power cut they may be old, empty or absent.
     """
     content = data.encode() if isinstance(data, str) else data
     fd, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
@@ -33,12 +34,14 @@ def write_atomic(path: Path, data: str | bytes, *, mode: int = 0o644, owner: tup
                 os.fchown(file.fileno(), *owner)
             os.fchmod(file.fileno(), mode)
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException:
         os.unlink(temporary)
         raise
-    _sync_directory(path.parent)
+    if durable:
+        _sync_directory(path.parent)
 
 
 def read_json(path: Path) -> Any:

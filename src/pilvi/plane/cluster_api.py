@@ -14,13 +14,14 @@ from pilvi.plane.platform_keys import PlatformKeys
 
 
 class Manager(msgspec.Struct, frozen=True):
-    """One manager and the ports it has on the platform's loopback."""
+    """One manager and the ports it has on the platform's loopback; `gates` are its feature gates."""
 
     unit: str
     binary: str
     webhook_port: int
     health_port: int
     diagnostics_port: int
+    gates: str
 
     @property
     def webhook_url(self) -> str:
@@ -28,8 +29,12 @@ class Manager(msgspec.Struct, frozen=True):
         return f"https://127.0.0.1:{self.webhook_port}"
 
 
-CORE = Manager("capi-core", "cluster-api-core", 9443, 9440, 8081)
-BOOTSTRAP = Manager("capi-kubeadm-bootstrap", "cluster-api-kubeadm-bootstrap", 9444, 9441, 8082)
+CORE = Manager("capi-core", "cluster-api-core", 9443, 9440, 8081, "ClusterTopology=true")
+# A manager looks at each object once a second, so that it never decides on a cache that lacks its own last write. The bootstrap provider
+# makes nothing twice in any case, and the wait is three seconds of each new machine.
+BOOTSTRAP = Manager(
+    "capi-kubeadm-bootstrap", "cluster-api-kubeadm-bootstrap", 9444, 9441, 8082, "ClusterTopology=true,ReconcilerRateLimiting=false"
+)
 MANAGERS = (CORE, BOOTSTRAP)
 
 
@@ -81,7 +86,7 @@ def manager_unit(plane: ControlPlane, manager: Manager) -> UnitSpec:
             f"--health-addr=127.0.0.1:{manager.health_port}",
             f"--diagnostics-address=127.0.0.1:{manager.diagnostics_port}",
             "--insecure-diagnostics",
-            "--feature-gates=ClusterTopology=true",
+            f"--feature-gates={manager.gates}",
         ),
         env={"PATH": "/usr/bin:/bin", "HOME": str(folder)},
         netns=plane.netns,

@@ -13,6 +13,7 @@ from pilvi.controlplane import (
     API_SERVER,
     COMPONENTS,
     CONTROLLER_MANAGER,
+    SCHEDULER,
     ControlPlane,
     KubeadmOptions,
     create_keys,
@@ -69,6 +70,19 @@ def test_user_flags_reach_the_component(tmp_path: Path) -> None:
     plane = make_plane(tmp_path, extra_flags={API_SERVER: ("--profiling=true",)})
     assert "--profiling=true" in flags(plane, API_SERVER)
     assert "--profiling=false" not in flags(plane, API_SERVER)
+
+
+def test_the_scheduler_has_a_file_unless_a_flag_would_be_ignored_beside_it(tmp_path: Path) -> None:
+    plane = make_plane(tmp_path)
+    assert f"--config={plane.scheduler_config}" in flags(plane, SCHEDULER)
+    config = next(file for file in file_set(plane, create_keys(plane)) if file.path == plane.scheduler_config)
+    document = yaml.safe_load(config.data)
+    assert document["clientConnection"]["kubeconfig"] == str(plane.kubeconfig("scheduler"))
+    assert document["leaderElection"] == {"leaderElect": False}
+    asked = flags(make_plane(tmp_path, extra_flags={SCHEDULER: ("--kube-api-qps=9",)}), SCHEDULER)
+    assert "--kube-api-qps=9" in asked
+    assert f"--kubeconfig={plane.kubeconfig('scheduler')}" in asked
+    assert not any(flag.startswith("--config=") for flag in asked)
 
 
 def test_a_plane_without_pod_range_allocates_no_node_ranges(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from pilvi.host.cloud import Cloud
 from pilvi.host.netns import is_inside
 from pilvi.host.units import logs
 from pilvi.host.units.identity import Identity, boot_id
-from pilvi.host.units.probes import ask
+from pilvi.host.units.probes import Probe, ask
 from pilvi.host.units.process import clear_group, end_process, launch, open_pidfd, reap
 from pilvi.host.units.record import Record, find_record, list_records, lock_unit, record_path, save_record
 from pilvi.host.units.spec import UnitSpec, UnitState, check_spec
@@ -95,15 +95,15 @@ class Units:
         self._notify(spec.name)
         return self._state(record)
 
-    async def wait_ready(self, name: str, timeout_s: float) -> None:
-        """Return when the unit's probe answers; a unit without a probe is ready while it runs.
+    async def wait_ready(self, name: str, timeout_s: float, probe: Probe | None = None) -> None:
+        """Return when the unit's probe answers, or `probe` in its stead; a unit without a probe is ready while it runs.
 
         Raises UnitFailed with the last log lines when there is no such unit or its process ends meanwhile, TimedOut with what
         the probe saw last.
         """
         record = self._get_record(name)
         deadline = time.monotonic() + timeout_s
-        while (answer := await self._ask(record)) is not None:
+        while (answer := await self._ask(record, probe)) is not None:
             current = self._get_record(name)
             if current.process != record.process or not current.process.is_alive:
                 raise UnitFailed(name, f"ended before it was ready ({self._state(current).exit})", logs.tail(record.spec.log_path))
@@ -203,10 +203,11 @@ class Units:
             raise UnitFailed(name, "is not there")
         return record
 
-    async def _ask(self, record: Record) -> str | None:
+    async def _ask(self, record: Record, probe: Probe | None = None) -> str | None:
         if not record.process.is_alive:
             return "its process does not run"
-        return None if record.spec.ready is None else await ask(record.spec.ready, record.spec.netns)
+        probe = probe or record.spec.ready
+        return None if probe is None else await ask(probe, record.spec.netns)
 
     async def _start(self, spec: UnitSpec, lock_fd: int, *, restarts: int = 0, exit: str | None = None) -> Record:
         group = self.cloud.cgroup(spec.name)

@@ -176,6 +176,22 @@ class TestMachine:
         stage.put(SECRETS, make_bootstrap_secret())
         await stage.until(lambda: stage.find(VIRTUAL_MACHINES, NAME, "shop"), "the machine, once all is there")
 
+    async def test_bootstrap_data_is_found_before_the_machine_names_it(self, stage: Stage) -> None:
+        put(stage, make_cluster(), make_kubevirt_cluster())
+        await make_network(stage)
+        config = {"apiGroup": "bootstrap.cluster.x-k8s.io", "kind": "KubeadmConfig", "name": NAME}
+        machine_object = make_machine(data=None)
+        machine_object["spec"]["bootstrap"] = {"configRef": config}
+        put(stage, machine_object, make_kubevirt_machine())
+        secret = make_bootstrap_secret()
+        stage.put(SECRETS, secret)  # one of that name that no bootstrap provider has made
+        await stage.settled()
+        assert reason(machine(stage), "VMProvisioned") == "WaitingForBootstrapData"
+        owner = {"apiVersion": "bootstrap.cluster.x-k8s.io/v1beta2", "kind": "KubeadmConfig", "name": NAME, "uid": "k", "controller": True}
+        secret["metadata"]["ownerReferences"] = [owner]
+        stage.put(SECRETS, {**secret, "type": "cluster.x-k8s.io/secret"})
+        await stage.until(lambda: stage.find(VIRTUAL_MACHINES, NAME, "shop"), "the machine")
+
     async def test_from_bootstrap_data_to_a_provider_id(self, stage: Stage) -> None:
         vm = await make_vm(stage)
         secret = stage.get(SECRETS, f"{NAME}-userdata", "shop")

@@ -75,9 +75,12 @@ async def test_order_of_publication(fake_api: FakeApi, monkeypatch: pytest.Monke
         own = CONTROL_PLANES.object_path(Key("default", "first"))
         infra = INFRASTRUCTURES.object_path(Key("default", "first"))
         kubeconfig = writes.index(f"{secrets}/first-kubeconfig")
-        endpoint = writes.index(own, kubeconfig)
-        status = writes.index(f"{own}/status", endpoint)
-        assert kubeconfig < endpoint < status < writes.index(infra) < writes.index(f"{infra}/status")
+        status = writes.index(f"{own}/status", kubeconfig)
+        provisioned_at = writes.index(f"{infra}/status")
+        assert kubeconfig < status < provisioned_at
+        # The endpoint is older than all of that: a write next to the status would cost a second, as Cluster API looks once a second.
+        assert max(writes.index(own), writes.index(infra)) < kubeconfig
+        assert not {own, infra} & set(writes[kubeconfig:provisioned_at])
         # Nothing said "initialized" before: every status written earlier was of a control plane that had no version.
         history = [obj for _, path, _, obj in fake_api._history if path == own and "status" in obj]
         first = next(index for index, obj in enumerate(history) if obj["status"]["initialization"]["controlPlaneInitialized"])
@@ -146,6 +149,36 @@ async def test_without_a_cluster_nothing_happens(fake_api: FakeApi, monkeypatch:
         apply_all(world)
         await world.until(lambda: world.find(TENANTS, "first"), "the other one")
         assert world.find(TENANTS, "lonely") is None
+
+
+async def test_a_cluster_that_names_it_need_not_own_it_yet(fake_api: FakeApi, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    async with started_world(fake_api, monkeypatch, tmp_path) as world:
+        label = {"cluster.x-k8s.io/cluster-name": "first"}
+        for name in ("first", "second"):
+            made = control_plane(name, None)
+            world.put(CONTROL_PLANES, {**made, "metadata": {**made["metadata"], "labels": label}})
+        world.put(CLUSTERS, cluster("first", "first"))
+        await world.until(lambda: world.find(TENANTS, "first"), "the one that is named")
+        await addressed(world)
+        await world.until(lambda: is_true(world.get(CONTROL_PLANES, "first"), "Available"), "the control plane")
+        assert world.find(TENANTS, "second") is None
+
+
+async def test_a_renewed_kubeconfig_is_published_again(fake_api: FakeApi, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    async with started_world(fake_api, monkeypatch, tmp_path) as world:
+        apply_all(world)
+        await addressed(world)
+        await provisioned(world)
+        await world.until(lambda: is_true(world.get(CONTROL_PLANES, "first"), "InfrastructureClusterPatched"), "the last condition")
+        source = world.get(SECRETS, "first-admin-kubeconfig")
+        before = source["data"]["admin.conf"]
+        assert world.get(SECRETS, "first-kubeconfig")["data"]["value"] == before
+        source["metadata"]["annotations"] = {"certs.kamaji.clastix.io/rotate": ""}
+        world.put(SECRETS, source)
+        now = await world.until(
+            lambda: (data := world.get(SECRETS, "first-admin-kubeconfig")["data"]["admin.conf"]) != before and data, "new credentials"
+        )
+        await world.until(lambda: world.get(SECRETS, "first-kubeconfig")["data"]["value"] == now, "the copy to follow")
 
 
 async def test_not_managed_says_what_to_add(fake_api: FakeApi, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

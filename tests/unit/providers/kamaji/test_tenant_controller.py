@@ -14,6 +14,7 @@ from pilvi.api import JsonObject, Key, Resource
 from pilvi.api.builtin import ENDPOINT_SLICES, SECRETS, SERVICES
 from pilvi.api.kamaji import DataStore, TenantControlPlane
 from pilvi.api.kubeovn import Vpc
+from pilvi.errors import NotFound, ServerBusy
 from pilvi.providers.kamaji.tenantcontrolplane import phases, user
 from pilvi.providers.kamaji.tenantcontrolplane.secrets import SUFFIXES
 from pilvi.providers.kamaji.tenantcontrolplane.status import find_deployment_condition
@@ -64,6 +65,7 @@ async def test_from_empty(fake_api: FakeApi, monkeypatch: pytest.MonkeyPatch, tm
         assert order == sorted(order)
         api_ready = next(i for i, entry in enumerate(world.units.log) if entry.startswith("ready"))
         assert api_ready < next(i for i, entry in enumerate(world.units.log) if "scheduler" in entry)
+        assert next(i for i, entry in enumerate(world.units.log) if entry.startswith("serves")) < api_ready
         assert world.host.count("kubeadm") == 1
 
 
@@ -207,6 +209,55 @@ async def test_a_dead_api_server_is_told_and_recovers(fake_api: FakeApi, monkeyp
             callback(name)
         await ready(world)
         assert problem(world) == ("", "")
+
+
+async def test_add_ons_are_told_as_they_were_while_the_api_server_is_away(
+    fake_api: FakeApi, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    async with started_world(fake_api, monkeypatch, tmp_path) as world:
+        world.put(TENANTS, tenant(addons={"coreDNS": {}}))
+        await addressed(world)
+        await ready(world)
+        told = world.get(TENANTS, "first")["status"]["addons"]
+        assert (told["coreDNS"]["enabled"], told["kubeProxy"]["enabled"]) == (True, False)
+        world.units.dead = True
+        world.units.callbacks[0](next(iter(world.units.specs)))
+        await world.until(lambda: phase(world) == "NotReady", "the API server to be missed")
+        assert world.get(TENANTS, "first")["status"]["addons"] == told
+
+
+async def test_a_tenant_that_is_busy_is_told_and_asked_again(fake_api: FakeApi, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    async with started_world(fake_api, monkeypatch, tmp_path) as world:
+        refusals = [ServerBusy("the tenant is busy"), NotFound("kube-system is not there yet")]
+        written = phases.ensure_inside
+
+        async def ensure_inside(*arguments: Any) -> None:
+            if refusals:
+                raise refusals.pop()
+            await written(*arguments)
+
+        monkeypatch.setattr(phases, "ensure_inside", ensure_inside)
+        world.put(TENANTS, tenant())
+        await addressed(world)
+        await world.until(lambda: problem(world)[0] == "ControlPlaneBusy", "the condition")
+        await ready(world)
+        assert refusals == []
+        assert problem(world) == ("", "")
+
+
+async def test_a_secret_of_somebody_else_is_a_condition(fake_api: FakeApi, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    async with started_world(fake_api, monkeypatch, tmp_path) as world:
+        # Without the label of ours it is in no cache, so nobody knows of it before.
+        fake_api.faults.append(
+            lambda request: (
+                status_response(409, "AlreadyExists") if request.method == "POST" and request.path.endswith("/secrets") else None
+            )
+        )
+        world.put(TENANTS, tenant())
+        await addressed(world)
+        await world.until(lambda: problem(world)[0] == "ObjectInTheWay", "the condition")
+        assert "kamaji.clastix.io/project: kamaji" in problem(world)[1]
+        assert world.units.log == []
 
 
 async def test_a_probe_that_fails_once_leaves_no_mark(fake_api: FakeApi, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 from pilvi.api import JsonObject, Key, Resource
 from pilvi.errors import TimedOut, UnitFailed
 from pilvi.host.units import UnitSpec, UnitState
+from pilvi.host.units.probes import Probe
 from pilvi.kube import Client
 from pilvi.lib.deadline import wait_for
 from pilvi.providers import kamaji
@@ -58,14 +59,14 @@ class FakeUnits:
     async def find_obstacle(self, name: str) -> str | None:
         return "refused" if self.dead or self.slow else None
 
-    async def wait_ready(self, name: str, timeout_s: float) -> None:
+    async def wait_ready(self, name: str, timeout_s: float, probe: Probe | None = None) -> None:
         if self.dead:
             raise UnitFailed(name, "ended before it was ready", "last words")
         if self.slow:
             self.log.append("slow")
             await asyncio.sleep(timeout_s)
             raise TimedOut(f"unit {name} to be ready", timeout_s)
-        self.log.append(f"ready {name}")
+        self.log.append(f"{'serves' if probe else 'ready'} {name}")
 
     async def stop(self, name: str, grace_s: float | None = None) -> None:
         if self.specs.pop(name, None) is not None:

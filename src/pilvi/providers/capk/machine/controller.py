@@ -30,6 +30,7 @@ from pilvi.runtime import (
     Failed,
     Result,
     Waiting,
+    controller_of,
     ensure_finalizer,
     has_finalizer,
     is_controlled_by,
@@ -41,6 +42,7 @@ from pilvi.runtime import (
 __all__ = ["KubevirtMachines"]
 
 MANAGER = "pilvi-kubevirtmachine"
+BOOTSTRAP_SECRET_TYPE = "cluster.x-k8s.io/secret"  # noqa: S105 (a type, no password)
 
 
 @dataclass(frozen=True)
@@ -102,19 +104,34 @@ class KubevirtMachines:
         status = cluster.get("status") or {}
         if not (status.get("initialization") or {}).get("infrastructureProvisioned"):
             return "WaitingForClusterInfrastructure", "the Cluster's infrastructure is not provisioned yet"
-        name = ((machine.get("spec") or {}).get("bootstrap") or {}).get("dataSecretName")
-        if not name:
+        bootstrap = self._find_bootstrap_data(machine)
+        if bootstrap is None:
             if not is_control_plane(machine) and not (status.get("initialization") or {}).get("controlPlaneInitialized"):
                 return "WaitingForControlPlaneAvailable", "the Cluster's control plane is not initialized yet"
             return "WaitingForBootstrapData", "the bootstrap provider has not written the Machine's bootstrap data yet"
-        key = Key(machine["metadata"]["namespace"], name)
-        bootstrap = self._secrets.get(key)
-        if bootstrap is None or "value" not in (bootstrap.get("data") or {}):
-            return "WaitingForBootstrapData", f"Secret {key} with the bootstrap data does not exist or has no key value"
+        if "value" not in (bootstrap.get("data") or {}):
+            return "WaitingForBootstrapData", f"Secret {Key.of(bootstrap)} with the bootstrap data has no key value"
         subnet = self._find_subnet(cluster)
         if subnet is None:
             return "WaitingForClusterInfrastructure", "the KubevirtCluster has no Subnet yet; see its condition NetworkReady"
         return _Inputs(machine, cluster, bootstrap, subnet)
+
+    def _find_bootstrap_data(self, machine: JsonObject) -> JsonObject | None:
+        """The Secret that the Machine names or, a second earlier, the one that its bootstrap provider has made for it.
+
+        Cluster API copies the name from the one to the other, and looks at a Machine once a second.
+        """
+        wanted: JsonObject = machine["spec"].get("bootstrap") or {}
+        namespace = machine["metadata"]["namespace"]
+        if wanted.get("dataSecretName"):
+            return self._secrets.get(Key(namespace, wanted["dataSecretName"]))
+        config: JsonObject = wanted.get("configRef") or {}
+        secret = self._secrets.get(Key(namespace, config.get("name") or ""))
+        if secret is None or secret.get("type") != BOOTSTRAP_SECRET_TYPE:
+            return None
+        owner = controller_of(secret)
+        is_its = owner is not None and (owner["kind"], owner["name"]) == (config.get("kind"), config.get("name"))
+        return secret if is_its else None
 
     async def _make(self, kubevirt_machine: JsonObject, inputs: _Inputs) -> Result:
         cluster_name = inputs.cluster["metadata"]["name"]

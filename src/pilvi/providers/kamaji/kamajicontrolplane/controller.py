@@ -11,7 +11,13 @@ from pilvi.api.controlplane import KamajiControlPlane
 from pilvi.api.kamaji import TenantControlPlane
 from pilvi.api.object import decode
 from pilvi.errors import Forbidden, Invalid, UserError, format_chain
-from pilvi.providers.kamaji.kamajicontrolplane.publication import patch_endpoint, patch_infrastructure, publish_secrets, wake_machine_sets
+from pilvi.providers.kamaji.kamajicontrolplane.publication import (
+    patch_endpoint,
+    patch_infrastructure_endpoint,
+    publish_secrets,
+    say_provisioned,
+    wake_machine_sets,
+)
 from pilvi.providers.kamaji.kamajicontrolplane.status import Scope, compute_status, find_endpoint, is_initialized, paused_status
 from pilvi.providers.kamaji.kamajicontrolplane.tenant import tenant_control_plane
 from pilvi.providers.kamaji.names import (
@@ -72,16 +78,16 @@ class KamajiControlPlanes:
         control_plane = await ensure_finalizer(self._platform.client, RESOURCE, control_plane, CONTROL_PLANE_FINALIZER)
         scope = Scope(control_plane=control_plane, cluster=cluster, infrastructure=self._find_infrastructure(cluster))
         result = await self._ensure_tenant(scope)
-        endpoint = find_endpoint(scope.tenant)
-        if endpoint is not None and is_initialized(scope):
-            await publish_secrets(self._platform.client, self._secrets.get, control_plane, cluster["metadata"]["name"])
-            scope.control_plane = await patch_endpoint(self._platform.client, scope.control_plane, endpoint)
+        endpoint, client = find_endpoint(scope.tenant), self._platform.client
+        initialized = endpoint is not None and is_initialized(scope)
+        if endpoint is not None:
+            # As soon as it is known: Cluster API looks at a Cluster once a second, and a write just before the status would use that up.
+            scope.control_plane = await patch_endpoint(client, scope.control_plane, endpoint)
+            scope.infrastructure = await patch_infrastructure_endpoint(client, scope.infrastructure, endpoint)
+        if initialized:
+            await publish_secrets(client, self._secrets.get, control_plane, cluster["metadata"]["name"])
         await self._write_status(scope.control_plane, compute_status(scope))
-        if (
-            endpoint is not None
-            and is_initialized(scope)
-            and await patch_infrastructure(self._platform.client, scope.infrastructure, endpoint)
-        ):
+        if endpoint is not None and initialized and await say_provisioned(client, scope.infrastructure):
             message = f"Cluster {cluster['metadata']['name']} has its API server at {endpoint.host}:{endpoint.port}"
             self._platform.events.record(control_plane, "Normal", "Initialized", message)
         await self._wake_machine_sets(scope)
@@ -137,10 +143,14 @@ class KamajiControlPlanes:
         await self._platform.client.apply_status(RESOURCE, {"metadata": metadata, "status": status}, manager=MANAGER)
 
     def _find_cluster(self, control_plane: JsonObject) -> JsonObject | None:
-        for reference in control_plane["metadata"].get("ownerReferences") or ():
+        """The Cluster that owns the control plane, or is about to: Cluster API writes the owner a second or two after the reference."""
+        metadata = control_plane["metadata"]
+        for reference in metadata.get("ownerReferences") or ():
             if reference["kind"] == CLUSTERS.kind and reference["apiVersion"].partition("/")[0] == CLUSTERS.group:
-                return self._clusters.get(Key(control_plane["metadata"]["namespace"], reference["name"]))
-        return None
+                return self._clusters.get(Key(metadata["namespace"], reference["name"]))
+        name = (metadata.get("labels") or {}).get(CLUSTER_NAME_LABEL)
+        cluster = self._clusters.get(Key(metadata["namespace"], name)) if name else None
+        return cluster if cluster is not None and Key.of(control_plane) in _control_planes_of(cluster) else None
 
     def _find_infrastructure(self, cluster: JsonObject) -> JsonObject | None:
         reference = cluster["spec"].get("infrastructureRef") or {}
@@ -154,19 +164,15 @@ def controller(platform: Platform) -> Controller:
     reconciler = KamajiControlPlanes(platform)
     clusters = platform.informers.get(CLUSTERS)
 
-    def of_cluster(cluster: JsonObject) -> Iterable[Key]:
-        reference = (cluster.get("spec") or {}).get("controlPlaneRef") or {}
-        if reference.get("kind") == RESOURCE.kind and reference.get("name"):
-            yield Key(cluster["metadata"]["namespace"], reference["name"])
-
     def of_infrastructure(infrastructure: JsonObject) -> Iterable[Key]:
         name = (infrastructure["metadata"].get("labels") or {}).get(CLUSTER_NAME_LABEL)
         cluster = clusters.get(Key(infrastructure["metadata"]["namespace"], name)) if name else None
-        return of_cluster(cluster) if cluster is not None else ()
+        return _control_planes_of(cluster) if cluster is not None else ()
 
     def of_secret(secret: JsonObject) -> Iterable[Key]:
-        key = controller_key(secret, RESOURCE)
-        return [key] if key is not None else []
+        """What is published, and the TenantControlPlane's own that it is made of; both kinds are called alike."""
+        keys = (controller_key(secret, RESOURCE), controller_key(secret, TenantControlPlane.RESOURCE))
+        return [key for key in keys if key is not None]
 
     return Controller(
         "kamajicontrolplane",
@@ -174,13 +180,20 @@ def controller(platform: Platform) -> Controller:
         reconciler.reconcile,
         owns=[TenantControlPlane.RESOURCE],
         watches=[
-            Watch(CLUSTERS, of_cluster),
+            Watch(CLUSTERS, _control_planes_of),
             Watch(KubevirtCluster.RESOURCE, of_infrastructure),
             # One of the same name that is not ours is in the way until it goes.
             Watch(TenantControlPlane.RESOURCE, lambda tenant: [Key.of(tenant)], lambda _old, _new: False),
             Watch(SECRETS, of_secret, labels={PROJECT_LABEL: "kamaji"}),
         ],
     )
+
+
+def _control_planes_of(cluster: JsonObject) -> list[Key]:
+    reference = (cluster.get("spec") or {}).get("controlPlaneRef") or {}
+    if reference.get("kind") != RESOURCE.kind or not reference.get("name"):
+        return []
+    return [Key(cluster["metadata"]["namespace"], reference["name"])]
 
 
 def _paused(control_plane: JsonObject, cluster: JsonObject | None) -> str | None:

@@ -1,9 +1,10 @@
 """How a control plane becomes known to Cluster API, in an order that is part of the contract.
 
-(a) The API server answers, (b) the Secrets <cluster>-ca and <cluster>-kubeconfig are there, (c) kubeadm's ConfigMaps and RBAC are in
-the tenant, (d) the status of KamajiControlPlane says version and initialized in one write, (e) the infrastructure cluster gets its
-endpoint and is provisioned. Cluster API answers any other order with waits of 15 and 30 seconds. (f) MachineSets that met the control
-plane before it was ready are woken, else they look again after 15 seconds only.
+The endpoint is written as soon as the control plane has its address, which nobody dials yet. Then: (a) the API server answers, (b)
+kubeadm's ConfigMaps and RBAC are in the tenant, (c) the Secrets <cluster>-ca and <cluster>-kubeconfig are there, (d) the status of
+KamajiControlPlane says version and initialized in one write, (e) the infrastructure cluster is provisioned, right after, so that Cluster
+API sees both at once. It answers any other order with waits of 15 and 30 seconds. (f) MachineSets that met the control plane before it
+was ready are woken, else they look again after 15 seconds only.
 """
 
 from __future__ import annotations
@@ -20,7 +21,14 @@ from pilvi.providers.kamaji.kamajicontrolplane.status import Endpoint, is_manage
 from pilvi.providers.kamaji.names import CLUSTER_NAME_LABEL, CLUSTER_SECRET_TYPE, KUBECONFIG_KEY_ANNOTATION, MANAGER, labels
 from pilvi.runtime import owner_reference
 
-__all__ = ["STABLE_ANNOTATION", "patch_endpoint", "patch_infrastructure", "publish_secrets", "wake_machine_sets"]
+__all__ = [
+    "STABLE_ANNOTATION",
+    "patch_endpoint",
+    "patch_infrastructure_endpoint",
+    "publish_secrets",
+    "say_provisioned",
+    "wake_machine_sets",
+]
 
 STABLE_ANNOTATION = "pilvi.dev/control-plane-version"
 """On a MachineSet: the version at which it was told that the control plane is stable."""
@@ -59,22 +67,27 @@ async def patch_endpoint(client: Client, control_plane: JsonObject, endpoint: En
     return await client.patch(KamajiControlPlane.RESOURCE, Key.of(control_plane), body, manager=MANAGER)
 
 
-async def patch_infrastructure(client: Client, infrastructure: JsonObject | None, endpoint: Endpoint) -> bool:
-    """Give a KubevirtCluster that is managed by its control plane the endpoint, then say that it is provisioned.
+async def patch_infrastructure_endpoint(client: Client, infrastructure: JsonObject | None, endpoint: Endpoint) -> JsonObject | None:
+    """The KubevirtCluster with its endpoint, if it is managed by its control plane; one that a person wrote there is kept."""
+    if infrastructure is None or not _is_ours_to_write(infrastructure):
+        return infrastructure
+    if ((infrastructure.get("spec") or {}).get("controlPlaneEndpoint") or {}).get("host"):
+        return infrastructure
+    body = {"spec": {"controlPlaneEndpoint": {"host": endpoint.host, "port": endpoint.port}}}
+    return await client.patch(KubevirtCluster.RESOURCE, Key.of(infrastructure), body, manager=MANAGER)
 
-    Comes last. Returns whether there was anything to write. An endpoint that a person wrote there is kept.
-    """
-    if infrastructure is None or not is_managed(infrastructure) or is_provisioned(infrastructure):
+
+async def say_provisioned(client: Client, infrastructure: JsonObject | None) -> bool:
+    """Say that a KubevirtCluster that is managed by its control plane is provisioned. Comes last. Returns whether that was news."""
+    if infrastructure is None or not _is_ours_to_write(infrastructure) or is_provisioned(infrastructure):
         return False
-    if infrastructure["metadata"].get("deletionTimestamp"):
-        return False
-    key = Key.of(infrastructure)
-    if not ((infrastructure.get("spec") or {}).get("controlPlaneEndpoint") or {}).get("host"):
-        body = {"spec": {"controlPlaneEndpoint": {"host": endpoint.host, "port": endpoint.port}}}
-        await client.patch(KubevirtCluster.RESOURCE, key, body, manager=MANAGER)
     status = {"status": {"ready": True, "initialization": {"provisioned": True}}}
-    await client.patch(KubevirtCluster.RESOURCE, key, status, subresource="status", manager=MANAGER)
+    await client.patch(KubevirtCluster.RESOURCE, Key.of(infrastructure), status, subresource="status", manager=MANAGER)
     return True
+
+
+def _is_ours_to_write(infrastructure: JsonObject) -> bool:
+    return is_managed(infrastructure) and not infrastructure["metadata"].get("deletionTimestamp")
 
 
 async def wake_machine_sets(client: Client, machine_sets: Iterable[JsonObject], version: str) -> None:

@@ -9,7 +9,19 @@ from pilvi.api.builtin import SECRETS, SERVICES
 from pilvi.api.kamaji import DataStore, TenantControlPlane
 from pilvi.api.kubeovn import DEFAULT_VPC, Subnet, Vpc
 from pilvi.api.object import decode
-from pilvi.errors import DriverError, TimedOut, UnitFailed, UserError, format_chain
+from pilvi.errors import (
+    AlreadyExists,
+    ApiError,
+    Conflict,
+    DriverError,
+    Forbidden,
+    Invalid,
+    TimedOut,
+    Transient,
+    UnitFailed,
+    UserError,
+    format_chain,
+)
 from pilvi.lib.clock import utc_now
 from pilvi.providers.kamaji.names import MANAGER, PAUSED_ANNOTATION, PROJECT_LABEL, TENANT_FINALIZER
 from pilvi.providers.kamaji.tenantcontrolplane.ending import remove_control_plane, remove_strays
@@ -95,6 +107,9 @@ class TenantControlPlanes:
             if not progress.ready:
                 # What is known so far is of use to others (the address, the Secrets), and a start takes seconds.
                 tenant = await self._write_status(tenant, progress)
+                await phases.wait_serving()
+                # The API server takes another second for its default roles, which nothing in here needs.
+                await phases.write_inside()
                 await phases.wait_ready()
             result = await self._complete(phases)
         except Blocked as e:
@@ -108,6 +123,19 @@ class TenantControlPlanes:
         except (UnitFailed, DriverError, TimedOut, OSError) as e:  # OSError: a full disk above all
             progress.problem = Problem("ComponentFailed", _explain(e))
             result = Failed(_explain(e))
+        except AlreadyExists as e:
+            message = f"{format_chain(e)}; it is somebody else's: delete it, or give it the label {PROJECT_LABEL}: kamaji if it is a backup"
+            progress.problem = Problem("ObjectInTheWay", message)
+            result = Failed(message)
+        except (Forbidden, Invalid) as e:  # a quota, or a policy of an administrator
+            progress.problem = Problem("ObjectRefused", format_chain(e))
+            result = Failed(format_chain(e))
+        except (ApiError, Transient) as e:
+            if isinstance(e, Conflict) or progress.plane is None:
+                raise
+            # The tenant's API server answers, but not all that was asked of it, as while it is very busy.
+            progress.problem = Problem("ControlPlaneBusy", f"{format_chain(e)}; it is asked again every second")
+            result = Waiting("ControlPlaneBusy", format_chain(e), retry_s=1.0)
         if refused is not None and progress.problem is None:
             progress.problem = Problem(refused.reason, refused.message)
         await self._write_status(tenant, progress)

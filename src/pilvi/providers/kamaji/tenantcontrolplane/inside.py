@@ -28,6 +28,7 @@ from pilvi.controlplane import (
     ADDON_COREDNS,
     ADDON_KUBE_PROXY,
     BOOTSTRAP_TOKEN,
+    COREDNS_PATCH,
     UPLOAD_CONFIG,
     ControlPlane,
     KubeadmOptions,
@@ -76,6 +77,7 @@ def digest(plane: ControlPlane, spec: TenantControlPlaneSpec) -> str:
     addons = addons_of(spec)
     parts = (
         kubeadm_config(plane, kubeadm_options(spec)),
+        COREDNS_PATCH,
         str((addons.core_dns is not None, addons.kube_proxy is not None, plane.dns_address)),
         msgspec.json.encode(spec.kubernetes.kubelet.configuration_json_patches).decode(),
     )

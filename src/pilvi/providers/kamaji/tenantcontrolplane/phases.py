@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Coroutine
 from datetime import UTC, datetime
-from typing import Any
 
 from pilvi.api import JsonObject, Key
 from pilvi.api.builtin import ENDPOINT_SLICES, SECRETS, SERVICES
@@ -26,10 +24,12 @@ from pilvi.controlplane import (
     Keys,
     file_set,
     install_files,
+    serving_probe,
     unit_spec,
 )
 from pilvi.errors import Bug, TimedOut
 from pilvi.host.netns import ensure_netns, has_netns
+from pilvi.host.units.probes import Probe
 from pilvi.lib.clock import utc_now
 from pilvi.lib.together import together
 from pilvi.providers.kamaji.names import (
@@ -140,8 +140,9 @@ class Phases:
         )
         router = self._find_router()
         subnets = find_subnets(self._platform.informers.get(Subnet.RESOURCE).list(), vpc_name(self._tenant))
+        # Recorded before they are used: whatever fails below, the next pass goes on with the same keys.
+        await together(*(self._write_secret(suffix, encode(content), present.get(suffix)) for suffix, content in data.items()))
         await together(
-            *(self._write_secret(suffix, encode(content), present.get(suffix)) for suffix, content in data.items()),
             asyncio.to_thread(install_files, plane, file_set(plane, planned.keys)),
             apply_network(plan_network(self._platform.cloud, plane, subnets.values(), router)),
         )
@@ -164,31 +165,44 @@ class Phases:
         self._progress.ready = not begun and await units.find_obstacle(plane.unit(API_SERVER)) is None
         self._look_for_failures()
 
+    async def wait_serving(self) -> None:
+        """Wait a while for the API server to serve us: enough for `write_inside`. Raises as `wait_ready`."""
+        await self._wait(serving_probe(self._plane()))
+
     async def wait_ready(self) -> None:
-        """Wait a while for the API server to answer. Raises Starting when it needs more time, UnitFailed, TimedOut."""
+        """Wait a while for the API server to be ready for all. Raises Starting when it needs more time, UnitFailed, TimedOut."""
+        await self._wait(None)
+        self._progress.ready = True
+
+    async def _wait(self, probe: Probe | None) -> None:
         unit, units = self._plane().unit(API_SERVER), self._platform.units
         try:
-            await units.wait_ready(unit, WAIT_S)
+            await units.wait_ready(unit, WAIT_S, probe)
         except TimedOut as e:
             started_at = units.state(unit).started_at
             if started_at is not None and time.time() - started_at < START_TIMEOUT_S:
                 raise Starting(str(e)) from e
             raise
-        self._progress.ready = True
 
-    async def complete(self) -> None:
-        """Have the other two components run, and everything inside the cluster that nodes need; then the version counts as installed."""
-        plane, spec, units = self._plane(), spec_of(self._typed), self._platform.units
-        steps: list[Coroutine[Any, Any, Any]] = [units.ensure(unit_spec(plane, component)) for component in LATER_COMPONENTS]
-        endpoints = endpoint_slice(self._typed, self._owner, plane.address)
-        steps.append(self._platform.client.apply(ENDPOINT_SLICES, endpoints, manager=MANAGER))
+    async def write_inside(self) -> None:
+        """Have everything inside the cluster that nodes need."""
+        plane, spec = self._plane(), spec_of(self._typed)
         wanted = digest(plane, spec)
         if wanted != self._progress.inside:
-            steps.append(ensure_inside(plane, spec, self._platform.tenants.open(self._tenant)))
-        await together(*steps)
+            await ensure_inside(plane, spec, self._platform.tenants.open(self._tenant))
         addons = addons_of(spec)
         self._progress.inside = wanted
         self._progress.core_dns, self._progress.kube_proxy = addons.core_dns is not None, addons.kube_proxy is not None
+
+    async def complete(self) -> None:
+        """Have the other two components run; then the version counts as installed."""
+        plane, units = self._plane(), self._platform.units
+        endpoints = endpoint_slice(self._typed, self._owner, plane.address)
+        await together(
+            *(units.ensure(unit_spec(plane, component)) for component in LATER_COMPONENTS),
+            self._platform.client.apply(ENDPOINT_SLICES, endpoints, manager=MANAGER),
+            self.write_inside(),
+        )
         self._progress.installed = plane.version
         self._look_for_failures()
 

@@ -46,7 +46,8 @@ class Problem(msgspec.Struct, frozen=True):
 class Progress(msgspec.Struct, kw_only=True):
     """What one reconcile has found so far; the phases fill it in.
 
-    `checksums` are those of the Secrets, by suffix. `inside` is the digest of what kubeadm has written into the cluster.
+    `checksums` are those of the Secrets, by suffix. `inside` is the digest of what kubeadm has written into the cluster. The
+    add-ons are None while this reconcile has not got as far as them.
     `failing` tells of a component that keeps dying, while others may be well.
     """
 
@@ -59,8 +60,8 @@ class Progress(msgspec.Struct, kw_only=True):
     checksums: dict[str, str] = {}
     ready: bool = False
     inside: str | None = None
-    core_dns: bool = False
-    kube_proxy: bool = False
+    core_dns: bool | None = None
+    kube_proxy: bool | None = None
     failing: Problem | None = None
     problem: Problem | None = None
 
@@ -115,7 +116,9 @@ def compute_status(tenant: JsonObject, progress: Progress, now: datetime) -> Jso
         status["kubeadmPhase"] = {"bootstrapToken": _stamped(old_phase, {"checksum": progress.inside}, now)}
         old_addons = old.get("addons") or {}
         status["addons"] = {
-            name: _stamped(old_addons.get(name) or {}, {"enabled": enabled}, now)
+            name: old_addons.get(name, {"enabled": False})
+            if enabled is None
+            else _stamped(old_addons.get(name) or {}, {"enabled": enabled}, now)
             for name, enabled in (("coreDNS", progress.core_dns), ("kubeProxy", progress.kube_proxy))
         }
     return status
