@@ -37,12 +37,12 @@ class Endpoint(Part):
 
 
 class ServiceTemplateSpec(Part):
-    type: Annotated[str | None, accepted("Type of the Service.", "the control plane provider makes the Service")] = None
+    type: str | None = None
 
 
 class ServiceTemplate(Part):
-    metadata: Annotated[OpenMetadata | None, accepted("Metadata of the Service.", "the control plane provider makes the Service")] = None
-    spec: Annotated[ServiceTemplateSpec | None, implemented("The Service.")] = None
+    metadata: OpenMetadata | None = None
+    spec: ServiceTemplateSpec | None = None
 
 
 class SshKeys(Part):
@@ -55,7 +55,13 @@ class KubevirtClusterSpec(Part):
         Endpoint | None,
         implemented("Where the API server answers; taken from the control plane when it is not written here."),
     ] = None
-    control_plane_service_template: Annotated[ServiceTemplate | None, implemented("Service of a control plane made of machines.")] = None
+    control_plane_service_template: Annotated[
+        ServiceTemplate | None,
+        accepted(
+            "Service of a control plane made of machines.",
+            "the control plane provider makes the Service; see serviceLabels and serviceAnnotations of KamajiControlPlane",
+        ),
+    ] = None
     infra_cluster_secret_ref: Annotated[
         ObjectReference | None,
         rejected("Secret with the kubeconfig of another cloud.", ONE_CLOUD, "leave it out and apply the object in that cloud"),
@@ -131,8 +137,23 @@ class KubevirtClusterTemplate(Object):
     spec: KubevirtClusterTemplateSpec | None = None
 
 
+class MachineMetadata(OpenMetadata):
+    annotations: Annotated[dict[str, str], implemented("Annotations of the VirtualMachine and its instances.")] = {}
+    labels: Annotated[dict[str, str], implemented("Labels of the VirtualMachine and its instances.")] = {}
+    name: Annotated[str | None, accepted("Name of the VirtualMachine.", "it has the name of its KubevirtMachine")] = None
+    namespace: Annotated[
+        str | None,
+        rejected(
+            "Namespace of the VirtualMachine.",
+            "it is in that of its KubevirtMachine",
+            "leave it out, or apply this object in that namespace",
+            when="self != '' && self != object.metadata.namespace",
+        ),
+    ] = None
+
+
 class VirtualMachineTemplate(Part):
-    metadata: Annotated[OpenMetadata | None, implemented("Labels and annotations of the VirtualMachine.")] = None
+    metadata: Annotated[MachineMetadata | None, implemented("Metadata of the VirtualMachine.")] = None
     spec: Annotated[VirtualMachineSpec | None, implemented("The VirtualMachine.")] = None
 
 

@@ -38,9 +38,9 @@ class NodeFacts(msgspec.Struct, frozen=True, kw_only=True):
     """What the virtual machine's objects say.
 
     `unit` is the unit's name, `state` the machine's folder on a real file system, `netns` a ready namespace whose link has
-    `address` and `mtu`. `uid` is the VMI's UID. `resolver` answers DNS for the machine and its pods. `user_data` is what a guest's
-    cloud-init would get; `meta_data` adds to the values of its `{{ ds.meta_data.* }}`, of which `instance_id` and
-    `local_hostname` are always there.
+    `address` and `mtu`. `uid` is the VMI's UID. `cpu_milli` is as in SandboxSpec. `resolver` answers DNS for the machine and its
+    pods. `user_data` is what a guest's cloud-init would get; `meta_data` adds to the values of its `{{ ds.meta_data.* }}`, of which
+    `instance_id` and `local_hostname` are always there.
     """
 
     name: str
@@ -56,6 +56,7 @@ class NodeFacts(msgspec.Struct, frozen=True, kw_only=True):
     user_data: bytes
     meta_data: Mapping[str, str] = {}
     mtu: int = 1500
+    cpu_milli: int | None = None
     stop_grace_s: float = 30.0
 
 
@@ -95,6 +96,7 @@ def node_machine(facts: NodeFacts, image: NodeImage) -> NodeMachine:
         netns=facts.netns,
         memory_bytes=facts.memory_bytes,
         cpus=facts.cpus,
+        cpu_milli=facts.cpu_milli,
         environment={"HOME": "/root"},
         binds=(
             Bind(source=facts.state / "containerd", target=Path("/var/lib/containerd")),

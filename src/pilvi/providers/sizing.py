@@ -8,12 +8,13 @@ from typing import Any
 
 from pilvi.api.resource import JsonObject
 from pilvi.errors import UserError
-from pilvi.lib.quantity import parse_quantity, quantity_bytes
+from pilvi.lib.quantity import parse_quantity, quantity_bytes, quantity_milli
 
-__all__ = ["Size", "find_size", "get_size"]
+__all__ = ["Size", "find_cpu_limit", "find_size", "get_size"]
 
 _MIB = 1024 * 1024
 _MAX_VCPUS = 512
+_LEAST_CPU_MILLI = 10  # of Linux, for a group of processes
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,20 @@ def get_size(vmi_spec: JsonObject) -> Size:
     requests, limits = _part(resources, "requests"), _part(resources, "limits")
     sockets, cores, threads = _topology(_part(domain, "cpu"), requests, limits)
     return Size(sockets, cores, threads, _memory(_part(domain, "memory"), requests, limits))
+
+
+def find_cpu_limit(vmi_spec: JsonObject) -> int | None:
+    """Processor time that the guest may take at most, in thousandths of a processor; None when only its vCPUs limit it.
+
+    Raises UserError for a limit that is not positive.
+    """
+    limit = _part(_part(_part(vmi_spec, "domain"), "resources"), "limits").get("cpu")
+    if limit is None:
+        return None
+    cpu_milli = quantity_milli(limit)
+    if cpu_milli < _LEAST_CPU_MILLI:
+        raise UserError(f"spec.domain.resources.limits.cpu is {limit}", hint="write at least 10m, for example 500m, or leave it out")
+    return cpu_milli
 
 
 def find_size(vmi_spec: JsonObject) -> Size | None:

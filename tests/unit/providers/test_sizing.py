@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from pilvi.errors import UserError
-from pilvi.providers.sizing import find_size, get_size
+from pilvi.providers.sizing import find_cpu_limit, find_size, get_size
 
 GIB = 1024**3
 
@@ -53,3 +53,16 @@ def test_refusals_name_the_field(domain: dict[str, Any], named: str) -> None:
     with pytest.raises(UserError, match=named):
         get_size({"domain": domain})
     assert find_size({"domain": domain}) is None
+
+
+@pytest.mark.parametrize(
+    ("resources", "cpu_milli"),
+    [(None, None), ({"requests": {"cpu": "2"}}, None), ({"limits": {"cpu": "1500m"}}, 1500), ({"limits": {"cpu": 1}}, 1000)],
+)
+def test_processor_limit(resources: dict[str, Any] | None, cpu_milli: int | None) -> None:
+    assert find_cpu_limit({"domain": {"resources": resources}}) == cpu_milli
+
+
+def test_a_processor_limit_that_is_none() -> None:
+    with pytest.raises(UserError, match=r"limits\.cpu is 1m"):
+        find_cpu_limit({"domain": {"resources": {"limits": {"cpu": "1m"}}}})

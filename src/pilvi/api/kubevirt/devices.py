@@ -54,7 +54,7 @@ class LunTarget(Part):
 class Disk(Part):
     name: Annotated[str, implemented("Name of the volume behind the disk.")]
     block_size: BlockSize | None = None
-    boot_order: Annotated[int | None, accepted("Place in the boot order.", "the machine boots from its container disk")] = None
+    boot_order: Annotated[int | None, implemented("The machine boots from the container disk whose disk has the lowest.")] = None
     cache: str | None = None
     cdrom: CdromTarget | None = None
     changed_block_tracking: bool | None = None

@@ -216,13 +216,15 @@ class ReservedOverhead(Part):
 
 class Memory(Part):
     guest: Annotated[Quantity | None, implemented("Memory that the machine sees.")] = None
-    hugepages: Annotated[Hugepages | None, accepted("Memory from huge pages.")] = None
+    hugepages: Annotated[
+        Hugepages | None, accepted("Memory from huge pages.", "the memory is ordinary, of one page's size when no other is given")
+    ] = None
     max_guest: Quantity | None = None
     reserved_overhead: ReservedOverhead | None = None
 
 
 class Resources(Part):
-    limits: Annotated[dict[str, Quantity], implemented("Most that the machine may take of its host.")] = {}
+    limits: Annotated[dict[str, Quantity], implemented("Most cpu and memory that the machine may take of its host.")] = {}
     overcommit_guest_overhead: bool | None = None
     requests: Annotated[
         dict[str, Quantity],

@@ -4,7 +4,7 @@ from pilvi.api.object import Column, Rule
 
 __all__ = ["MACHINE_COLUMNS", "RUN_STRATEGIES", "machine_rules", "machine_variables", "memory_rule", "name_rule"]
 
-RUN_STRATEGIES = ["Always", "RerunOnFailure", "Once", "Manual", "Halted", "WaitAsReceiver"]
+RUN_STRATEGIES = ["Always", "RerunOnFailure", "Once", "Manual", "Halted"]
 
 MACHINE_COLUMNS = (Column("Ready", ".status.conditions[?(@.type=='Ready')].status"),)
 
@@ -40,6 +40,10 @@ def machine_rules(path: str) -> tuple[Rule, ...]:
             f"'{path}.domain.devices.disks: no volume is called '"
             " + variables.domain.?devices.?disks.orValue([]).map(disk, disk.name).filter(name, !(name in variables.volumes)).join(', ')"
             f" + '; add it to {path}.volumes or take the disk away'",
+        ),
+        Rule(
+            "size(variables.domain.?devices.?interfaces.orValue([])) <= 1 && size(variables.machine.?networks.orValue([])) <= 1",
+            f"'{path}: a machine has one interface, in its Subnet; write at most one of networks and of domain.devices.interfaces'",
         ),
         Rule(
             "variables.machine.?terminationGracePeriodSeconds.orValue(0) >= 0",

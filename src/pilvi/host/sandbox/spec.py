@@ -39,6 +39,8 @@ class SandboxSpec(msgspec.Struct, frozen=True, kw_only=True):
     `root` is only read; all writes go to a layer below `state`, which must be on a file system that overlay accepts as an
     upper layer (not overlay itself). `netns` is the name of a ready network namespace. `init` is the argv of PID 1.
 
+    `cpus` is how many processors it shows; it may take as much time as these have, or `cpu_milli` thousandths of a processor.
+
     `layer_files` are written into the writable layer once, when it is made; the sandbox owns them from then on.
     `private_files` are bound over paths that must exist in the root, in /proc or in /sys; they are renewed by every
     `prepare_sandbox`, and what the sandbox writes into them reaches nobody else.
@@ -57,6 +59,7 @@ class SandboxSpec(msgspec.Struct, frozen=True, kw_only=True):
     layer_files: tuple[SandboxFile, ...] = ()
     private_files: tuple[SandboxFile, ...] = ()
     tmpfs: tuple[Tmpfs, ...] = (Tmpfs(target=Path("/run")), Tmpfs(target=Path("/tmp"), mode=0o1777))  # noqa: S108 - the sandbox's own
+    cpu_milli: int | None = None
     stop_grace_s: float = 20.0
 
     @property

@@ -3,6 +3,8 @@
 from ipaddress import IPv4Network
 from pathlib import Path
 
+import msgspec
+
 from pilvi.host.cloud import Cloud
 from pilvi.host.sandbox import SandboxSpec, sandbox_unit
 
@@ -33,3 +35,7 @@ def test_unit_runs_the_binary_on_the_document_within_the_machines_size(tmp_path:
     assert (unit.netns, unit.stop_grace_s, unit.restart) == ("pv-tunit-m-1", 33, "always")
     assert unit.cgroup is not None
     assert (unit.cgroup.memory_bytes, unit.cgroup.cpu_milli) == (1 << 30, 2000)
+    for limit, cpu_milli in ((1500, 1500), (3000, 2000)):
+        limited = sandbox_unit(cloud, msgspec.structs.replace(spec, cpu_milli=limit), Path("/kit/sandbox-enter"))
+        assert limited.cgroup is not None
+        assert limited.cgroup.cpu_milli == cpu_milli

@@ -39,7 +39,12 @@ def make_vmi(phase: str = "", *, deleting: bool = False, **status: Any) -> JsonO
 
 def make_vmi_spec(image: str = "pilvi.dev/node:v1.37.2") -> JsonObject:
     return {
-        "domain": {"cpu": {"cores": 2}, "memory": {"guest": "1536Mi"}, "devices": {"disks": [{"name": "root", "disk": {"bus": "virtio"}}]}},
+        "domain": {
+            "cpu": {"cores": 2},
+            "memory": {"guest": "1536Mi"},
+            "resources": {"limits": {"cpu": "1500m"}},
+            "devices": {"disks": [{"name": "root", "disk": {"bus": "virtio"}}]},
+        },
         "volumes": [{"name": "root", "containerDisk": {"image": image}}],
     }
 

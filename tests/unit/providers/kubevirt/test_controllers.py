@@ -94,7 +94,7 @@ async def test_from_nothing_to_a_running_machine(stage: Stage, machines: FakeMac
     (pod,) = pods(stage)
     assert (pod["status"]["phase"], pod["status"]["podIP"]) == ("Running", "10.9.0.5")
     spec = machines.specs[vmi["metadata"]["uid"]]
-    assert (spec.name, spec.vcpus, spec.memory_bytes, spec.image) == ("web", 2, 1536 * 1024**2, "v1.37.2")
+    assert (spec.name, spec.vcpus, spec.cpu_milli, spec.memory_bytes, spec.image) == ("web", 2, 1500, 1536 * 1024**2, "v1.37.2")
 
 
 async def test_deleting_the_machine_leaves_nothing(stage: Stage, machines: FakeMachines) -> None:

@@ -47,6 +47,12 @@ class TestPod:
         assert keys == ["x", "pilvi.dev/machines-only", "node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"]
         assert all("tolerationSeconds" not in toleration for toleration in spec["tolerations"])
 
+    def test_reserves_what_is_requested(self) -> None:
+        vmi = make_vmi()
+        vmi["spec"]["domain"]["resources"] = {"requests": {"cpu": "1", "memory": "1Gi"}}
+        (container,) = new_launcher(vmi, "x")["spec"]["containers"]
+        assert container["resources"]["requests"] == {"cpu": "1", "memory": "1Gi"}
+
     def test_has_one_name_for_one_instance(self) -> None:
         vmi = make_vmi()
         assert launcher_name(vmi) == launcher_name(make_vmi("Running"))

@@ -32,7 +32,7 @@ from pilvi.providers.kubevirt.machines.backend import MachineBackend, MachineLeg
 from pilvi.providers.kubevirt.machines.choice import Refusal, choose_backend, get_boot_image
 from pilvi.providers.kubevirt.virtualmachine.instance import INSTANCE_FINALIZER
 from pilvi.providers.platform import Platform
-from pilvi.providers.sizing import get_size
+from pilvi.providers.sizing import find_cpu_limit, get_size
 from pilvi.providers.status import write_status
 from pilvi.runtime import (
     Done,
@@ -309,6 +309,7 @@ def _machine_spec(scope: Scope, leg: MachineLeg, version: str, user_data: bytes 
         namespace=metadata["namespace"],
         image=version,
         vcpus=size.vcpus,
+        cpu_milli=find_cpu_limit(spec),
         memory_bytes=size.memory_bytes,
         leg=leg,
         user_data=user_data,

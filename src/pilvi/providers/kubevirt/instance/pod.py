@@ -152,7 +152,7 @@ def _resources(vmi: JsonObject) -> dict[str, Any]:
     asked = (domain.get("resources") or {}).get("requests") or {}
     requests = {
         "cpu": asked.get("cpu") or format_milli(size.vcpus * _MILLI_PER_VCPU),
-        "memory": format_bytes(size.memory_bytes),
+        "memory": asked.get("memory") or format_bytes(size.memory_bytes),
     }
     return {"requests": requests}
 

@@ -39,6 +39,7 @@ class MachineLeg:
 class MachineSpec:
     """One machine. `uid` is that of its VirtualMachineInstance: folders, units and links are named by it.
 
+    `cpu_milli` is the processor time it may take, in thousandths of a processor; None means as much as its vCPUs can.
     `user_data` is what a guest's cloud-init would read at its first boot; None when it is not to be had any more, and then the
     machine keeps what it was made with.
     """
@@ -50,6 +51,7 @@ class MachineSpec:
     vcpus: int
     memory_bytes: int
     leg: MachineLeg
+    cpu_milli: int | None = None
     user_data: bytes | None = b""
     meta_data: dict[str, str] = field(default_factory=dict)
     stop_grace_s: float = 30.0

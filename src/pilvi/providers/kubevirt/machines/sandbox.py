@@ -126,6 +126,7 @@ class SandboxBackend(MachineBackend):
             netns=machine_netns(self._cloud, spec.uid),
             memory_bytes=spec.memory_bytes,
             cpus=spec.vcpus,
+            cpu_milli=spec.cpu_milli,
             address=spec.leg.address,
             resolver=spec.leg.gateway,
             user_data=await asyncio.to_thread(_keep_user_data, folder, spec.user_data) or _NOTHING_TO_DO,
