@@ -74,6 +74,13 @@ def test_overlapping_ranges(cloud: CloudUnderTest, module_namespace: str) -> Non
         assert all(word in printed for word in (*words, "overlap", "choose ranges")), printed
 
 
+def test_a_range_with_host_bits(cloud: CloudUnderTest, module_namespace: str) -> None:
+    network = {"pods": {"cidrBlocks": ["10.244.0.5/16"]}}
+    printed = cloud.refused(cluster_manifest("bits", module_namespace, clusterNetwork=network))
+    assert "must be IPv4 networks" in printed, printed
+    assert "10.244.0.5/16" in printed, printed
+
+
 def test_a_subnet_that_overlaps_the_pods_of_its_cluster(cloud: CloudUnderTest, module_namespace: str) -> None:
     """The Subnet is another object, so nobody can tell before the cluster's network is made."""
     subnet = {"apiVersion": "kubeovn.io/v1", "kind": "Subnet", "metadata": {"name": "overlap"}, "spec": {"cidrBlock": "10.244.7.0/24"}}

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from ipaddress import IPv4Network
 
 from pilvi.api.builtin import CLUSTERS
+from pilvi.api.networks import is_network
 from pilvi.api.object import Rule
 from pilvi.api.policies import refusals_of, version_rules, version_variables
 from pilvi.api.resource import JsonObject
@@ -20,7 +21,7 @@ DEFAULT_SERVICES = IPv4Network("10.96.0.0/16")
 
 _VERSION = "spec.topology.version"
 _RANGES = "variables.pods + variables.services"
-_ARE_RANGES = "variables.ranges.all(range, isCIDR(range) && cidr(range).ip().family() == 4)"
+_ARE_RANGES = f"variables.ranges.all(range, {is_network('range')})"
 
 
 def cluster_policies(kubernetes_versions: Sequence[str], cloud: Mapping[str, IPv4Network]) -> list[JsonObject]:

@@ -6,7 +6,8 @@
 from typing import Annotated, ClassVar
 
 from pilvi.api.core import LabelSelector
-from pilvi.api.field import DateTime, Part, accepted, implemented, shape
+from pilvi.api.field import DateTime, Part, accepted, implemented, rejected, shape
+from pilvi.api.networks import is_network
 from pilvi.api.object import Column, Definition, Object, Rule
 from pilvi.api.resource import Resource
 
@@ -45,7 +46,7 @@ class VpcPeering(Part):
 
 class VpcSpec(Part):
     bfd_port: VpcBfdPort | None = None
-    default_subnet: Annotated[str | None, implemented("Subnet of machines that name none.")] = None
+    default_subnet: Annotated[str | None, implemented("Subnet of machines in the Vpc's namespaces that name none.")] = None
     enable_bfd: bool | None = None
     enable_external: Annotated[
         bool | None,
@@ -53,7 +54,14 @@ class VpcSpec(Part):
     ] = None
     extra_external_subnets: list[str] = []
     namespaces: Annotated[list[str], implemented("Namespaces whose machines may use the VPC; empty means all.")] = []
-    policy_routes: list[PolicyRoute] = []
+    policy_routes: Annotated[
+        list[PolicyRoute],
+        rejected(
+            "Routes by source, and packets to drop.",
+            "not implemented yet, and what they keep apart would meet",
+            "staticRoutes, or a private Subnet with allowSubnets",
+        ),
+    ] = []
     static_routes: Annotated[list[StaticRoute], implemented("More routes of the router.")] = []
     vpc_peerings: list[VpcPeering] = []
 
@@ -143,7 +151,10 @@ class U2oFeatures(Part):
 
 
 class SubnetSpec(Part):
-    acls: list[SubnetAcl] = []
+    acls: Annotated[
+        list[SubnetAcl],
+        rejected("Filters.", "not implemented yet, and what they drop would pass", "private: true, with allowSubnets for who may come in"),
+    ] = []
     allow_ew_traffic: bool | None = None
     allow_subnets: Annotated[list[str], implemented("Networks that a private subnet lets in.")] = []
     cidr_block: Annotated[str | None, implemented("Range of the subnet, one IPv4 network such as 10.0.1.0/24.")] = None
@@ -152,7 +163,9 @@ class SubnetSpec(Part):
     dhcp_v6_options: str | None = None
     disable_gateway_check: Annotated[bool | None, accepted("Skips the gateway check.", "the gateway is the router itself")] = None
     disable_inter_connection: bool | None = None
-    enable_dhcp: Annotated[bool | None, accepted("Serves DHCP.", "DHCP is always on", when="!self")] = None
+    enable_dhcp: Annotated[
+        bool | None, accepted("Serves DHCP.", "there is none; machines get their address from the host", when="self")
+    ] = None
     enable_ecmp: bool | None = None
     enable_external_lb_address: bool | None = None
     enable_ipv6_ra: bool | None = None
@@ -181,7 +194,15 @@ class SubnetSpec(Part):
     policy_routing_priority: int | None = None
     policy_routing_table_id: int | None = None
     private: Annotated[bool | None, implemented("Lets nothing in but the subnet itself and allowSubnets.")] = None
-    protocol: Annotated[str | None, accepted("Address family.", "only IPv4 is served", when="self != '' && self != 'IPv4'")] = None
+    protocol: Annotated[
+        str | None,
+        rejected(
+            "Address family.",
+            "only IPv4 is served",
+            "protocol: IPv4, with an IPv4 cidrBlock",
+            when="self != '' && self != 'IPv4'",
+        ),
+    ] = None
     provider: Annotated[str | None, accepted("Who serves the subnet.", "only ovn is served", when="self != '' && self != 'ovn'")] = None
     route_table: str | None = None
     u2o_features: U2oFeatures | None = None
@@ -214,7 +235,7 @@ class SubnetStatus(Part):
 
 
 class Subnet(Object):
-    """A range of addresses in a VPC: one bridge, DHCP and DNS on it."""
+    """A range of addresses in a VPC: one bridge, with the router and its resolver on it."""
 
     RESOURCE: ClassVar[Resource] = Resource("kubeovn.io", "v1", "subnets", "Subnet", namespaced=False)
     DEFINITION: ClassVar[Definition] = Definition(
@@ -238,8 +259,13 @@ class Subnet(Object):
         ),
         rules=(
             Rule(
-                "isCIDR(object.?spec.?cidrBlock.orValue('')) && cidr(object.spec.cidrBlock).ip().family() == 4",
-                "'spec.cidrBlock must be one IPv4 network; write for example 10.0.1.0/24'",
+                is_network("object.?spec.?cidrBlock.orValue('')"),
+                "'spec.cidrBlock must be one IPv4 network without host bits; write for example 10.0.1.0/24'",
+            ),
+            Rule(
+                f"object.?spec.?allowSubnets.orValue([]).all(network, {is_network('network')})",
+                "'spec.allowSubnets must be IPv4 networks without host bits such as 10.0.2.0/24, not '"
+                f" + object.spec.allowSubnets.filter(network, !{is_network('network')}).join(', ')",
             ),
             Rule(
                 "object.?spec.?gateway.orValue('') == '' || !isCIDR(object.?spec.?cidrBlock.orValue(''))"

@@ -31,6 +31,7 @@ from pilvi.api.kamaji.parts import (
     data_store_rules,
 )
 from pilvi.api.kamaji.status import TenantControlPlaneStatus
+from pilvi.api.networks import is_network
 from pilvi.api.object import Column, Definition, Object, Rule, Scale
 from pilvi.api.resource import Resource
 
@@ -316,7 +317,7 @@ class TenantControlPlane(Object):
                 " + string(size(object.metadata.name)) + '), a letter first, no dots; choose another name'",
             ),
             Rule(
-                "[variables.pods, variables.services].all(range, range == '' || (isCIDR(range) && cidr(range).ip().family() == 4))",
+                f"[variables.pods, variables.services].all(range, range == '' || {is_network('range')})",
                 "'spec.networkProfile: podCidr and serviceCidr must be IPv4 networks as 10.244.0.0/16, not ' + variables.pods + ' and '"
                 " + variables.services",
             ),

@@ -182,6 +182,7 @@ class TestNetwork:
         [
             {"cidr": "192.168.0.0/16", "nextHopIP": "10.0.1.9", "policy": "policySrc"},
             {"cidr": "192.168.0.0/16", "nextHopIP": "10.9.9.9"},
+            {"cidr": "192.168.7.5/16", "nextHopIP": "10.0.1.9"},
             {"cidr": "192.168.0.0/16", "nextHopIP": "10.0.1.1"},
             {"cidr": "10.0.2.0/24", "nextHopIP": "10.0.1.9"},
             {"cidr": "10.250.0.7/32", "nextHopIP": "10.0.1.9"},

@@ -49,6 +49,7 @@ def test_nulls_of_hand_written_manifests_are_defaults() -> None:
         ("10.0.1.0/24", {"excludeIps": ["10.0.1.9..10.0.1.3"]}, "InvalidExcludeIps", "10.0.1.9..10.0.1.3"),
         ("10.0.1.0/24", {"excludeIps": ["10.0.2.9"]}, "InvalidExcludeIps", "10.0.2.9"),
         ("10.0.1.0/24", {"allowSubnets": ["all"]}, "InvalidAllowSubnets", "all"),
+        ("10.0.1.0/24", {"allowSubnets": ["10.0.2.5/24"]}, "InvalidAllowSubnets", "10.0.2.5/24"),
     ],
 )
 def test_refusals_name_field_and_value(cidr: str | None, spec: dict[str, Any], reason: str, words: str) -> None:

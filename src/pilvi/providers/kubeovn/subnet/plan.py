@@ -110,7 +110,7 @@ def plan_subnet(subnet: JsonObject) -> SubnetPlan | Refusal:
         if low not in cidr or high not in cidr:
             return Refusal("InvalidExcludeIps", f"spec.excludeIps: {low}..{high} is not inside spec.cidrBlock {cidr}; remove it")
     try:
-        allow = tuple(IPv4Network(item, strict=False) for item in spec.get("allowSubnets") or ())
+        allow = tuple(IPv4Network(item) for item in spec.get("allowSubnets") or ())
     except ValueError as e:
         return Refusal("InvalidAllowSubnets", f"spec.allowSubnets: {e}; write IPv4 networks")
     return SubnetPlan(

@@ -200,7 +200,7 @@ def _static_routes(
             problems.append(Problem("StaticRouteNotSupported", f"{field}: policy {item['policy']} is not served; use policyDst"))
             continue
         try:
-            destination = IPv4Network(item.get("cidr") or "", strict=False)
+            destination = IPv4Network(item.get("cidr") or "")
             via = IPv4Address(item.get("nextHopIP") or "")
         except ValueError as e:
             problems.append(Problem("InvalidStaticRoute", f"{field}: {e}; write cidr as 10.1.0.0/16 and nextHopIP as 10.0.1.5"))
