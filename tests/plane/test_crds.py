@@ -87,6 +87,12 @@ def machine_template(name: str, **spec: Any) -> dict[str, Any]:
     return {"metadata": {"name": name}, "spec": {"template": {"spec": template | check}}}
 
 
+def in_namespace(namespace: str) -> dict[str, Any]:
+    template = machine_template("x")
+    template["spec"]["template"]["spec"]["virtualMachineTemplate"]["metadata"] = {"namespace": namespace}
+    return template
+
+
 def control_plane(name: str, **spec: Any) -> dict[str, Any]:
     return {"metadata": {"name": name}, "spec": {"version": "v1.37.2", "replicas": 1} | spec}
 
@@ -103,7 +109,7 @@ def tenant(name: str, **profile: Any) -> dict[str, Any]:
 
 
 PLAIN = {
-    "KamajiControlPlane": control_plane("plain", addons={"coreDNS": {}, "kubeProxy": {}}),
+    "KamajiControlPlane": control_plane("plain", addons={"coreDNS": {"imageTag": "v1.14.6"}, "kubeProxy": {"imageTag": "v1.37.2-our.1"}}),
     "KamajiControlPlaneTemplate": {"metadata": {"name": "plain"}, "spec": {"template": {"spec": {"addons": {"coreDNS": {}}}}}},
     "TenantControlPlane": tenant("plain"),
     "DataStore": {"metadata": {"name": "default"}, "spec": {"driver": "etcd", "endpoints": ["etcd:2379"]}},
@@ -119,7 +125,8 @@ PLAIN = {
 }
 
 
-@pytest.mark.parametrize("kind", [kind.RESOURCE.kind for kind in KINDS])
+# A DataStore must have endpoints, and they have no effect.
+@pytest.mark.parametrize("kind", [kind.RESOURCE.kind for kind in KINDS if kind.RESOURCE.kind != "DataStore"])
 def test_a_plain_object_is_taken_without_a_warning(api: ApiServer, kind: str) -> None:
     for version in (kind_of(kind).RESOURCE.version, *kind_of(kind).DEFINITION.also_served):
         answer = create(api, kind, PLAIN[kind], dry_run=True, version=version)
@@ -152,6 +159,12 @@ def test_nulls_in_a_machine_template(api: ApiServer) -> None:
     assert answer.status == 201, answer.message
 
 
+def test_machines_in_the_namespace_of_their_template(api: ApiServer) -> None:
+    """As Cluster API's templates for KubeVirt have it."""
+    answer = create(api, "KubevirtMachineTemplate", in_namespace("default"), dry_run=True)
+    assert (answer.status, answer.warnings) == (201, []), answer.message
+
+
 def test_a_null_spec_is_no_spec(api: ApiServer) -> None:
     assert create(api, "Vpc", {"metadata": {"name": "null"}, "spec": None}, dry_run=True).status == 201
 
@@ -180,11 +193,17 @@ REFUSED: list[tuple[str, dict[str, Any], list[str]]] = [
         control_plane("x", deployment={"extraContainers": [{"name": "a"}]}),
         ["spec.deployment.extraContainers", "not a Pod", "Instead"],
     ),
+    (
+        "KamajiControlPlane",
+        control_plane("x", addons={"kubeProxy": {"imageTag": "latest"}}),
+        ["spec.addons.kubeProxy.imageTag", "Instead: a version such as v1.37.2"],
+    ),
     ("TenantControlPlane", tenant(LONG), ["metadata.name", "63", "64"]),
     ("TenantControlPlane", tenant("1a"), ["metadata.name", "a letter first"]),
     ("TenantControlPlane", tenant("x", podCidr="10.96.0.0/12"), ["podCidr", "serviceCidr", "overlap"]),
     ("TenantControlPlane", tenant("x", podCidr="10.244.0.0"), ["podCidr", "10.244.0.0"]),
     ("TenantControlPlane", tenant("x", serviceCidr="fd00::/108"), ["IPv4", "fd00::/108"]),
+    ("TenantControlPlane", tenant("x", podCidr="10.1.0.5/16"), ["podCidr", "10.1.0.5/16"]),
     ("TenantControlPlane", tenant("x", loadBalancerSourceRanges=["1.2.3.0/24"]), ["loadBalancerSourceRanges", "Instead"]),
     ("DataStore", {"metadata": {"name": "x"}, "spec": {"driver": "MySQL", "endpoints": ["a"]}}, ["spec.driver", "driver: etcd"]),
     (
@@ -200,6 +219,7 @@ REFUSED: list[tuple[str, dict[str, Any], list[str]]] = [
     ),
     ("KubevirtMachineTemplate", machine_template("x", domain={"devices": {}, "cpu": {"cores": 0}}), ["cores", "1 or more"]),
     ("KubevirtMachine", {**PLAIN["KubevirtMachine"], "metadata": {"name": LONG}}, ["metadata.name", "63"]),
+    ("KubevirtMachineTemplate", in_namespace("elsewhere"), ["virtualMachineTemplate.metadata.namespace", "Instead"]),
     ("VirtualMachine", vm("x", domain={"devices": {}, "memory": {"guest": "-1Gi"}}), ["memory.guest", "positive", "-1Gi"]),
     ("VirtualMachine", vm("x", domain={"devices": {}, "memory": {"guest": 0}}), ["memory.guest", "positive", "0"]),
     ("VirtualMachine", vm("x", domain={**SIZED, "devices": {}, "resources": {"requests": {"cpu": "0"}}}), ["positive"]),
@@ -220,6 +240,20 @@ REFUSED: list[tuple[str, dict[str, Any], list[str]]] = [
     ("Subnet", {"metadata": {"name": "x"}, "spec": {"cidrBlock": "10.0.0.0/24", "gateway": "10.0.1.1"}}, ["spec.gateway", "10.0.1.1"]),
     ("Subnet", {"metadata": {"name": "x"}, "spec": {"cidrBlock": "10.0.0.0/33"}}, ["spec.cidrBlock", "10.0.1.0/24"]),
     ("Subnet", {"metadata": {"name": "x"}, "spec": {}}, ["spec.cidrBlock"]),
+    ("Subnet", {"metadata": {"name": "x"}, "spec": {"cidrBlock": "10.0.0.5/24"}}, ["spec.cidrBlock", "without host bits"]),
+    (
+        "Subnet",
+        {"metadata": {"name": "x"}, "spec": {"cidrBlock": "10.0.0.0/24", "allowSubnets": ["10.0.2.0/24", "10.0.3.7/24"]}},
+        ["spec.allowSubnets", "not 10.0.3.7/24"],
+    ),
+    ("Subnet", {"metadata": {"name": "x"}, "spec": {"cidrBlock": "10.0.0.0/24", "protocol": "Dual"}}, ["spec.protocol", "Instead"]),
+    ("Subnet", {"metadata": {"name": "x"}, "spec": {"cidrBlock": "10.0.0.0/24", "acls": [{"action": "drop"}]}}, ["spec.acls", "Instead"]),
+    ("Vpc", {"metadata": {"name": "x"}, "spec": {"policyRoutes": [{"action": "drop"}]}}, ["spec.policyRoutes", "Instead"]),
+    (
+        "VirtualMachine",
+        vm("x", domain={**SIZED, "devices": {"interfaces": [{"name": "a", "bridge": {}}, {"name": "b", "bridge": {}}]}}),
+        ["spec.template.spec", "one interface"],
+    ),
 ]
 
 
@@ -239,6 +273,8 @@ def test_run_strategy_and_running(api: ApiServer) -> None:
     assert "exactly one of" in create(api, "VirtualMachine", both, dry_run=True).message
     assert "exactly one of" in create(api, "VirtualMachine", neither, dry_run=True).message
     assert "Sometimes is not one of Always" in create(api, "VirtualMachine", unknown, dry_run=True).message
+    unknown["spec"]["runStrategy"] = "WaitAsReceiver"  # KubeVirt's, for a migration
+    assert "WaitAsReceiver is not one of Always" in create(api, "VirtualMachine", unknown, dry_run=True).message
 
 
 WARNED: list[tuple[str, dict[str, Any], str]] = [
@@ -246,6 +282,20 @@ WARNED: list[tuple[str, dict[str, Any], str]] = [
     ("KamajiControlPlane", control_plane("x", addons={"konnectivity": {}}), "spec.addons.konnectivity has no effect"),
     ("KamajiControlPlane", control_plane("x", registry="r.example"), "spec.registry has no effect"),
     ("KamajiControlPlane", control_plane("x", network={"serviceType": "NodePort"}), "spec.network.serviceType has no effect"),
+    ("KamajiControlPlane", control_plane("x", network={"serviceType": "ClusterIP"}), "spec.network.serviceType has no effect"),
+    ("KamajiControlPlane", control_plane("x", dataStoreSchema="a"), "spec.dataStoreSchema has no effect"),
+    (
+        "KamajiControlPlane",
+        control_plane("x", apiServer={"resources": {"requests": {"cpu": "1"}, "limits": {"cpu": "2"}}}),
+        "spec.apiServer.resources.requests has no effect",
+    ),
+    ("DataStore", PLAIN["DataStore"], "spec.endpoints has no effect"),
+    (
+        "KubevirtCluster",
+        {"metadata": {"name": "x"}, "spec": {"controlPlaneServiceTemplate": {"spec": {"type": "LoadBalancer"}}}},
+        "spec.controlPlaneServiceTemplate has no effect",
+    ),
+    ("Subnet", {"metadata": {"name": "x"}, "spec": {"cidrBlock": "10.0.0.0/24", "enableDHCP": True}}, "spec.enableDHCP has no effect"),
     ("VirtualMachine", vm("x", evictionStrategy="External"), "spec.template.spec.evictionStrategy has no effect"),
     ("VirtualMachine", vm("x", domain={**SIZED, "devices": {"rng": {}}}), "spec.template.spec.domain.devices.rng has no effect"),
     (

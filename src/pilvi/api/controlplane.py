@@ -8,11 +8,13 @@ from typing import Annotated, Any, ClassVar, Literal
 from pilvi.api.core import Affinity, Condition, Metadata, ResourceRequirements, Toleration, TopologySpreadConstraint
 from pilvi.api.field import Part, accepted, implemented, rejected, shape
 from pilvi.api.kamaji.parts import (
+    ADDRESSED,
     DIRECT,
     NO_CONTAINERS,
     NO_POD,
     NO_PROXY,
     NO_VOLUMES,
+    ONLY_NOTED,
     WITHOUT_PROXY,
     AdmissionController,
     ComponentProbes,
@@ -21,6 +23,7 @@ from pilvi.api.kamaji.parts import (
     Konnectivity,
     Kubelet,
     KubeProxy,
+    ProcessResources,
     ServicePort,
     Strategy,
     VolumeMount,
@@ -64,7 +67,7 @@ class ControlPlaneComponent(Part):
     extra_args: Annotated[list[str], implemented("More flags.")] = []
     extra_volume_mounts: Annotated[list[VolumeMount], rejected("More mounts.", NO_VOLUMES, "extraArgs, as far as they need no files")] = []
     probes: Annotated[ComponentProbes | None, accepted("Probes.", NO_POD)] = None
-    resources: Annotated[ResourceRequirements | None, accepted("Requests and limits.")] = None
+    resources: Annotated[ProcessResources | None, implemented("Requests and limits.")] = None
 
 
 class ControlPlaneEndpoint(Part):
@@ -142,13 +145,13 @@ class ControlPlaneNetwork(Part):
     dns_service_ips: Annotated[list[str], implemented("Addresses of the DNS Service; default the tenth of the Service range.")] = []
     gateway: Annotated[ControlPlaneGateway | None, rejected("Access through a Gateway.", NO_PROXY, WITHOUT_PROXY)] = None
     ingress: Annotated[ControlPlaneIngress | None, rejected("Access through an Ingress.", NO_PROXY, WITHOUT_PROXY)] = None
-    load_balancer_config: Annotated[LoadBalancerConfig | None, implemented("Settings of the load balancer.")] = None
+    load_balancer_config: Annotated[LoadBalancerConfig | None, implemented("The load balancer, each field with a level of its own.")] = None
     service_address: Annotated[str | None, implemented("Cloud address that is wanted; default any free one.")] = None
     service_annotations: Annotated[dict[str, str], implemented("Annotations of the Service.")] = {}
     service_labels: Annotated[dict[str, str], implemented("Labels of the Service.")] = {}
     service_type: Annotated[
         Literal["ClusterIP", "NodePort", "LoadBalancer"],
-        accepted("Type of the Service.", "the API server answers at a cloud address, on no node port", when="self == 'NodePort'"),
+        accepted("Type of the Service.", ADDRESSED, when="self != 'LoadBalancer'"),
     ] = "LoadBalancer"
 
 
@@ -170,9 +173,9 @@ class KamajiControlPlaneFields(Part):
     data_store_overrides: Annotated[
         list[DataStoreOverride], rejected("Other stores for some resources.", "there is one store", "leave it out")
     ] = []
-    data_store_schema: Annotated[str | None, implemented("Prefix of the data in the store.")] = None
-    data_store_username: Annotated[str | None, implemented("User of the store.")] = None
-    deployment: Annotated[ControlPlaneDeployment | None, implemented("How the components run.")] = None
+    data_store_schema: Annotated[str | None, accepted("Prefix of the data in the store.", ONLY_NOTED)] = None
+    data_store_username: Annotated[str | None, accepted("User of the store.", ONLY_NOTED)] = None
+    deployment: Annotated[ControlPlaneDeployment | None, implemented("The Deployment, each field with a level of its own.")] = None
     kine: Annotated[Kine | None, accepted("Settings of kine.", "there is no kine; the store is etcd")] = None
     kubelet: Annotated[
         Kubelet | None,

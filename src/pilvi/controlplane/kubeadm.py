@@ -32,16 +32,16 @@ class AddonImage(msgspec.Struct, frozen=True):
 class KubeadmOptions(msgspec.Struct, frozen=True, kw_only=True):
     """What the phases write beyond the control plane's own facts.
 
-    `kubelet` holds fields of KubeletConfiguration for all nodes. `dns_image` overrides CoreDNS's image.
+    `kubelet` holds fields of KubeletConfiguration for all nodes. The images are those of the add-ons.
     """
 
     kubelet: dict[str, object] = {}
     dns_image: AddonImage = AddonImage()
-    image_repository: str | None = None
+    proxy_image: AddonImage = AddonImage()
 
 
-def kubeadm_config(plane: ControlPlane, options: KubeadmOptions, patches: Path | None = None) -> str:
-    """The configuration documents for `kubeadm init phase --config`, as YAML. `patches` is the folder of kubeadm's patches."""
+def kubeadm_config(plane: ControlPlane, options: KubeadmOptions, phase: tuple[str, ...] = (), patches: Path | None = None) -> str:
+    """The configuration documents for `kubeadm init phase PHASE --config`, as YAML. `patches` is the folder of kubeadm's patches."""
     cluster: dict[str, object] = {
         "apiVersion": "kubeadm.k8s.io/v1beta4",
         "kind": "ClusterConfiguration",
@@ -56,11 +56,13 @@ def kubeadm_config(plane: ControlPlane, options: KubeadmOptions, patches: Path |
             **({"podSubnet": str(plane.pod_cidr)} if plane.pod_cidr else {}),
         },
     }
-    if options.image_repository:
-        cluster["imageRepository"] = options.image_repository
-    image = {"imageRepository": options.dns_image.repository, "imageTag": options.dns_image.tag}
-    if any(image.values()):
-        cluster["dns"] = {key: value for key, value in image.items() if value}
+    dns = {"imageRepository": options.dns_image.repository, "imageTag": options.dns_image.tag}
+    if any(dns.values()):
+        cluster["dns"] = {key: value for key, value in dns.items() if value}
+    if phase == ADDON_KUBE_PROXY:
+        # kubeadm has no field for this image: it is made of the repository and the version of the whole cluster.
+        proxy = {"imageRepository": options.proxy_image.repository, "kubernetesVersion": options.proxy_image.tag}
+        cluster |= {key: value for key, value in proxy.items() if value}
     documents = [
         {
             "apiVersion": "kubeadm.k8s.io/v1beta4",
@@ -75,7 +77,7 @@ def kubeadm_config(plane: ControlPlane, options: KubeadmOptions, patches: Path |
         {
             "apiVersion": "kubelet.config.k8s.io/v1beta1",
             "kind": "KubeletConfiguration",
-            "clusterDNS": [str(plane.dns_address or plane.service_cidr[10])],
+            "clusterDNS": [str(address) for address in plane.dns_addresses or (plane.dns_address,)],
             "clusterDomain": plane.cluster_domain,
             **options.kubelet,
         },
@@ -113,6 +115,6 @@ async def run_phase(plane: ControlPlane, kubeconfig: Path, options: KubeadmOptio
         patches = Path(folder) / "patches"
         patches.mkdir()
         (patches / "corednsdeployment+strategic.yaml").write_text(COREDNS_PATCH)
-        config.write_text(kubeadm_config(plane, options, patches))
+        config.write_text(kubeadm_config(plane, options, phase, patches))
         argv = [str(kit.get_binary("kubeadm", plane.version)), "init", "phase", *phase, f"--config={config}", f"--kubeconfig={kubeconfig}"]
         await run(argv, timeout_s=PHASE_TIMEOUT_S)

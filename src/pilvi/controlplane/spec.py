@@ -5,6 +5,8 @@ from pathlib import Path
 
 import msgspec
 
+from pilvi.host.units import CgroupLimits
+
 Flags = tuple[str, ...]
 
 ETCD = "etcd"
@@ -19,7 +21,9 @@ class ControlPlane(msgspec.Struct, frozen=True, kw_only=True):
 
     `name` starts the names of its units; `cluster_name` is what kubeconfigs and kubeadm call it. `address` is its cloud
     address: the API server listens there on `port` and workers are told `endpoint_host` (`address` unless given).
-    `extra_flags` maps a component to flags that replace ours of the same name or are added, as kubeadm's extraArgs do.
+    `dns_addresses` are what kubelets ask for names, the first the DNS Service's; none means the tenth of `service_cidr`.
+    `extra_flags` maps a component to flags that replace ours of the same name or are added, as kubeadm's extraArgs do;
+    `limits` maps one to what its process may use.
     `gc_percent` is Go's GOGC: how far the heap of a component may grow beyond what is in use before garbage is collected.
     """
 
@@ -38,14 +42,20 @@ class ControlPlane(msgspec.Struct, frozen=True, kw_only=True):
     pod_cidr: IPv4Network | None = IPv4Network("10.244.0.0/16")
     service_cidr: IPv4Network = IPv4Network("10.96.0.0/16")
     cluster_domain: str = "cluster.local"
-    dns_address: IPv4Address | None = None
+    dns_addresses: tuple[IPv4Address, ...] = ()
     server_names: tuple[str, ...] = ()
     server_addresses: tuple[IPv4Address, ...] = ()
     admission_plugins: tuple[str, ...] = ("NodeRestriction",)
     kubelet_address_types: tuple[str, ...] = ("InternalIP",)
     controllers: tuple[str, ...] = ("*", "bootstrapsigner", "tokencleaner")
     extra_flags: dict[str, Flags] = {}
+    limits: dict[str, CgroupLimits] = {}
     gc_percent: int = 100
+
+    @property
+    def dns_address(self) -> IPv4Address:
+        """The address of the DNS Service."""
+        return self.dns_addresses[0] if self.dns_addresses else self.service_cidr[10]
 
     @property
     def endpoint(self) -> str:

@@ -27,6 +27,7 @@ def unit_spec(plane: ControlPlane, component: str) -> UnitSpec:
         uid=plane.uid,
         gid=plane.gid,
         cwd=plane.data_dir,
+        cgroup=plane.limits.get(component),
         log_path=plane.log_dir / f"{plane.unit(component)}.log",
         ready=_probe(plane, component),
         stop_grace_s=STOP_GRACE_S,

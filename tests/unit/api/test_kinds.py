@@ -15,6 +15,7 @@ from pilvi.api.policies import leaves
 from tests.unit.api.test_crd import walk
 
 ROOT = Path(__file__).parents[3]
+KIND = {kind.RESOURCE.kind: kind for kind in KINDS}
 CONSIDERED = ("kamaji.clastix.io", "controlplane.cluster.x-k8s.io", "infrastructure.cluster.x-k8s.io")
 
 
@@ -37,6 +38,43 @@ def test_the_notes_read_well(kind: type) -> None:
         assert len(note.description) < 250, leaf.path
         assert bool(note.instead) == (note.level is Level.REJECTED), leaf.path
     assert len({leaf.path for leaf in found}) == len(found)
+
+
+NOT_HONOURED = [
+    ("DataStore", "spec.endpoints", Level.ACCEPTED, ""),
+    ("KubevirtCluster", "spec.controlPlaneServiceTemplate", Level.ACCEPTED, ""),
+    ("KubevirtClusterTemplate", "spec.template.spec.controlPlaneServiceTemplate", Level.ACCEPTED, ""),
+    ("KubevirtMachine", "spec.virtualMachineTemplate.metadata.name", Level.ACCEPTED, ""),
+    ("KamajiControlPlane", "spec.network.serviceType", Level.ACCEPTED, "self != 'LoadBalancer'"),
+    ("KamajiControlPlane", "spec.dataStoreSchema", Level.ACCEPTED, ""),
+    ("KamajiControlPlane", "spec.apiServer.resources.requests", Level.ACCEPTED, ""),
+    ("TenantControlPlane", "spec.controlPlane.service.serviceType", Level.ACCEPTED, "self != 'LoadBalancer'"),
+    ("TenantControlPlane", "spec.dataStoreUsername", Level.ACCEPTED, ""),
+    ("Subnet", "spec.enableDHCP", Level.ACCEPTED, "self"),
+    ("Subnet", "spec.protocol", Level.REJECTED, "self != '' && self != 'IPv4'"),
+    ("Subnet", "spec.acls", Level.REJECTED, ""),
+    ("Vpc", "spec.policyRoutes", Level.REJECTED, ""),
+]
+
+
+@pytest.mark.parametrize(("kind", "path", "level", "when"), NOT_HONOURED)
+def test_what_nothing_reads_says_so(kind: str, path: str, level: Level, when: str) -> None:
+    (found,) = (leaf for leaf in leaves(KIND[kind]) if leaf.path == path)
+    assert (found.note.level, found.note.when) == (level, when)
+
+
+HONOURED = [
+    ("KamajiControlPlane", "spec.addons.coreDNS.imageRepository"),
+    ("KamajiControlPlane", "spec.addons.kubeProxy.imageRepository"),
+    ("KamajiControlPlane", "spec.scheduler.resources.limits"),
+    ("TenantControlPlane", "spec.controlPlane.deployment.resources.apiServer.limits"),
+    ("VirtualMachine", "spec.template.spec.domain.devices.disks[].bootOrder"),
+]
+
+
+@pytest.mark.parametrize(("kind", "path"), HONOURED)
+def test_what_is_honoured_gives_no_warning(kind: str, path: str) -> None:
+    assert not [leaf.path for leaf in leaves(KIND[kind]) if path == leaf.path or path.startswith(f"{leaf.path}.")]
 
 
 def test_a_spec_that_nobody_considered_would_be_noticed() -> None:

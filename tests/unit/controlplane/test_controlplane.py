@@ -10,10 +10,14 @@ import yaml
 from cryptography import x509
 
 from pilvi.controlplane import (
+    ADDON_COREDNS,
+    ADDON_KUBE_PROXY,
     API_SERVER,
     COMPONENTS,
     CONTROLLER_MANAGER,
     SCHEDULER,
+    UPLOAD_CONFIG,
+    AddonImage,
     ControlPlane,
     KubeadmOptions,
     create_keys,
@@ -22,9 +26,11 @@ from pilvi.controlplane import (
     kubeadm_config,
     renew_leaves,
     unit_names,
+    unit_spec,
 )
 from pilvi.controlplane.components import flags
 from pilvi.controlplane.spec import merge_flags
+from pilvi.host.units import CgroupLimits
 
 
 def make_plane(folder: Path, **fields: object) -> ControlPlane:
@@ -133,6 +139,35 @@ def test_kubeadm_learns_the_planes_own_ranges(tmp_path: Path) -> None:
     assert cluster["networking"] == {"dnsDomain": "cluster.local", "serviceSubnet": "10.97.0.0/16", "podSubnet": "10.244.0.0/16"}
     assert documents["KubeletConfiguration"]["clusterDNS"] == ["10.97.0.10"]
     assert documents["KubeProxyConfiguration"]["mode"] == "nftables"
+
+
+def test_kubelets_ask_every_resolver_that_is_given(tmp_path: Path) -> None:
+    plane = make_plane(tmp_path, dns_addresses=(IPv4Address("10.96.0.53"), IPv4Address("10.96.0.54")))
+    documents = {document["kind"]: document for document in yaml.safe_load_all(kubeadm_config(plane, KubeadmOptions()))}
+    assert documents["KubeletConfiguration"]["clusterDNS"] == ["10.96.0.53", "10.96.0.54"]
+    assert plane.dns_address == IPv4Address("10.96.0.53")
+
+
+def test_images_of_add_ons_reach_their_phases_only(plane: ControlPlane) -> None:
+    options = KubeadmOptions(dns_image=AddonImage("mirror.example/dns", "v9"), proxy_image=AddonImage("mirror.example", "v1.37.1"))
+
+    def cluster(phase: tuple[str, ...]) -> dict[str, object]:
+        found = next(each for each in yaml.safe_load_all(kubeadm_config(plane, options, phase)) if each["kind"] == "ClusterConfiguration")
+        return {name: found.get(name) for name in ("dns", "imageRepository", "kubernetesVersion")}
+
+    dns = {"imageRepository": "mirror.example/dns", "imageTag": "v9"}
+    assert cluster(ADDON_KUBE_PROXY) == {"dns": dns, "imageRepository": "mirror.example", "kubernetesVersion": "v1.37.1"}
+    for phase in (UPLOAD_CONFIG, ADDON_COREDNS):
+        assert cluster(phase) == {"dns": dns, "imageRepository": None, "kubernetesVersion": "v1.37.2"}
+
+
+def test_limits_bound_the_component_that_they_are_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pilvi.kit.get_binary", lambda name, version: Path("/kit") / name)
+    limits = CgroupLimits(memory_bytes=1 << 30, cpu_milli=500)
+    plane = make_plane(tmp_path, limits={API_SERVER: limits})
+    assert {component: unit_spec(plane, component).cgroup for component in COMPONENTS} == {
+        component: limits if component == API_SERVER else None for component in COMPONENTS
+    }
 
 
 def test_units_stop_with_etcd_last() -> None:

@@ -1,10 +1,11 @@
 """Kamaji's kinds: control planes of clusters, and where they keep their data."""
 
 from pilvi.api.kamaji.datastore import DataStore, DataStoreSpec, DataStoreStatus
-from pilvi.api.kamaji.parts import CoreDNS, Kubelet, KubeProxy
+from pilvi.api.kamaji.parts import CoreDNS, Kubelet, KubeProxy, ProcessResources
 from pilvi.api.kamaji.status import TenantControlPlaneStatus
 from pilvi.api.kamaji.tenantcontrolplane import (
     Addons,
+    ComponentResources,
     ControlPlane,
     Deployment,
     ExtraArgs,
@@ -17,6 +18,7 @@ from pilvi.api.kamaji.tenantcontrolplane import (
 
 __all__ = [
     "Addons",
+    "ComponentResources",
     "ControlPlane",
     "CoreDNS",
     "DataStore",
@@ -28,6 +30,7 @@ __all__ = [
     "Kubelet",
     "Kubernetes",
     "NetworkProfile",
+    "ProcessResources",
     "ServiceSpec",
     "TenantControlPlane",
     "TenantControlPlaneSpec",

@@ -6,7 +6,7 @@
 from typing import Annotated, Any, ClassVar, Literal
 
 from pilvi.api.core import ATOMIC, Condition
-from pilvi.api.field import Part, accepted, implemented, rejected, shape
+from pilvi.api.field import Part, accepted, rejected, shape
 from pilvi.api.object import Column, Definition, Object, Rule
 from pilvi.api.resource import Resource
 
@@ -55,7 +55,7 @@ class DataStoreSpec(Part):
     ]
     endpoints: Annotated[
         list[str],
-        implemented("Addresses of the store. For default they name nothing: every control plane has its own.", min_items=1),
+        accepted("Addresses of the store.", "every control plane has an etcd of its own, on this host", min_items=1),
     ]
     basic_auth: Annotated[BasicAuth | None, accepted("User and password.", ITS_OWN)] = None
     tls_config: Annotated[TlsConfig | None, accepted("Certificates.", ITS_OWN)] = None

@@ -5,8 +5,8 @@
 
 from typing import Annotated, Any, Literal
 
-from pilvi.api.core import ResourceRequirements, Toleration
-from pilvi.api.field import IntOrString, Part, accepted, implemented, shape
+from pilvi.api.core import ResourceClaim, ResourceRequirements, Toleration
+from pilvi.api.field import IntOrString, Part, Quantity, accepted, implemented, rejected, shape
 from pilvi.api.object import Rule
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "KubeProxy",
     "Kubelet",
     "Probe",
+    "ProcessResources",
     "ServicePort",
     "Strategy",
     "VolumeMount",
@@ -27,11 +28,12 @@ __all__ = [
 ]
 
 NO_POD = "the control plane is not a Pod; its processes are units of the host"
-ITS_IMAGE = "the image comes with the Kubernetes version"
 NO_CONTAINERS = "the control plane is not a Pod, and what these containers do would be missing"
 NO_VOLUMES = "the control plane is not a Pod, and the files would be missing"
 NO_PROXY = "the cloud has no proxy in front of API servers, and nothing would answer at that name"
 WITHOUT_PROXY = "serviceType LoadBalancer, the name in certSANs, and a DNS record for the address"
+ONLY_NOTED = "it is noted in status and Secret only, as every control plane has an etcd of its own"
+ADDRESSED = "the API server has a cloud address, as with LoadBalancer"
 DIRECT = "the control plane has a leg in the cluster's network and reaches machines and pods directly"
 
 AdmissionController = Literal[
@@ -76,13 +78,29 @@ AdmissionController = Literal[
 
 
 class KubeProxy(Part):
-    image_repository: Annotated[str | None, accepted("Registry of the image.", ITS_IMAGE)] = None
-    image_tag: Annotated[str | None, accepted("Tag of the image.", ITS_IMAGE)] = None
+    image_repository: Annotated[str | None, implemented("Repository of the image; default the one on the nodes.")] = None
+    image_tag: Annotated[
+        str | None,
+        rejected(
+            "Tag of the image; default the cluster's version.",
+            "kubeadm takes the tag for a version",
+            "a version such as v1.37.2",
+            when="self != '' && !self.matches('^v[0-9]+[.][0-9]+[.][0-9]+([-.][0-9A-Za-z.-]+)?$')",
+        ),
+    ] = None
 
 
 class CoreDNS(Part):
-    image_repository: Annotated[str | None, accepted("Registry of the image.", ITS_IMAGE)] = None
-    image_tag: Annotated[str | None, accepted("Tag of the image.", ITS_IMAGE)] = None
+    image_repository: Annotated[str | None, implemented("Repository of the image; default the one on the nodes.")] = None
+    image_tag: Annotated[str | None, implemented("Tag of the image; default the one on the nodes.")] = None
+
+
+class ProcessResources(ResourceRequirements):
+    """What one component may use."""
+
+    claims: Annotated[list[ResourceClaim], accepted("Claims for devices.", NO_POD, list_map=["name"])] = []
+    limits: Annotated[dict[str, Quantity], implemented("Most memory and cpu that the process may take.")] = {}
+    requests: Annotated[dict[str, Quantity], accepted("What a scheduler reserves.", NO_POD)] = {}
 
 
 class KonnectivityAgent(Part):
@@ -162,7 +180,8 @@ class Kubelet(Part):
     """Settings of the kubelets that join."""
 
     cgroupfs: Annotated[
-        Literal["systemd", "cgroupfs"] | None, implemented("Cgroup driver; default the one that fits the machine's host.")
+        Literal["systemd", "cgroupfs"] | None,
+        implemented("Cgroup driver of kubelets; pilvi's own machines use cgroupfs in any case."),
     ] = None
     configuration_json_patches: Annotated[list[JsonPatch], implemented("Changes of the kubelet's configuration.")] = []
     preferred_address_types: Annotated[
@@ -189,7 +208,7 @@ def data_store_rules(*fields: str) -> tuple[Rule, ...]:
     return tuple(
         Rule(
             f"oldObject == null || oldObject.spec.?{field}.orValue('') == '' || oldObject.spec.?{field} == object.spec.?{field}",
-            f"'spec.{field} cannot change: the cluster would start from an empty store;"
+            f"'spec.{field} cannot change: it says where the data of the cluster is;"
             f" write ' + oldObject.spec.{field} + ' or make a new cluster'",
         )
         for field in fields

@@ -8,11 +8,13 @@ from typing import Annotated, Any, ClassVar, Literal
 from pilvi.api.core import Affinity, Metadata, ResourceRequirements, Toleration, TopologySpreadConstraint
 from pilvi.api.field import Part, accepted, implemented, rejected, shape
 from pilvi.api.kamaji.parts import (
+    ADDRESSED,
     DIRECT,
     NO_CONTAINERS,
     NO_POD,
     NO_PROXY,
     NO_VOLUMES,
+    ONLY_NOTED,
     WITHOUT_PROXY,
     AdmissionController,
     AgentDefault,
@@ -24,6 +26,7 @@ from pilvi.api.kamaji.parts import (
     Kubelet,
     KubeProxy,
     Probe,
+    ProcessResources,
     ServerDefault,
     ServicePort,
     Strategy,
@@ -37,6 +40,7 @@ from pilvi.api.resource import Resource
 
 __all__ = [
     "Addons",
+    "ComponentResources",
     "ControlPlane",
     "Deployment",
     "ExtraArgs",
@@ -51,7 +55,7 @@ __all__ = [
 class ServiceSpec(Part):
     service_type: Annotated[
         Literal["ClusterIP", "NodePort", "LoadBalancer"],
-        accepted("Type of the Service.", "the API server answers at a cloud address, on no node port", when="self == 'NodePort'"),
+        accepted("Type of the Service.", ADDRESSED, when="self != 'LoadBalancer'"),
     ]
     additional_metadata: Annotated[Metadata | None, implemented("Labels and annotations of the Service.")] = None
     additional_ports: Annotated[list[ServicePort], accepted("More ports.", "only the API server listens there")] = []
@@ -95,10 +99,10 @@ class RegistrySettings(Part):
 
 
 class ComponentResources(Part):
-    api_server: ResourceRequirements | None = None
-    controller_manager: ResourceRequirements | None = None
-    kine: ResourceRequirements | None = None
-    scheduler: ResourceRequirements | None = None
+    api_server: Annotated[ProcessResources | None, implemented("The API server.")] = None
+    controller_manager: Annotated[ProcessResources | None, implemented("The controller manager.")] = None
+    kine: Annotated[ResourceRequirements | None, accepted("Kine.", "there is no kine; the store is etcd")] = None
+    scheduler: Annotated[ProcessResources | None, implemented("The scheduler.")] = None
 
 
 class Deployment(Part):
@@ -139,7 +143,7 @@ class Deployment(Part):
         ),
     ] = None
     replicas: Annotated[int, accepted("API servers wanted.", "one runs until replicas are built", when="self > 1", minimum=0)] = 2
-    resources: Annotated[ComponentResources | None, accepted("Requests and limits of the components.")] = None
+    resources: Annotated[ComponentResources | None, implemented("Requests and limits of the components.")] = None
     runtime_class_name: Annotated[str | None, accepted("Container runtime.", NO_POD)] = None
     service_account_name: Annotated[str, accepted("ServiceAccount of the Pods.", NO_POD)] = "default"
     strategy: Annotated[
@@ -232,7 +236,9 @@ class Addons(Part):
 class NetworkProfile(Part):
     address: Annotated[str | None, implemented("Cloud address that is wanted; default any free one.")] = None
     advertise_address: Annotated[str | None, implemented("Address that the API server advertises; default its cloud address.")] = None
-    allow_address_as_external_ip: Annotated[bool | None, accepted("Address as external IP of the Service.", when="self")] = None
+    allow_address_as_external_ip: Annotated[
+        bool | None, accepted("Address as external IP of the Service.", "the address is the control plane's own in any case", when="self")
+    ] = None
     cert_sans: Annotated[list[str], implemented("More names and addresses in the API server's certificate.")] = []
     cluster_domain: Annotated[str, implemented("DNS domain of the cluster.", pattern=r".*\..*")] = "cluster.local"
     dns_service_ips: Annotated[list[str], implemented("Addresses of the DNS Service; default the tenth of serviceCidr.", max_items=8)] = []
@@ -276,8 +282,8 @@ class TenantControlPlaneSpec(Part):
     data_store_overrides: Annotated[
         list[DataStoreOverride], rejected("Other stores for some resources.", "there is one store", "leave it out")
     ] = []
-    data_store_schema: Annotated[str | None, implemented("Prefix of the data in the store.")] = None
-    data_store_username: Annotated[str | None, implemented("User of the store.")] = None
+    data_store_schema: Annotated[str | None, accepted("Prefix of the data in the store.", ONLY_NOTED)] = None
+    data_store_username: Annotated[str | None, accepted("User of the store.", ONLY_NOTED)] = None
     network_profile: Annotated[NetworkProfile | None, implemented("Addresses, ranges and names.")] = None
     write_permissions: Annotated[
         WritePermissions | None, rejected("Blocks writes.", "not implemented yet, and writes would go through", "leave it out")

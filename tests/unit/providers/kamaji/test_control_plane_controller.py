@@ -122,6 +122,19 @@ async def test_everything_arrives(fake_api: FakeApi, monkeypatch: pytest.MonkeyP
         assert own["status"]["selector"] == "kamaji.clastix.io/name=first"
 
 
+async def test_images_and_limits_are_handed_on(fake_api: FakeApi, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    async with started_world(fake_api, monkeypatch, tmp_path) as world:
+        apply_all(
+            world,
+            addons={"coreDNS": {"imageTag": "v9", "dnsServiceIPs": ["10.2.0.53"]}, "kubeProxy": {"imageRepository": "mirror.example"}},
+            apiServer={"resources": {"limits": {"memory": "1Gi"}}},
+            scheduler={"resources": {}},
+        )
+        tenant = await world.until(lambda: world.find(TENANTS, "first"), "the TenantControlPlane")
+        assert tenant["spec"]["addons"] == {"coreDNS": {"imageTag": "v9"}, "kubeProxy": {"imageRepository": "mirror.example"}}
+        assert tenant["spec"]["controlPlane"]["deployment"]["resources"] == {"apiServer": {"limits": {"memory": "1Gi"}}}
+
+
 async def test_a_control_plane_with_another_name_than_its_cluster(
     fake_api: FakeApi, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -7,8 +7,10 @@ import pytest
 
 from pilvi.api.kamaji import TenantControlPlane
 from pilvi.api.object import decode
-from pilvi.controlplane import API_SERVER, SCHEDULER
+from pilvi.controlplane import API_SERVER, SCHEDULER, AddonImage
 from pilvi.errors import UserError
+from pilvi.host.units import CgroupLimits
+from pilvi.providers.kamaji.tenantcontrolplane.inside import digest
 from pilvi.providers.kamaji.tenantcontrolplane.plane import check_networks, kubeadm_options, spec_of
 from tests.unit.providers.kamaji.objects import ADDRESS, cloud, plane, tenant
 
@@ -40,11 +42,14 @@ def test_every_field_arrives() -> None:
                 "clusterDomain": "corp.example",
                 "advertiseAddress": "10.250.3.9",
                 "certSANs": ["api.example.org:6443", "192.0.2.4", "*.example.net"],
-                "dnsServiceIPs": ["10.2.0.53"],
+                "dnsServiceIPs": ["10.2.0.53", "10.2.0.54"],
             },
             controlPlane={
                 "service": {"serviceType": "LoadBalancer"},
-                "deployment": {"extraArgs": {"apiServer": ["--v=4"], "scheduler": ["--profiling=true"]}},
+                "deployment": {
+                    "extraArgs": {"apiServer": ["--v=4"], "scheduler": ["--profiling=true"]},
+                    "resources": {"apiServer": {"limits": {"memory": "1Gi", "cpu": "1500m"}}, "scheduler": {"requests": {"cpu": 1}}},
+                },
             },
         )
     )
@@ -53,7 +58,8 @@ def test_every_field_arrives() -> None:
     assert "api.example.org" in made.server_names
     assert "*.example.net" in made.server_names
     assert made.server_addresses == (IPv4Address("192.0.2.4"),)
-    assert made.dns_address == IPv4Address("10.2.0.53")
+    assert made.dns_addresses == (IPv4Address("10.2.0.53"), IPv4Address("10.2.0.54"))
+    assert made.limits == {API_SERVER: CgroupLimits(memory_bytes=1024**3, cpu_milli=1500)}
     assert made.extra_flags[API_SERVER] == ("--v=4",)
     assert made.extra_flags[SCHEDULER] == ("--profiling=true",)
     assert made.cluster_domain == "corp.example"
@@ -64,6 +70,38 @@ def test_cgroup_driver_reaches_kubeadm() -> None:
     assert kubeadm_options(spec_of(typed)).kubelet == {"cgroupDriver": "cgroupfs"}
 
 
+def test_images_of_add_ons_reach_kubeadm() -> None:
+    addons = {
+        "coreDNS": {"imageRepository": "mirror.example/dns"},
+        "kubeProxy": {"imageRepository": "mirror.example", "imageTag": "v1.37.1"},
+    }
+    options = kubeadm_options(spec_of(decode(TenantControlPlane, tenant(addons=addons))))
+    assert options.dns_image == AddonImage("mirror.example/dns", None)
+    assert options.proxy_image == AddonImage("mirror.example", "v1.37.1")
+
+
+@pytest.mark.parametrize("tag", ["latest", "1.37.2", "v1.37"])
+def test_a_tag_that_kubeadm_would_not_take_as_it_is(tag: str) -> None:
+    spec = spec_of(decode(TenantControlPlane, tenant(addons={"kubeProxy": {"imageTag": tag}})))
+    with pytest.raises(UserError, match=r"kubeProxy\.imageTag"):
+        kubeadm_options(spec)
+
+
+def test_another_image_of_an_add_on_is_written_into_the_cluster() -> None:
+    specs = [
+        spec_of(decode(TenantControlPlane, tenant(addons={"coreDNS": {}, "kubeProxy": {}, **addon})))
+        for addon in ({}, {"coreDNS": {"imageTag": "v9"}}, {"kubeProxy": {"imageRepository": "mirror.example"}})
+    ]
+    assert len({digest(plane(), spec) for spec in specs}) == 3
+
+
+@pytest.mark.parametrize(("name", "value"), [("memory", "0"), ("cpu", "1m")])
+def test_a_limit_that_is_none(name: str, value: str) -> None:
+    deployment = {"resources": {"controllerManager": {"limits": {name: value}}}}
+    with pytest.raises(UserError, match=rf"resources\.controllerManager\.limits\.{name}"):
+        plane(tenant(controlPlane={"service": {"serviceType": "LoadBalancer"}, "deployment": deployment}))
+
+
 @pytest.mark.parametrize(
     ("profile", "field"),
     [
@@ -71,6 +109,7 @@ def test_cgroup_driver_reaches_kubeadm() -> None:
         ({"serviceCidr": "fd00::/64"}, "serviceCidr"),
         ({"serviceCidr": "10.2.0.0/29"}, "serviceCidr"),
         ({"dnsServiceIPs": ["10.9.0.10"]}, "dnsServiceIPs"),
+        ({"dnsServiceIPs": ["10.96.0.10", "10.9.0.10"]}, "dnsServiceIPs"),
         ({"dnsServiceIPs": ["dns"]}, "dnsServiceIPs"),
         ({"advertiseAddress": "host"}, "advertiseAddress"),
         ({"certSANs": ["http://x"]}, "certSANs"),

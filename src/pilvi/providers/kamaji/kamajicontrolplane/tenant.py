@@ -8,7 +8,7 @@ import msgspec
 
 from pilvi.api import JsonObject
 from pilvi.api.controlplane import ControlPlaneComponent, ControlPlaneNetwork, KamajiControlPlane, KamajiControlPlaneSpec
-from pilvi.api.kamaji import Kubelet, TenantControlPlane
+from pilvi.api.kamaji import CoreDNS, Kubelet, ProcessResources, TenantControlPlane
 from pilvi.errors import UserError
 from pilvi.providers.kamaji.names import CLUSTER_NAME_LABEL, DEFAULT_DATASTORE
 from pilvi.providers.kamaji.versions import normalize
@@ -56,7 +56,11 @@ def tenant_control_plane(
             "kubernetes": _kubernetes(spec),
             "networkProfile": _network_profile(spec, network, cluster),
             "controlPlane": {
-                "deployment": {"replicas": spec.replicas, **_filled("extraArgs", _extra_args(spec))},
+                "deployment": {
+                    "replicas": spec.replicas,
+                    **_filled("extraArgs", _extra_args(spec)),
+                    **_filled("resources", _resources(spec)),
+                },
                 "service": {"serviceType": network.service_type, **_filled("additionalMetadata", _service_metadata(network))},
             },
             **_filled("addons", _addons(spec)),
@@ -107,16 +111,21 @@ def _only(network: JsonObject, family: str) -> str | None:
     return blocks[0] if blocks else None
 
 
-def _extra_args(spec: KamajiControlPlaneSpec) -> JsonObject:
-    def args(component: ControlPlaneComponent | None) -> list[str]:
-        return component.extra_args if component else []
+def _components(spec: KamajiControlPlaneSpec) -> dict[str, ControlPlaneComponent]:
+    found = {"apiServer": spec.api_server, "controllerManager": spec.controller_manager, "scheduler": spec.scheduler}
+    return {name: component for name, component in found.items() if component}
 
-    found = {
-        "apiServer": args(spec.api_server),
-        "controllerManager": args(spec.controller_manager),
-        "scheduler": args(spec.scheduler),
+
+def _extra_args(spec: KamajiControlPlaneSpec) -> JsonObject:
+    return {name: component.extra_args for name, component in _components(spec).items() if component.extra_args}
+
+
+def _resources(spec: KamajiControlPlaneSpec) -> JsonObject:
+    return {
+        name: msgspec.to_builtins(component.resources)
+        for name, component in _components(spec).items()
+        if component.resources is not None and component.resources != ProcessResources()
     }
-    return {name: flags for name, flags in found.items() if flags}
 
 
 def _service_metadata(network: ControlPlaneNetwork) -> JsonObject:
@@ -130,8 +139,8 @@ def _filled(name: str, value: JsonObject) -> JsonObject:
 
 def _addons(spec: KamajiControlPlaneSpec) -> JsonObject:
     addons: JsonObject = {}
-    if spec.addons and spec.addons.core_dns is not None:
-        addons["coreDNS"] = {}
+    if spec.addons and (dns := spec.addons.core_dns) is not None:
+        addons["coreDNS"] = msgspec.to_builtins(CoreDNS(dns.image_repository, dns.image_tag))
     if spec.addons and spec.addons.kube_proxy is not None:
-        addons["kubeProxy"] = {}
+        addons["kubeProxy"] = msgspec.to_builtins(spec.addons.kube_proxy)
     return addons

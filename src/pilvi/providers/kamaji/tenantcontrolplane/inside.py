@@ -75,8 +75,10 @@ KUBE_PROXY: tuple[tuple[Resource, Key], ...] = (
 def digest(plane: ControlPlane, spec: TenantControlPlaneSpec) -> str:
     """Changes when something inside the cluster has to be written again."""
     addons = addons_of(spec)
+    options = kubeadm_options(spec)
     parts = (
-        kubeadm_config(plane, kubeadm_options(spec)),
+        kubeadm_config(plane, options),
+        kubeadm_config(plane, options, ADDON_KUBE_PROXY),
         COREDNS_PATCH,
         str((addons.core_dns is not None, addons.kube_proxy is not None, plane.dns_address)),
         msgspec.json.encode(spec.kubernetes.kubelet.configuration_json_patches).decode(),
@@ -135,7 +137,7 @@ async def _add_dns(plane: ControlPlane, options: KubeadmOptions, client: Client)
         # kubeadm updates the Service it finds, and an address cannot change.
         await client.ensure_absent(SERVICES, key)
     await run_phase(plane, plane.kubeconfig("super-admin"), options, ADDON_COREDNS)
-    if wanted is None or wanted == usual:
+    if wanted == usual:
         return
     service = await client.get(SERVICES, key)
     await client.ensure_absent(SERVICES, key)

@@ -4,19 +4,37 @@ import re
 from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Address, IPv4Network
 
-from pilvi.api.kamaji import Addons, Deployment, ExtraArgs, NetworkProfile, TenantControlPlane, TenantControlPlaneSpec
-from pilvi.controlplane import API_SERVER, CONTROLLER_MANAGER, SCHEDULER, ControlPlane, KubeadmOptions
+from pilvi.api.core import ResourceRequirements
+from pilvi.api.kamaji import (
+    Addons,
+    ComponentResources,
+    CoreDNS,
+    Deployment,
+    ExtraArgs,
+    KubeProxy,
+    NetworkProfile,
+    TenantControlPlane,
+    TenantControlPlaneSpec,
+)
+from pilvi.controlplane import API_SERVER, CONTROLLER_MANAGER, SCHEDULER, AddonImage, ControlPlane, KubeadmOptions
 from pilvi.controlplane.spec import Flags
 from pilvi.errors import UserError
 from pilvi.host.cloud import Cloud
+from pilvi.host.units import CgroupLimits
+from pilvi.lib.quantity import quantity_bytes, quantity_milli
 from pilvi.providers.legs import control_plane_netns, control_plane_unit
 from pilvi.tenant import control_plane_dir
 
-__all__ = ["addons_of", "check_networks", "control_plane", "dns_address", "kubeadm_options", "networks", "profile_of", "spec_of"]
+__all__ = ["addons_of", "check_networks", "control_plane", "kubeadm_options", "networks", "profile_of", "spec_of"]
 
 # What kubeadm turns on and Kamaji's default list lacks: without it a kubelet may edit every node.
 ALWAYS_ADMITTED = "NodeRestriction"
 
+# Linux takes no less than a hundredth of a processor for a limit; less memory than this is a mistake in the unit.
+_LEAST_CPU_MILLI, _LEAST_MEMORY_BYTES = 10, 1024**2
+
+# kubeadm takes a tag for a version, and asks the internet what any other word stands for.
+_VERSION_TAG = re.compile(r"^v\d+\.\d+\.\d+([-.][0-9A-Za-z.-]+)?$")
 _DNS_NAME = re.compile(r"^(\*\.)?[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
 
 
@@ -30,7 +48,8 @@ def control_plane(tcp: TenantControlPlane, cloud: Cloud, *, address: IPv4Address
     profile, kubernetes = profile_of(spec), spec.kubernetes
     pod_cidr, service_cidr = networks(spec)
     names, addresses = _split_sans(profile.cert_sans)
-    arguments = (spec.control_plane.deployment or Deployment()).extra_args or ExtraArgs()
+    deployment = spec.control_plane.deployment or Deployment()
+    arguments, resources = deployment.extra_args or ExtraArgs(), deployment.resources or ComponentResources()
     return ControlPlane(
         name=control_plane_unit(uid_of_object),
         cluster_name=name,
@@ -46,7 +65,7 @@ def control_plane(tcp: TenantControlPlane, cloud: Cloud, *, address: IPv4Address
         pod_cidr=pod_cidr,
         service_cidr=service_cidr,
         cluster_domain=profile.cluster_domain,
-        dns_address=dns_address(spec, service_cidr),
+        dns_addresses=_dns_addresses(profile, service_cidr),
         server_names=(name, f"{name}.{namespace}", f"{name}.{namespace}.svc", f"{name}.{namespace}.svc.cluster.local", *names),
         server_addresses=tuple(addresses),
         admission_plugins=tuple(dict.fromkeys([*kubernetes.admission_controllers, ALWAYS_ADMITTED])),
@@ -56,13 +75,29 @@ def control_plane(tcp: TenantControlPlane, cloud: Cloud, *, address: IPv4Address
             CONTROLLER_MANAGER: _flags(arguments.controller_manager, "controllerManager"),
             SCHEDULER: _flags(arguments.scheduler, "scheduler"),
         },
+        limits={
+            component: limits
+            for component, required, name in (
+                (API_SERVER, resources.api_server, "apiServer"),
+                (CONTROLLER_MANAGER, resources.controller_manager, "controllerManager"),
+                (SCHEDULER, resources.scheduler, "scheduler"),
+            )
+            if (limits := _find_limits(required, name)) is not None
+        },
     )
 
 
 def kubeadm_options(spec: TenantControlPlaneSpec) -> KubeadmOptions:
-    """What kubeadm's phases write beyond the control plane's own facts."""
-    driver = spec.kubernetes.kubelet.cgroupfs
-    return KubeadmOptions(kubelet={"cgroupDriver": driver} if driver else {})
+    """What kubeadm's phases write beyond the control plane's own facts. Raises UserError."""
+    driver, addons = spec.kubernetes.kubelet.cgroupfs, addons_of(spec)
+    dns, proxy = addons.core_dns or CoreDNS(), addons.kube_proxy or KubeProxy()
+    if proxy.image_tag and not _VERSION_TAG.match(proxy.image_tag):
+        raise UserError(f"spec.addons.kubeProxy.imageTag {proxy.image_tag!r} is not a version", hint="write a tag such as v1.37.2")
+    return KubeadmOptions(
+        kubelet={"cgroupDriver": driver} if driver else {},
+        dns_image=AddonImage(dns.image_repository, dns.image_tag),
+        proxy_image=AddonImage(proxy.image_repository, proxy.image_tag),
+    )
 
 
 def addons_of(spec: TenantControlPlaneSpec) -> Addons:
@@ -88,22 +123,6 @@ def networks(spec: TenantControlPlaneSpec) -> tuple[IPv4Network, IPv4Network]:
     return _network(profile.pod_cidr, "spec.networkProfile.podCidr"), _network(profile.service_cidr, "spec.networkProfile.serviceCidr")
 
 
-def dns_address(spec: TenantControlPlaneSpec, service_cidr: IPv4Network) -> IPv4Address:
-    """The address of the cluster's DNS Service: the first asked for, else the tenth of the service network. Raises UserError."""
-    field = "spec.networkProfile.dnsServiceIPs"
-    wanted = profile_of(spec).dns_service_ips
-    if not wanted:
-        if service_cidr.num_addresses < 16:
-            raise UserError(f"spec.networkProfile.serviceCidr {service_cidr} has no tenth address", hint="use a /20 or larger network")
-        return service_cidr[10]
-    address = _address(wanted[0], field)
-    if address is None or address not in service_cidr:
-        raise UserError(
-            f"{field} {wanted[0]} is not in the service network {service_cidr}", hint="leave it out or choose one of that network"
-        )
-    return address
-
-
 def check_networks(spec: TenantControlPlaneSpec, others: Mapping[str, IPv4Network]) -> None:
     """Raise UserError when the pod or service network shares addresses with each other or with one of `others`, named as given."""
     pods, services = networks(spec)
@@ -119,6 +138,37 @@ def _network(text: str, field: str) -> IPv4Network:
         return IPv4Network(text)
     except ValueError as e:
         raise UserError(f"{field} {text!r} is not an IPv4 network", hint="write it as 10.244.0.0/16") from e
+
+
+def _dns_addresses(profile: NetworkProfile, service_cidr: IPv4Network) -> tuple[IPv4Address, ...]:
+    """What kubelets ask for names; the DNS Service gets the first. Raises UserError."""
+    field = "spec.networkProfile.dnsServiceIPs"
+    if not profile.dns_service_ips:
+        if service_cidr.num_addresses < 16:
+            raise UserError(f"spec.networkProfile.serviceCidr {service_cidr} has no tenth address", hint="use a /20 or larger network")
+        return (service_cidr[10],)
+    found = []
+    for text in profile.dns_service_ips:
+        address = _address(text, field)
+        if address is None or address not in service_cidr:
+            raise UserError(
+                f"{field} {text!r} is not in the service network {service_cidr}", hint="leave it out or choose one of that network"
+            )
+        found.append(address)
+    return tuple(dict.fromkeys(found))
+
+
+def _find_limits(required: ResourceRequirements | None, component: str) -> CgroupLimits | None:
+    """What of `limits` bounds a process; None when nothing does. Raises UserError."""
+    limits = required.limits if required else {}
+    field = f"spec.controlPlane.deployment.resources.{component}.limits"
+    memory_bytes = quantity_bytes(limits["memory"]) if "memory" in limits else None
+    cpu_milli = quantity_milli(limits["cpu"]) if "cpu" in limits else None
+    if memory_bytes is not None and memory_bytes < _LEAST_MEMORY_BYTES:
+        raise UserError(f"{field}.memory is {limits['memory']}", hint="write at least 1Mi, for example 1Gi, or leave it out")
+    if cpu_milli is not None and cpu_milli < _LEAST_CPU_MILLI:
+        raise UserError(f"{field}.cpu is {limits['cpu']}", hint="write at least 10m, for example 500m, or leave it out")
+    return CgroupLimits(memory_bytes=memory_bytes, cpu_milli=cpu_milli) if memory_bytes or cpu_milli else None
 
 
 def _address(text: str | None, field: str) -> IPv4Address | None:
