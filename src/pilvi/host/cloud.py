@@ -118,6 +118,11 @@ class Cloud(msgspec.Struct, frozen=True, kw_only=True):
         """The group, relative to the root of each hierarchy, that all units of the cloud are in."""
         return f"pilvi-{self.id}"
 
+    @property
+    def networks(self) -> dict[str, IPv4Network]:
+        """The networks that nothing else of the cloud may overlap, by what people call them."""
+        return {"the cloud's range": self.range, "the cloud's transit pool": self.transit}
+
     def netns(self, suffix: str) -> str:
         """Name of a network namespace, for example `netns("plane")`."""
         return self.netns_prefix + suffix

@@ -24,7 +24,7 @@ def kinds() -> list[JsonObject]:
 
 def policies(cloud: Cloud) -> list[JsonObject]:
     """The admission policies, which need the kinds to be there."""
-    return all_policies(kit.kubernetes_versions(), {"the cloud's range": cloud.range, "the cloud's transit pool": cloud.transit})
+    return all_policies(kit.kubernetes_versions(), cloud.networks)
 
 
 def defaults() -> list[JsonObject]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from pilvi.api import JsonObject, Key
 from pilvi.api.builtin import CLUSTERS, MACHINES, SECRETS
+from pilvi.providers.capk.admission import checks
 from pilvi.providers.capk.cluster.controller import KubevirtClusters
 from pilvi.providers.capk.machine.controller import KubevirtMachines
 from pilvi.providers.capk.names import (
@@ -31,7 +32,7 @@ from pilvi.runtime import Controller, Watch, conditions_changed, desire_changed
 if TYPE_CHECKING:
     from pilvi.providers.platform import Platform
 
-__all__ = ["controllers"]
+__all__ = ["checks", "controllers"]
 
 
 def controllers(platform: Platform) -> list[Controller]:

@@ -4,12 +4,13 @@ Each kind has its controller; they speak through their objects. What runs is des
 """
 
 from pilvi.providers.kamaji import datastore
+from pilvi.providers.kamaji.admission import checks
 from pilvi.providers.kamaji.kamajicontrolplane import controller as kamajicontrolplane
 from pilvi.providers.kamaji.tenantcontrolplane import controller as tenantcontrolplane
 from pilvi.providers.platform import Platform
 from pilvi.runtime import Controller
 
-__all__ = ["controllers"]
+__all__ = ["checks", "controllers"]
 
 
 def controllers(platform: Platform) -> list[Controller]:

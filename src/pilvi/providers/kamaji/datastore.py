@@ -28,7 +28,7 @@ from pilvi.runtime import (
     remove_finalizer,
 )
 
-__all__ = ["DataStores", "compute_status", "controller"]
+__all__ = ["DataStores", "compute_status", "controller", "find_store_problem"]
 
 RESOURCE = DataStore.RESOURCE
 
@@ -66,6 +66,13 @@ def data_store_of(tenant: JsonObject) -> str:
     """The name of the DataStore that a TenantControlPlane asks for."""
     name: str = (tenant.get("spec") or {}).get("dataStore") or DEFAULT_DATASTORE
     return name
+
+
+def find_store_problem(name: str | None, field: str) -> str | None:
+    """Why a control plane cannot have the DataStore `name`, which stands in `field`; None when it can."""
+    if name in (None, "", DEFAULT_DATASTORE):
+        return None
+    return f"{field} {name!r} is not served here; write {DEFAULT_DATASTORE}, an etcd for each control plane"
 
 
 def compute_status(store: JsonObject, users: list[str]) -> JsonObject:

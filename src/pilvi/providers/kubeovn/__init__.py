@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pilvi.providers.kubeovn.admission import checks
 from pilvi.providers.kubeovn.ip.controller import IPReconciler
 from pilvi.providers.kubeovn.objects import Objects
 from pilvi.providers.kubeovn.subnet.controller import SubnetReconciler
@@ -21,7 +22,7 @@ from pilvi.runtime import Controller
 if TYPE_CHECKING:
     from pilvi.providers.platform import Platform
 
-__all__ = ["controllers"]
+__all__ = ["checks", "controllers"]
 
 
 def controllers(platform: Platform) -> list[Controller]:

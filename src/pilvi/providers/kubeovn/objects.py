@@ -4,23 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv4Network
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from pilvi.api import JsonObject, Key
 from pilvi.api.builtin import ENDPOINT_SLICES, SERVICES
 from pilvi.api.kamaji import TenantControlPlane
 from pilvi.api.kubeovn import IP, Subnet, Vpc
 from pilvi.api.kubevirt import VirtualMachine, VirtualMachineInstance
+from pilvi.providers.kubeovn.ip.choice import VpcUse
 from pilvi.providers.kubeovn.names import DEFAULT_VPC
 from pilvi.providers.kubeovn.subnet.plan import Refusal, SubnetPlan, plan_subnets
 from pilvi.providers.legs import LEGS
 from pilvi.providers.published import SERVICE_OF_SLICE, Published, publish, vpcs_of_subnets
+from pilvi.runtime import is_deleting
 
 if TYPE_CHECKING:
     from pilvi.host.cloud import Cloud
     from pilvi.runtime import Informers
 
-__all__ = ["Objects", "address_of", "ip_key", "machine_key", "service_of_slice", "subnet_of_ip", "vpc_of_subnet"]
+__all__ = ["Objects", "Plans", "address_of", "ip_key", "machine_key", "neighbours", "service_of_slice", "subnet_of_ip", "vpc_of_subnet"]
+
+
+Plans: TypeAlias = dict[str, SubnetPlan | Refusal]
+"""Every Subnet by name."""
 
 
 def ip_key(machine: Key) -> Key:
@@ -52,6 +58,12 @@ def vpc_of_subnet(subnet: JsonObject) -> str:
     return (subnet.get("spec") or {}).get("vpc") or DEFAULT_VPC
 
 
+def neighbours(ips: Iterable[JsonObject], plans: Plans, vpc: str) -> list[JsonObject]:
+    """Of the IP objects those of one Vpc, and those of unknown Subnets, which may be of it."""
+    others = {name for name, plan in plans.items() if isinstance(plan, SubnetPlan) and plan.vpc != vpc}
+    return [ip for ip in ips if subnet_of_ip(ip) not in others]
+
+
 def service_of_slice(slice_: JsonObject) -> Key:
     """The Service of an EndpointSlice; its name is empty when the slice belongs to none."""
     metadata = slice_["metadata"]
@@ -74,14 +86,27 @@ class Objects:
         self.ips.add_index("namespace", lambda ip: [machine_key(ip).namespace])
         self.slices.add_index("service", lambda slice_: [service_of_slice(slice_)])
         self.reserved: dict[str, IPv4Network] = {
-            "the cloud's range": cloud.range,
-            "the cloud's transit pool": cloud.transit,
+            **cloud.networks,
             "the link-local network": LEGS,
         }
 
-    def plans(self) -> dict[str, SubnetPlan | Refusal]:
+    def plans(self) -> Plans:
         """Every Subnet by name, checked against the others."""
         return plan_subnets(self.subnets.list(), self.reserved)
+
+    def usable(self, plans: Plans) -> Plans:
+        """The plans for new machines: those of Subnets that are being deleted are refusals."""
+        leaving = {subnet["metadata"]["name"] for subnet in self.subnets.list() if is_deleting(subnet)}
+        return {name: Refusal("Deleting", "it is being deleted") if name in leaving else plan for name, plan in plans.items()}
+
+    def vpc_uses(self) -> dict[str, VpcUse]:
+        """Every Vpc that takes machines, with the namespaces it is for."""
+        found = {}
+        for vpc in self.vpcs.list():
+            if not is_deleting(vpc):
+                spec = vpc.get("spec") or {}
+                found[vpc["metadata"]["name"]] = VpcUse(frozenset(spec.get("namespaces") or ()), spec.get("defaultSubnet") or None)
+        return found
 
     def addresses_in(self, subnet: str) -> list[IPv4Address]:
         """The addresses that IP objects hold in a Subnet."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from pilvi.api import JsonObject, Key
 from pilvi.api.builtin import NAMESPACES, NODES, PODS, SECRETS
+from pilvi.providers.kubevirt.admission import checks
 from pilvi.providers.kubevirt.instance.controller import Instances
 from pilvi.providers.kubevirt.instance.sweep import MachineSweep
 from pilvi.providers.kubevirt.kinds import INSTANCES, IPS, MACHINES, SUBNETS, TENANT_CONTROL_PLANES, VPCS
@@ -29,7 +30,7 @@ from pilvi.runtime import Controller, Watch, any_change, conditions_changed, des
 if TYPE_CHECKING:
     from pilvi.providers.platform import Platform
 
-__all__ = ["controllers"]
+__all__ = ["checks", "controllers"]
 
 # A pass may wait for a guest to power off; that must not hold up the others.
 _MACHINES_AT_ONCE = 64

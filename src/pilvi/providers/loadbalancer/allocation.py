@@ -13,7 +13,7 @@ from pilvi.api import JsonObject, Key
 from pilvi.lib.allocate import find_free_address
 from pilvi.providers.published import find_cloud_address, is_load_balancer
 
-__all__ = ["ADDRESS_ANNOTATIONS", "Refusal", "choose_cloud_address", "find_address", "find_request"]
+__all__ = ["ADDRESS_ANNOTATIONS", "Refusal", "choose_cloud_address", "find_request", "held_addresses"]
 
 ADDRESS_ANNOTATIONS = ("metallb.io/loadBalancerIPs", "metallb.universe.tf/loadBalancerIPs")
 
@@ -37,12 +37,10 @@ def find_request(service: JsonObject) -> str | None:
     return (service.get("spec") or {}).get("loadBalancerIP") or None
 
 
-def find_address(endpoint: str) -> IPv4Address | None:
-    """The address of an endpoint `address:port`; None when it has a name instead, or none at all."""
-    try:
-        return IPv4Address(endpoint.partition(":")[0])
-    except AddressValueError:
-        return None
+def held_addresses(control_planes: Iterable[JsonObject]) -> dict[IPv4Address, Key]:
+    """Addresses of control planes that still run: their Service may be deleted before them, with a namespace or by hand."""
+    endpoints = ((Key.of(obj), (obj.get("status") or {}).get("controlPlaneEndpoint") or "") for obj in control_planes)
+    return {address: key for key, endpoint in endpoints if (address := _find_address(endpoint)) is not None}
 
 
 def choose_cloud_address(
@@ -75,6 +73,14 @@ def choose_cloud_address(
     if wanted in taken:
         return Refusal(f'Failed to allocate IP for "{key}": "{wanted}" is in use by "{taken[wanted]}"; ask for another')
     return wanted
+
+
+def _find_address(endpoint: str) -> IPv4Address | None:
+    """The address of an endpoint `address:port`; None when it has a name instead, or none at all."""
+    try:
+        return IPv4Address(endpoint.partition(":")[0])
+    except AddressValueError:
+        return None
 
 
 def _is_usable(address: IPv4Address, pool: IPv4Network) -> bool:

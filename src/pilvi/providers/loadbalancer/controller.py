@@ -15,7 +15,7 @@ from pilvi.api import JsonObject, Key
 from pilvi.api.builtin import ENDPOINT_SLICES, SERVICES
 from pilvi.api.kamaji import TenantControlPlane
 from pilvi.api.kubeovn import IP, Subnet
-from pilvi.providers.loadbalancer.allocation import Refusal, choose_cloud_address, find_address, find_request
+from pilvi.providers.loadbalancer.allocation import Refusal, choose_cloud_address, find_request, held_addresses
 from pilvi.providers.published import (
     NO_ENDPOINTS,
     SERVICE_OF_SLICE,
@@ -113,9 +113,7 @@ class LoadBalancerReconciler:
         return address is not None and choose_cloud_address(service, self._services.list(), self._pool, self._held()) == address
 
     def _held(self) -> dict[IPv4Address, Key]:
-        """Addresses of control planes that still run: their Service may be deleted before them, with a namespace or by hand."""
-        endpoints = ((Key.of(obj), (obj.get("status") or {}).get("controlPlaneEndpoint") or "") for obj in self._control_planes.list())
-        return {address: key for key, endpoint in endpoints if (address := find_address(endpoint)) is not None}
+        return held_addresses(self._control_planes.list())
 
     def _conditions(self, service: JsonObject, ingress: JsonObject) -> list[JsonObject]:
         """The conditions of the Service; ours says whether its address leads anywhere."""

@@ -193,6 +193,18 @@ async def test_bad_input_is_a_condition(
         assert world.find(SERVICES, "first") is None
 
 
+async def test_a_service_of_somebody_else_is_left_alone(fake_api: FakeApi, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    async with started_world(fake_api, monkeypatch, tmp_path) as world:
+        theirs = world.put(SERVICES, {"metadata": {"name": "first", "namespace": "default"}, "spec": {"type": "ClusterIP"}})
+        world.put(TENANTS, tenant())
+        await world.until(lambda: problem(world)[0] == "NameTaken", "the condition")
+        assert "Service default/first is in the way" in problem(world)[1]
+        assert world.find(SERVICES, "first") == theirs
+        fake_api.remove(SERVICES.object_path(Key("default", "first")))
+        await addressed(world)
+        await ready(world)
+
+
 async def test_a_dead_api_server_is_told_and_recovers(fake_api: FakeApi, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     async with started_world(fake_api, monkeypatch, tmp_path) as world:
         world.put(TENANTS, tenant())

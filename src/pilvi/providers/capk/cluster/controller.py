@@ -6,24 +6,20 @@ from ipaddress import IPv4Network
 
 from pilvi.api import JsonObject, Key
 from pilvi.api.builtin import CLUSTERS
-from pilvi.errors import UserError, format_chain
 from pilvi.lib.clock import utc_now
 from pilvi.providers.capk.cluster.network import (
     Attachment,
-    choose_attachment,
-    choose_cidr,
-    cluster_ranges,
-    find_overlap,
+    Refusal,
+    named_subnets,
     new_subnet,
     new_vpc,
     own_name,
-    template_subnet,
+    place_cluster,
 )
 from pilvi.providers.capk.cluster.status import Network, plan_status
 from pilvi.providers.capk.contract import cluster_key, is_paused
 from pilvi.providers.capk.names import (
     CLUSTER_FINALIZER,
-    CLUSTER_NAME,
     KUBEVIRT_CLUSTERS,
     KUBEVIRT_MACHINES,
     MACHINE_TEMPLATES,
@@ -77,31 +73,25 @@ class KubevirtClusters:
         return await self._keep(cluster, capi_cluster)
 
     async def _keep(self, cluster: JsonObject, capi_cluster: JsonObject) -> Result:
-        subnets = {subnet["metadata"]["name"]: subnet for subnet in self._subnets.list()}
-        attachment = choose_attachment(cluster, self._named_subnets(Key.of(capi_cluster)), subnets)
-        if isinstance(attachment, str):
-            return await self._refuse(cluster, "InvalidNetwork", attachment)
-        try:
-            problem, cidr = self._check(capi_cluster, attachment, subnets.get(attachment.subnet))
-        except UserError as e:
-            return await self._refuse(cluster, "InvalidNetwork", format_chain(e))
-        if problem is not None:
-            return await self._refuse(cluster, "OverlappingRanges", problem)
+        owner = Key.of(capi_cluster)
+        placement = place_cluster(
+            cluster,
+            capi_cluster,
+            named_subnets(owner, self._templates.list(owner.namespace), self._machines.list(owner.namespace)),
+            {subnet["metadata"]["name"]: subnet for subnet in self._subnets.list()},
+            self._cloud.networks,
+        )
+        if isinstance(placement, Refusal):
+            return await self._refuse(cluster, placement.reason, placement.message)
+        attachment = placement.attachment
         # Before anything is made: the control plane's provider starts as soon as it reads where the cluster lives.
         cluster = await self._annotate(cluster, attachment)
         if attachment.own:
-            await self._make_network(cluster, cidr)
+            await self._make_network(cluster, placement.cidr)
         else:
             await self._remove_own_network(cluster)
         await self._report(cluster, self._network(attachment))
         return Done()
-
-    def _check(self, capi_cluster: JsonObject, attachment: Attachment, subnet: JsonObject | None) -> tuple[str | None, IPv4Network]:
-        """What of the cluster's ranges overlaps, and the range of its machines."""
-        ranges = cluster_ranges(capi_cluster)
-        cloud = {"the cloud's range": self._cloud.range, "the cloud's transit pool": self._cloud.transit}
-        cidr = choose_cidr(ranges, cloud.values()) if subnet is None else IPv4Network(subnet["spec"]["cidrBlock"])
-        return find_overlap(ranges, {f"Subnet {attachment.subnet}": cidr, **cloud}), cidr
 
     def _network(self, attachment: Attachment) -> Network:
         for resource, informer, name in ((VPCS, self._vpcs, attachment.vpc), (SUBNETS, self._subnets, attachment.subnet)):
@@ -113,20 +103,6 @@ class KubevirtClusters:
         if not is_true(self._subnets.get(Key("", attachment.subnet)) or {}, "Ready"):
             return Network("WaitingForNetwork", f"Subnet {attachment.subnet} is not ready yet; see its conditions")
         return Network("Attached")
-
-    def _named_subnets(self, cluster: Key) -> list[str]:
-        """What the machines and machine templates of the cluster name."""
-        named = []
-        for informer, path in ((self._templates, ("spec", "template", "spec")), (self._machines, ("spec",))):
-            for obj in informer.list(cluster.namespace):
-                if cluster_key(obj) == cluster or (obj["metadata"].get("labels") or {}).get(CLUSTER_NAME) == cluster.name:
-                    spec: JsonObject = obj
-                    for part in path:
-                        spec = spec.get(part) or {}
-                    name = template_subnet(spec)
-                    if name is not None:
-                        named.append(name)
-        return named
 
     async def _annotate(self, cluster: JsonObject, attachment: Attachment) -> JsonObject:
         wanted = {VPC: attachment.vpc, SUBNET: attachment.subnet}

@@ -6,22 +6,28 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Network
 
-from pilvi.api import JsonObject
+from pilvi.api import JsonObject, Key
 from pilvi.api.cluster import DEFAULT_PODS, DEFAULT_SERVICES
-from pilvi.errors import UserError
+from pilvi.errors import UserError, format_chain
 from pilvi.lib.hashing import short_hash
-from pilvi.providers.capk.names import LOGICAL_SWITCH, OWNER_KIND, OWNER_NAME, OWNER_NAMESPACE, OWNER_UID, SUBNET, VPC
+from pilvi.providers.capk.contract import cluster_key
+from pilvi.providers.capk.names import CLUSTER_NAME, LOGICAL_SWITCH, OWNER_KIND, OWNER_NAME, OWNER_NAMESPACE, OWNER_UID, SUBNET, VPC
 
 __all__ = [
     "Attachment",
+    "Placement",
     "Ranges",
+    "Refusal",
     "choose_attachment",
     "choose_cidr",
     "cluster_ranges",
     "find_overlap",
+    "named_subnets",
     "new_subnet",
     "new_vpc",
     "own_name",
+    "place_cluster",
+    "place_ranges",
     "template_subnet",
 ]
 
@@ -51,6 +57,22 @@ class Attachment:
     vpc: str
     subnet: str
     own: bool
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where a cluster lives, and the range of its machines."""
+
+    attachment: Attachment
+    cidr: IPv4Network
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why a cluster can have no network: `reason` for the condition, `message` with the next step."""
+
+    reason: str
+    message: str
 
 
 def own_name(cluster: JsonObject) -> str:
@@ -83,6 +105,52 @@ def choose_cidr(ranges: Ranges, others: Iterable[IPv4Network]) -> IPv4Network:
     raise UserError(
         "no /16 of 10.0.0.0/8 is left for the machines", hint=f"make a Subnet and name it with annotation {LOGICAL_SWITCH} on the machines"
     )
+
+
+def place_cluster(
+    cluster: JsonObject,
+    capi_cluster: JsonObject,
+    machine_subnets: Iterable[str],
+    subnets: Mapping[str, JsonObject],
+    cloud: Mapping[str, IPv4Network],
+) -> Placement | Refusal:
+    """Where the KubevirtCluster of a Cluster lives, when none of its ranges overlap.
+
+    `machine_subnets` are the names in the templates and machines of the cluster, `subnets` all Subnets by name, `cloud` the cloud's
+    own networks by name.
+    """
+    attachment = choose_attachment(cluster, machine_subnets, subnets)
+    if isinstance(attachment, str):
+        return Refusal("InvalidNetwork", attachment)
+    cidr = place_ranges(capi_cluster, attachment.subnet, subnets.get(attachment.subnet), cloud)
+    return cidr if isinstance(cidr, Refusal) else Placement(attachment, cidr)
+
+
+def place_ranges(capi_cluster: JsonObject, name: str, subnet: JsonObject | None, cloud: Mapping[str, IPv4Network]) -> IPv4Network | Refusal:
+    """The range of the machines of a Cluster: that of the Subnet `name`, when that exists, else one that fits."""
+    try:
+        ranges = cluster_ranges(capi_cluster)
+        cidr = choose_cidr(ranges, cloud.values()) if subnet is None else IPv4Network((subnet.get("spec") or {}).get("cidrBlock") or "")
+    except UserError as e:
+        return Refusal("InvalidNetwork", format_chain(e))
+    except ValueError:
+        return Refusal("InvalidNetwork", f"spec.cidrBlock of Subnet {name} is no IPv4 network; see the Subnet's conditions")
+    problem = find_overlap(ranges, {f"Subnet {name}": cidr, **cloud})
+    return cidr if problem is None else Refusal("OverlappingRanges", problem)
+
+
+def named_subnets(cluster: Key, templates: Iterable[JsonObject], machines: Iterable[JsonObject]) -> list[str]:
+    """The Subnets that KubevirtMachineTemplates and KubevirtMachines of the Cluster name; those of other clusters are left out."""
+    specs = [
+        *((obj, ((obj.get("spec") or {}).get("template") or {}).get("spec") or {}) for obj in templates),
+        *((obj, obj.get("spec") or {}) for obj in machines),
+    ]
+    found = (
+        template_subnet(spec)
+        for obj, spec in specs
+        if cluster_key(obj) == cluster or (obj["metadata"].get("labels") or {}).get(CLUSTER_NAME) == cluster.name
+    )
+    return [name for name in found if name is not None]
 
 
 def choose_attachment(cluster: JsonObject, machine_subnets: Iterable[str], subnets: Mapping[str, JsonObject]) -> Attachment | str:

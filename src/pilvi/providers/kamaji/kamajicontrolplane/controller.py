@@ -19,7 +19,7 @@ from pilvi.providers.kamaji.kamajicontrolplane.publication import (
     wake_machine_sets,
 )
 from pilvi.providers.kamaji.kamajicontrolplane.status import Scope, compute_status, find_endpoint, is_initialized, paused_status
-from pilvi.providers.kamaji.kamajicontrolplane.tenant import tenant_control_plane
+from pilvi.providers.kamaji.kamajicontrolplane.tenant import find_tenant_taken, tenant_control_plane
 from pilvi.providers.kamaji.names import (
     CLUSTER_NAME_LABEL,
     CONTROL_PLANE_FINALIZER,
@@ -109,8 +109,8 @@ class KamajiControlPlanes:
         """Apply the TenantControlPlane; what the API refuses is told in the scope."""
         key = Key.of(scope.control_plane)
         present = self._tenants.get(key)
-        if present is not None and not is_controlled_by(present, scope.control_plane):
-            scope.refused = f"TenantControlPlane {key} exists and belongs to somebody else; delete it, or choose another name"
+        scope.refused = find_tenant_taken(present, scope.control_plane)
+        if scope.refused is not None:
             return Failed(scope.refused, permanent=True)
         typed = decode(KamajiControlPlane, scope.control_plane)
         try:

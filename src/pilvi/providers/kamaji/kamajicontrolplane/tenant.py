@@ -6,16 +6,16 @@ from typing import Any
 
 import msgspec
 
-from pilvi.api import JsonObject
+from pilvi.api import JsonObject, Key
 from pilvi.api.controlplane import ControlPlaneComponent, ControlPlaneNetwork, KamajiControlPlane, KamajiControlPlaneSpec
 from pilvi.api.kamaji import CoreDNS, Kubelet, ProcessResources, TenantControlPlane
 from pilvi.errors import UserError
 from pilvi.providers.kamaji.names import CLUSTER_NAME_LABEL, DEFAULT_DATASTORE
 from pilvi.providers.kamaji.versions import normalize
-from pilvi.runtime import owner_reference
+from pilvi.runtime import is_controlled_by, owner_reference
 from pilvi.tenant import VPC_ANNOTATION
 
-__all__ = ["spec_of", "tenant_control_plane"]
+__all__ = ["find_tenant_taken", "spec_of", "tenant_control_plane"]
 
 DEFAULT_PORT = 6443
 ADDRESS_TYPES = ["InternalIP", "ExternalIP", "Hostname"]
@@ -26,6 +26,13 @@ def spec_of(typed: KamajiControlPlane) -> KamajiControlPlaneSpec:
     if typed.spec is None:
         raise UserError(f"KamajiControlPlane {typed.metadata.namespace}/{typed.metadata.name} has no spec", hint="write one")
     return typed.spec
+
+
+def find_tenant_taken(tenant: JsonObject | None, control_plane: JsonObject) -> str | None:
+    """Why a KamajiControlPlane cannot have its TenantControlPlane, given the one of that name (None: there is none); None when it can."""
+    if tenant is None or is_controlled_by(tenant, control_plane):
+        return None
+    return f"TenantControlPlane {Key.of(tenant)} exists and belongs to somebody else; delete it, or choose another name"
 
 
 def tenant_control_plane(

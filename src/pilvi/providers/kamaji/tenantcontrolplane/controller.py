@@ -209,6 +209,8 @@ def controller(platform: Platform) -> Controller:
         owns=[SERVICES],
         watches=[
             Watch(SECRETS, owner, labels={PROJECT_LABEL: "kamaji"}),
+            # One of its name that is somebody else's is in the way until it goes.
+            Watch(SERVICES, lambda obj: [Key.of(obj)] if tenants.get(Key.of(obj)) else [], lambda _old, _new: False),
             Watch(Vpc.RESOURCE, lambda obj: of_vpc(obj["metadata"]["name"])),
             Watch(Subnet.RESOURCE, lambda obj: of_vpc((obj.get("spec") or {}).get("vpc") or DEFAULT_VPC)),
             # A new engine looks once for control planes whose object was lost, also when no object is left to wake it.

@@ -32,10 +32,10 @@ from pilvi.host.netns import ensure_netns, has_netns
 from pilvi.host.units.probes import Probe
 from pilvi.lib.clock import utc_now
 from pilvi.lib.together import together
+from pilvi.providers.kamaji.datastore import find_store_problem
 from pilvi.providers.kamaji.names import (
     CLUSTER_NAME_LABEL,
     CLUSTER_SECRET_TYPE,
-    DEFAULT_DATASTORE,
     MANAGER,
     PROJECT_LABEL,
     ROTATE_ANNOTATION,
@@ -46,7 +46,7 @@ from pilvi.providers.kamaji.tenantcontrolplane.network import apply_network, fin
 from pilvi.providers.kamaji.tenantcontrolplane.plane import addons_of, check_networks, control_plane, spec_of
 from pilvi.providers.kamaji.tenantcontrolplane.renewal import MissingKeys, plan_keys, units_to_restart
 from pilvi.providers.kamaji.tenantcontrolplane.secrets import SUFFIXES, checksum, encode, read_keys, secret_data, secret_name
-from pilvi.providers.kamaji.tenantcontrolplane.service import endpoint_slice, service
+from pilvi.providers.kamaji.tenantcontrolplane.service import endpoint_slice, find_service_taken, service
 from pilvi.providers.kamaji.tenantcontrolplane.status import Problem, Progress, recorded_keys
 from pilvi.providers.legs import control_plane_netns
 from pilvi.providers.names import vpc_netns
@@ -93,12 +93,15 @@ class Phases:
     async def publish_service(self) -> None:
         """Have the Service, and take the address that the load balancer gave it. Raises Blocked while there is none."""
         spec = spec_of(self._typed)
-        if spec.data_store not in (None, "", DEFAULT_DATASTORE):
-            message = f"spec.dataStore {spec.data_store!r} is not served here; write {DEFAULT_DATASTORE}, an etcd for each control plane"
+        message = find_store_problem(spec.data_store, "spec.dataStore")
+        if message is not None:
             raise Blocked(Problem("DataStoreNotServed", message), waiting=False)
+        message = find_service_taken(self._platform.informers.get(SERVICES).get(self._key), self._key)
+        if message is not None:
+            raise Blocked(Problem("NameTaken", message), waiting=True)
         subnets = find_subnets(self._platform.informers.get(Subnet.RESOURCE).list(), vpc_name(self._tenant))
         cloud = self._platform.cloud
-        check_networks(spec, {"the cloud's range": cloud.range, "the cloud's transit pool": cloud.transit, **subnets})
+        check_networks(spec, {**cloud.networks, **subnets})
         wanted = service(self._typed, self._owner, recorded_endpoint=(self._tenant.get("status") or {}).get("controlPlaneEndpoint"))
         stored, _ = await together(
             self._platform.client.apply(SERVICES, wanted, manager=MANAGER),

@@ -10,10 +10,11 @@ from ipaddress import IPv4Address
 from pilvi.api import JsonObject, Key
 from pilvi.api.builtin import ENDPOINT_SLICES, SERVICES
 from pilvi.api.kamaji import TenantControlPlane
-from pilvi.providers.kamaji.names import MANAGER, labels
+from pilvi.providers.kamaji.names import MANAGER, NAME_LABEL, labels
 from pilvi.providers.kamaji.tenantcontrolplane.plane import profile_of, spec_of
+from pilvi.runtime import controller_key
 
-__all__ = ["endpoint_slice", "service"]
+__all__ = ["endpoint_slice", "find_service_taken", "service"]
 
 PORT_NAME = "kube-apiserver"
 MANAGED_BY = "endpointslice.kubernetes.io/managed-by"
@@ -44,6 +45,18 @@ def service(tcp: TenantControlPlane, owner: JsonObject, *, recorded_endpoint: st
         },
         spec=wanted,
     )
+
+
+def find_service_taken(stored: JsonObject | None, tenant: Key) -> str | None:
+    """Why the TenantControlPlane cannot have its Service, given the one of that name (None: there is none); None when it can.
+
+    One that a namesake left behind is its own, and so is one with Kamaji's label that lost its owner on the way here.
+    """
+    if stored is None or controller_key(stored, TenantControlPlane.RESOURCE) == tenant:
+        return None
+    if (stored["metadata"].get("labels") or {}).get(NAME_LABEL) == tenant.name:
+        return None
+    return f"Service {tenant} is in the way: the control plane needs one of its own name; delete it, or choose another name"
 
 
 def endpoint_slice(tcp: TenantControlPlane, owner: JsonObject, address: IPv4Address) -> JsonObject:

@@ -7,13 +7,12 @@ ever get one address; `kubevirt/` starts a machine only when its IP object is th
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from pilvi.api import JsonObject, Key
 from pilvi.api.kubeovn import IP, Subnet, Vpc
 from pilvi.api.kubevirt import VirtualMachine, VirtualMachineInstance
-from pilvi.providers.kubeovn.ip.choice import Request, VpcUse, choose_address, choose_mac, choose_subnet, read_request
+from pilvi.providers.kubeovn.ip.choice import Request, choose_address, choose_mac, choose_subnet, read_request
 from pilvi.providers.kubeovn.names import (
     LABEL_OWNER_KIND,
     LABEL_OWNER_NAME,
@@ -21,7 +20,7 @@ from pilvi.providers.kubeovn.names import (
     LABEL_OWNER_UID,
     LABEL_SUBNET,
 )
-from pilvi.providers.kubeovn.objects import Objects, address_of, ip_key, machine_key, subnet_of_ip
+from pilvi.providers.kubeovn.objects import Objects, address_of, ip_key, machine_key, neighbours
 from pilvi.providers.kubeovn.subnet.plan import Refusal, SubnetPlan
 from pilvi.runtime import Controller, Done, Result, Waiting, Watch, controller_of, desire_changed, is_deleting
 
@@ -95,40 +94,21 @@ class IPReconciler:
         key = Key.of(machine)
         request = read_request(machine["metadata"])
         plans = self._objects.plans()
-        subnet = choose_subnet(request, key.namespace, self._usable(plans), self._vpcs())
+        subnet = choose_subnet(request, key.namespace, self._objects.usable(plans), self._objects.vpc_uses())
         if isinstance(subnet, Refusal):
             return subnet
         async with self._lock:
-            neighbours = self._neighbours(await self._client.list(IP.RESOURCE), plans, subnet.vpc)
-            address = choose_address(request, subnet, {found for ip in neighbours if (found := address_of(ip)) is not None})
+            others = neighbours(await self._client.list(IP.RESOURCE), plans, subnet.vpc)
+            address = choose_address(request, subnet, {found for ip in others if (found := address_of(ip)) is not None})
             if isinstance(address, Refusal):
                 return address
-            mac = choose_mac(request, owner["uid"], {(ip.get("spec") or {}).get("macAddress") or "" for ip in neighbours})
+            mac = choose_mac(request, owner["uid"], {(ip.get("spec") or {}).get("macAddress") or "" for ip in others})
             if isinstance(mac, Refusal):
                 return mac
             # AlreadyExists: somebody wrote an object of that name; the next run reads it.
             await self._client.create(IP.RESOURCE, _new_ip(key, owner, subnet, str(address), mac))
         self._events.record(machine, "Normal", "AcquireAddress", f"got {address} and {mac} in Subnet {subnet.name}")
         return None
-
-    def _usable(self, plans: dict[str, SubnetPlan | Refusal]) -> dict[str, SubnetPlan | Refusal]:
-        """The plans; those of Subnets that are being deleted as refusals."""
-        leaving = {subnet["metadata"]["name"] for subnet in self._objects.subnets.list() if is_deleting(subnet)}
-        return {name: Refusal("Deleting", "it is being deleted") if name in leaving else plan for name, plan in plans.items()}
-
-    def _vpcs(self) -> dict[str, VpcUse]:
-        """Every Vpc that takes machines, with the namespaces it is for."""
-        found = {}
-        for vpc in self._objects.vpcs.list():
-            if not is_deleting(vpc):
-                spec = vpc.get("spec") or {}
-                found[vpc["metadata"]["name"]] = VpcUse(frozenset(spec.get("namespaces") or ()), spec.get("defaultSubnet") or None)
-        return found
-
-    def _neighbours(self, ips: Iterable[JsonObject], plans: dict[str, SubnetPlan | Refusal], vpc: str) -> list[JsonObject]:
-        """The IP objects of one Vpc, and those of unknown Subnets, which may be of it."""
-        others = {name for name, plan in plans.items() if isinstance(plan, SubnetPlan) and plan.vpc != vpc}
-        return [ip for ip in ips if subnet_of_ip(ip) not in others]
 
     def _waiting(self) -> list[Key]:
         """Machines that have no IP object yet."""

@@ -6,7 +6,7 @@ handed on; `plan_subnets` is pure.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
@@ -16,7 +16,7 @@ from pilvi.lib.allocate import AddressRange, parse_range
 from pilvi.providers.kubeovn.names import DEFAULT_SUBNET, DEFAULT_VPC
 from pilvi.providers.names import subnet_bridge
 
-__all__ = ["Refusal", "SubnetPlan", "find_default_subnet", "plan_subnet", "plan_subnets"]
+__all__ = ["Refusal", "SubnetPlan", "find_default_subnet", "find_stranger", "plan_beside", "plan_subnet", "plan_subnets"]
 
 _NARROWEST = 30
 
@@ -59,17 +59,19 @@ def plan_subnets(subnets: Iterable[JsonObject], reserved: Mapping[str, IPv4Netwo
     result: dict[str, SubnetPlan | Refusal] = {}
     served: dict[str, list[SubnetPlan]] = {}
     for subnet in sorted(subnets, key=_age):
-        plan = plan_subnet(subnet)
+        siblings = served.setdefault((subnet.get("spec") or {}).get("vpc") or DEFAULT_VPC, [])
+        plan = result[subnet["metadata"]["name"]] = plan_beside(subnet, siblings, reserved)
         if isinstance(plan, SubnetPlan):
-            siblings = served.setdefault(plan.vpc, [])
-            refusal = _find_conflict(plan, siblings, reserved)
-            if refusal is None:
-                siblings.append(plan)
-            else:
-                result[plan.name] = refusal
-                continue
-        result[subnet["metadata"]["name"]] = plan
+            siblings.append(plan)
     return result
+
+
+def plan_beside(subnet: JsonObject, served: Iterable[SubnetPlan], reserved: Mapping[str, IPv4Network]) -> SubnetPlan | Refusal:
+    """The plan of one Subnet beside those of its Vpc that are served already."""
+    plan = plan_subnet(subnet)
+    if isinstance(plan, Refusal):
+        return plan
+    return _find_conflict(plan, served, reserved) or plan
 
 
 def plan_subnet(subnet: JsonObject) -> SubnetPlan | Refusal:
@@ -132,6 +134,16 @@ def find_default_subnet(plans: Iterable[SubnetPlan]) -> SubnetPlan | None:
     ordered = sorted(plans, key=lambda plan: plan.name)
     marked = next((plan for plan in ordered if plan.is_default), None)
     return marked or next((plan for plan in ordered if plan.name == DEFAULT_SUBNET), None)
+
+
+def find_stranger(plan: SubnetPlan, used: Collection[IPv4Address]) -> Refusal | None:
+    """What is wrong when machines of the Subnet have addresses (`used`) that its range leaves out: it was changed after they came."""
+    strangers = sorted(address for address in used if address not in plan.cidr)
+    if not strangers:
+        return None
+    return Refusal(
+        "CIDRInUse", f"spec.cidrBlock {plan.cidr} leaves out {strangers[0]}, which a machine has; change it back, or delete those machines"
+    )
 
 
 def _find_conflict(plan: SubnetPlan, siblings: Iterable[SubnetPlan], reserved: Mapping[str, IPv4Network]) -> Refusal | None:

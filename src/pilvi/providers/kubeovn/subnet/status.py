@@ -9,10 +9,10 @@ from ipaddress import IPv4Address
 
 from pilvi.api import JsonObject
 from pilvi.providers.kubeovn.subnet.addresses import count_addresses, format_ranges, free_ranges, merge_addresses
-from pilvi.providers.kubeovn.subnet.plan import Refusal, SubnetPlan
+from pilvi.providers.kubeovn.subnet.plan import Refusal, SubnetPlan, find_stranger
 from pilvi.runtime import condition, conditions_of, merge_conditions
 
-__all__ = ["SubnetScope", "subnet_status"]
+__all__ = ["SubnetScope", "subnet_status", "vpc_missing"]
 
 
 @dataclass(frozen=True)
@@ -53,21 +53,22 @@ def _words(problem: Refusal | None, success: str) -> tuple[str, str]:
     return (problem.reason, problem.message) if problem is not None else (success, "")
 
 
+def vpc_missing(plan: SubnetPlan) -> Refusal:
+    """What to say when the Vpc of a Subnet does not exist."""
+    return Refusal("VpcNotFound", f"spec.vpc: there is no Vpc {plan.vpc}; create it, or name another in a new Subnet")
+
+
 def _judge(scope: SubnetScope, has_free: bool) -> tuple[Refusal | None, Refusal | None, Refusal | None]:
     """What stands against validity, readiness, and full service."""
     plan = scope.plan
     if isinstance(plan, Refusal):
         return plan, plan, plan
-    strangers = sorted(address for address in scope.used if address not in plan.cidr)
-    if strangers:
-        moved = Refusal(
-            "CIDRInUse",
-            f"spec.cidrBlock {plan.cidr} leaves out {strangers[0]}, which a machine has; change it back, or delete those machines",
-        )
+    moved = find_stranger(plan, scope.used)
+    if moved is not None:
         return moved, moved, moved
     name = plan.name
     if scope.vpc is None:
-        missing = Refusal("VpcNotFound", f"spec.vpc: there is no Vpc {plan.vpc}; create it, or name another in a new Subnet")
+        missing = vpc_missing(plan)
         return None, missing, missing
     status = scope.vpc.get("status") or {}
     if not status.get("standby") or name not in (status.get("subnets") or ()):

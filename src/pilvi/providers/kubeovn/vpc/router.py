@@ -20,7 +20,7 @@ from pilvi.providers.published import Published, find_cloud_address
 if TYPE_CHECKING:
     from pilvi.host.cloud import Cloud
 
-__all__ = ["UPLINK", "Leg", "Machine", "Problem", "Route", "Router", "build_router", "vpc_of_control_plane"]
+__all__ = ["UPLINK", "Leg", "Machine", "Problem", "Route", "Router", "build_router", "find_trespass", "vpc_of_control_plane"]
 
 UPLINK = "uplink"
 """The router's link to the cloud bridge."""
@@ -100,8 +100,7 @@ def build_router(
     own_ips = _sort_by_age(ip for ip in ips if _is_in(ip, {plan.name: plan for plan in own}))
     problems: list[Problem] = []
     reserved = {
-        "the cloud's range": cloud.range,
-        "the cloud's transit pool": cloud.transit,
+        **cloud.networks,
         "the link-local network": LEGS,
         **{f"Subnet {plan.name}": plan.cidr for plan in own},
     }
@@ -129,20 +128,30 @@ def vpc_of_control_plane(control_plane: JsonObject) -> str:
     return (control_plane["metadata"].get("annotations") or {}).get(VPC) or DEFAULT_VPC
 
 
+def find_trespass(vpc: JsonObject, control_plane: JsonObject) -> Problem | None:
+    """What is wrong when the control plane wants into a Vpc that is for other namespaces than its own."""
+    key, name = Key.of(control_plane), vpc["metadata"]["name"]
+    users = (vpc.get("spec") or {}).get("namespaces") or ()
+    if not users or key.namespace in users:
+        return None
+    return Problem(
+        "NamespaceNotAllowed",
+        f"TenantControlPlane {key} wants into Vpc {name}, which is for other namespaces; add {key.namespace} to its spec.namespaces",
+    )
+
+
 def _legs(
     vpc: JsonObject, control_planes: Iterable[JsonObject], services: Mapping[Key, JsonObject], cloud: Cloud, problems: list[Problem]
 ) -> tuple[Leg, ...]:
-    users = (vpc.get("spec") or {}).get("namespaces") or ()
     legs = []
     for control_plane in control_planes:
         if vpc_of_control_plane(control_plane) != vpc["metadata"]["name"]:
             continue
-        key = Key.of(control_plane)
-        if users and key.namespace not in users:
-            message = f"TenantControlPlane {key} wants into this Vpc, which is for other namespaces; add {key.namespace} to spec.namespaces"
-            problems.append(Problem("NamespaceNotAllowed", message))
+        trespass = find_trespass(vpc, control_plane)
+        if trespass is not None:
+            problems.append(trespass)
             continue
-        service = services.get(key)
+        service = services.get(Key.of(control_plane))
         address = find_cloud_address(service) if service is not None else None
         # An address from elsewhere cannot be ours: our allocator gives only what is in the range.
         if address is None or address not in cloud.range:

@@ -12,7 +12,7 @@ from pilvi.api.resource import JsonObject, Key
 from pilvi.errors import AlreadyExists, Forbidden, Invalid, UserError, format_chain
 from pilvi.lib.clock import utc_now
 from pilvi.providers.kubevirt.kinds import INSTANCES, MACHINES
-from pilvi.providers.kubevirt.virtualmachine.instance import new_instance
+from pilvi.providers.kubevirt.virtualmachine.instance import find_name_taken, new_instance
 from pilvi.providers.kubevirt.virtualmachine.status import Failure, plan_conditions, plan_status
 from pilvi.providers.kubevirt.virtualmachine.strategy import Keep, RunAlways, Start, Stop, Wait, plan_step
 from pilvi.providers.platform import Platform
@@ -20,7 +20,6 @@ from pilvi.providers.status import write_status
 from pilvi.runtime import Done, Failed, RequeueAfter, Result
 from pilvi.runtime.conditions import condition, conditions_of, merge_conditions
 from pilvi.runtime.finalizers import ensure_finalizer, has_finalizer, is_deleting, remove_finalizer
-from pilvi.runtime.owners import is_controlled_by
 
 __all__ = ["FINALIZER", "VirtualMachines"]
 
@@ -29,11 +28,11 @@ FINALIZER = "kubevirt.io/virtualMachineControllerFinalize"
 
 @dataclass(frozen=True)
 class _Scope:
-    """All that one pass looks at. `foreign`: an instance of this name is there that belongs to somebody else."""
+    """All that one pass looks at. `taken` is why it can have no instance: one of its name is there that belongs to somebody else."""
 
     vm: JsonObject
     vmi: JsonObject | None
-    foreign: bool = False
+    taken: str | None = None
 
 
 class VirtualMachines:
@@ -51,15 +50,15 @@ class VirtualMachines:
         if vm is None:
             return Done()
         instance = self._instances.get(key)
-        foreign = instance is not None and not is_controlled_by(instance, vm)
-        scope = _Scope(vm, None if foreign else instance, foreign)
+        taken = find_name_taken(instance, vm)
+        scope = _Scope(vm, instance if taken is None else None, taken)
         if is_deleting(vm):
             return await self._delete(scope)
         return await self._keep(scope)
 
     async def _keep(self, scope: _Scope) -> Result:
         vm = await ensure_finalizer(self._client, MACHINES, scope.vm, FINALIZER)
-        scope = _Scope(vm, scope.vmi, scope.foreign)
+        scope = _Scope(vm, scope.vmi, scope.taken)
         try:
             step = plan_step(vm, scope.vmi, utc_now())
         except UserError as e:
@@ -104,10 +103,8 @@ class VirtualMachines:
         """The new instance, None when it is there but not in the cache yet, or why it cannot be made."""
         vm = scope.vm
         name = vm["metadata"]["name"]
-        if scope.foreign:
-            return Failure(
-                "FailedCreate", f"a VirtualMachineInstance {name} that is not this machine's is in the way; delete it or rename the machine"
-            )
+        if scope.taken is not None:
+            return Failure("FailedCreate", scope.taken)
         try:
             instance = await self._client.create(INSTANCES, new_instance(vm))
         except AlreadyExists:

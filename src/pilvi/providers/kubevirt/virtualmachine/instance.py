@@ -12,8 +12,9 @@ from typing import Any
 
 from pilvi.api.resource import JsonObject
 from pilvi.lib.hashing import short_hash
+from pilvi.runtime.owners import is_controlled_by
 
-__all__ = ["GENERATION", "INSTANCE_FINALIZER", "TEMPLATE_HASH", "new_instance", "template_hash", "with_defaults"]
+__all__ = ["GENERATION", "INSTANCE_FINALIZER", "TEMPLATE_HASH", "find_name_taken", "new_instance", "template_hash", "with_defaults"]
 
 GENERATION = "kubevirt.io/vm-generation"
 TEMPLATE_HASH = "pilvi.dev/template-hash"
@@ -23,6 +24,14 @@ INSTANCE_FINALIZER = "kubevirt.io/foregroundDeleteVirtualMachine"
 # KubeVirt's own name space for firmware UUIDs made from names (pkg/virt-controller/watch/vm/firmware.go), so that a machine keeps its
 # UUID when its objects move to a rack.
 _FIRMWARE_NAMESPACE = uuid.UUID("6a1a24a1-4061-4607-8bf4-a3963d0c5895")
+
+
+def find_name_taken(instance: JsonObject | None, vm: JsonObject) -> str | None:
+    """Why `vm` cannot have its instance, given the one of that name (None: there is none); None when it can."""
+    if instance is None or is_controlled_by(instance, vm):
+        return None
+    name = instance["metadata"]["name"]
+    return f"a VirtualMachineInstance {name} that is not this machine's is in the way; delete it or rename the machine"
 
 
 def new_instance(vm: JsonObject) -> JsonObject:
