@@ -81,22 +81,46 @@ def test_a_range_with_host_bits(cloud: CloudUnderTest, module_namespace: str) ->
     assert "10.244.0.5/16" in printed, printed
 
 
+def make_subnet(name: str, **spec: Any) -> dict[str, Any]:
+    return {"apiVersion": "kubeovn.io/v1", "kind": "Subnet", "metadata": {"name": name}, "spec": spec}
+
+
 def test_a_subnet_that_overlaps_the_pods_of_its_cluster(cloud: CloudUnderTest, module_namespace: str) -> None:
-    """The Subnet is another object, so nobody can tell before the cluster's network is made."""
-    subnet = {"apiVersion": "kubeovn.io/v1", "kind": "Subnet", "metadata": {"name": "overlap"}, "spec": {"cidrBlock": "10.244.7.0/24"}}
+    """Refused when the Subnet is known; when it comes later, the cluster says so."""
     manifest = cluster_manifest("overlap", module_namespace)
     manifest["spec"]["topology"]["variables"] = [{"name": "subnet", "value": "overlap"}]
-    cloud.apply([subnet, manifest])
+    words = ("10.244.0.0/16", "10.244.7.0/24", "overlap")
+
+    def refused() -> bool:
+        printed = cloud.kubectl("apply", "--dry-run=server", "-f", "-", manifest=manifest, check=False)
+        return "denied the request" in printed and all(word in printed for word in words)
+
+    cloud.apply(make_subnet("overlap", cidrBlock="10.244.7.0/24"))
     try:
+        wait_until(refused, "the webhook to know the Subnet", 30, 0.2)
+    finally:
+        cloud.kubectl("delete", "subnet", "overlap")
+    assert "there is no Subnet overlap; create it" in cloud.kubectl("apply", "-f", "-", manifest=manifest, check=False)
+    try:
+        cloud.apply(make_subnet("overlap", cidrBlock="10.244.7.0/24"))
 
         def told() -> bool:
             printed = cloud.pilvi("why", f"cluster/{module_namespace}/overlap", check=False).stdout
-            return all(word in printed for word in ("10.244.0.0/16", "10.244.7.0/24", "overlap"))
+            return all(word in printed for word in words)
 
         wait_until(told, "`pilvi why` to name both ranges", 60, 1)
     finally:
         cloud.kubectl("-n", module_namespace, "delete", "cluster", "overlap")
-        cloud.kubectl("delete", "subnet", "overlap")
+        cloud.kubectl("delete", "subnet", "overlap", "--ignore-not-found")
+
+
+def test_a_subnet_that_overlaps_another_or_the_cloud(cloud: CloudUnderTest) -> None:
+    own = cloud.status()["cloud"]["range"]
+    for cidr, words in (("10.16.7.0/24", "of Subnet ovn-default in the same Vpc ovn-cluster"), (own, f"the cloud's range {own}")):
+        printed = cloud.refused(make_subnet("overlap", cidrBlock=cidr))
+        assert "denied the request" in printed
+        assert words in printed
+        assert "choose another network" in printed
 
 
 def test_names(cloud: CloudUnderTest, module_namespace: str, paused: str) -> None:

@@ -17,7 +17,18 @@ from pilvi.api.field import NOT_YET, Field, Level, Part
 from pilvi.api.object import Object, Rule
 from pilvi.api.resource import JsonObject, Resource
 
-__all__ = ["OWN_USERS", "Leaf", "leaves", "policies_of", "refusals_of", "version_rules", "version_variables"]
+__all__ = [
+    "NOT_DELETED",
+    "NOT_OURSELVES",
+    "NO_TOPOLOGY_DRY_RUN",
+    "OWN_USERS",
+    "Leaf",
+    "leaves",
+    "policies_of",
+    "refusals_of",
+    "version_rules",
+    "version_variables",
+]
 
 OWN_USERS = "system:pilvi:"
 """Prefix of the user names of pilvi's own controllers."""

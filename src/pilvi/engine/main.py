@@ -12,11 +12,15 @@ from contextlib import AsyncExitStack
 
 from pilvi import kit
 from pilvi.controlplane import Flags
+from pilvi.engine.serve.admission import serve_admission
 from pilvi.engine.serve.health import serve_health
 from pilvi.engine.serve.kubelet import serve_kubelet
+from pilvi.engine.serve.listener import listen
 from pilvi.host.cloud import Cloud
 from pilvi.host.units import Units
 from pilvi.kube import Client
+from pilvi.plane.admission import ADDRESS, PORT
+from pilvi.plane.cluster_api import webhook_certificate
 from pilvi.plane.platform import platform_control_plane
 from pilvi.plane.progress import Progress
 from pilvi.plane.up import bring_up, finish, keep_certificates
@@ -75,6 +79,7 @@ async def _start_controllers(cloud: Cloud, settings: Settings, client: Client, u
     controllers: list[Controller] = [controller for provider in PROVIDERS for controller in provider.controllers(platform)]
     for controller in controllers:
         controller.informers(informers)  # asked for before the informers run, so that all list at once
+    checks = [check for provider in PROVIDERS for check in provider.checks(platform)]
     supervisor.start("informers", informers.run())
     supervisor.start("events", events.run())
     supervisor.start("tenants", Tenants(informers, tenants, supervisor).run())
@@ -82,4 +87,6 @@ async def _start_controllers(cloud: Cloud, settings: Settings, client: Client, u
         supervisor.start(f"controller {controller.name}", controller.run(informers, metrics))
     supervisor.start("certificates", keep_certificates(cloud))
     supervisor.start("health", serve_health(cloud, metrics, informers))
-    supervisor.start("kubelet", serve_kubelet(cloud, platform_control_plane(cloud)))
+    plane = platform_control_plane(cloud)
+    supervisor.start("kubelet", serve_kubelet(cloud, plane))
+    supervisor.start("admission", serve_admission(listen(cloud, ADDRESS, PORT), webhook_certificate(plane), informers, checks))

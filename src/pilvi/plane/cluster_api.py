@@ -52,11 +52,12 @@ def manifests(keys: PlatformKeys) -> list[JsonObject]:
 def install_manager_files(cloud: Cloud, plane: ControlPlane, keys: PlatformKeys) -> None:
     """Write the managers' client and webhook certificates; both reload them from disk by themselves."""
     folder = _folder(plane)
+    certificate, key = webhook_certificate(plane)
     files = [
         File(folder / "client.crt", keys.cluster_api.certificate),
         File(folder / "client.key", keys.cluster_api.key),
-        File(folder / "webhook" / "tls.crt", keys.webhook.certificate),
-        File(folder / "webhook" / "tls.key", keys.webhook.key),
+        File(certificate, keys.webhook.certificate),
+        File(key, keys.webhook.key),
         File(
             folder / "client.conf",
             kubeconfig_by_file(
@@ -82,7 +83,7 @@ def manager_unit(plane: ControlPlane, manager: Manager) -> UnitSpec:
             f"--kubeconfig={folder / 'client.conf'}",
             "--leader-elect=false",
             f"--webhook-port={manager.webhook_port}",
-            f"--webhook-cert-dir={folder / 'webhook'}",
+            f"--webhook-cert-dir={webhook_certificate(plane)[0].parent}",
             f"--health-addr=127.0.0.1:{manager.health_port}",
             f"--diagnostics-address=127.0.0.1:{manager.diagnostics_port}",
             "--insecure-diagnostics",
@@ -97,6 +98,12 @@ def manager_unit(plane: ControlPlane, manager: Manager) -> UnitSpec:
         ready=HttpProbe(url=f"http://127.0.0.1:{manager.health_port}/readyz"),
         stop_grace_s=5.0,
     )
+
+
+def webhook_certificate(plane: ControlPlane) -> tuple[Path, Path]:
+    """Files of the certificate and the key of all webhooks on the platform's loopback, the engine's included."""
+    folder = _folder(plane) / "webhook"
+    return folder / "tls.crt", folder / "tls.key"
 
 
 def _folder(plane: ControlPlane) -> Path:

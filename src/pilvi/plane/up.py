@@ -16,6 +16,7 @@ from pilvi.lib.deadline import wait_for
 from pilvi.lib.files import write_atomic
 from pilvi.pki import kubeconfig_by_file, kubeconfig_inline
 from pilvi.plane import cluster_api, default_objects
+from pilvi.plane.admission import webhooks
 from pilvi.plane.doctor import ensure_host_settings
 from pilvi.plane.network import ensure_cloud_network
 from pilvi.plane.platform import platform_control_plane
@@ -102,7 +103,7 @@ async def _install_kinds(client: Client, cloud: Cloud, units: Units, plane: Cont
         await _ensure_units(units, plane, LATER_COMPONENTS)
         await apply([*cluster_api.manifests(keys), *default_objects.kinds()])
         await asyncio.gather(*(units.ensure(cluster_api.manager_unit(plane, manager)) for manager in cluster_api.MANAGERS))
-        await apply([*default_objects.policies(cloud), *default_objects.defaults()])
+        await apply([*default_objects.policies(cloud), webhooks(keys.webhook_ca.certificate), *default_objects.defaults()])
 
 
 async def _ensure_units(units: Units, plane: ControlPlane, components: tuple[str, ...]) -> None:

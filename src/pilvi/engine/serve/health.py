@@ -1,12 +1,11 @@
 """/healthz and /metrics of the engine, on the platform's address."""
 
 import asyncio
-import socket
 
 from aiohttp import web
 
+from pilvi.engine.serve.listener import listen
 from pilvi.host.cloud import Cloud
-from pilvi.host.netns import in_netns
 from pilvi.runtime import Informers, Metrics
 
 PORT = 9100
@@ -29,17 +28,7 @@ async def serve_health(cloud: Cloud, metrics: Metrics, informers: Informers) -> 
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     try:
-        await web.SockSite(runner, _listen(cloud)).start()
+        await web.SockSite(runner, listen(cloud, cloud.platform_address.ip, PORT)).start()
         await asyncio.get_running_loop().create_future()
     finally:
         await runner.cleanup()
-
-
-def _listen(cloud: Cloud) -> socket.socket:
-    """A listening socket in the platform's namespace; a socket stays where it was made."""
-    with in_netns(cloud.netns("plane")):
-        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.bind((str(cloud.platform_address.ip), PORT))
-    listener.setblocking(False)
-    return listener
