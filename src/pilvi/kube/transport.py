@@ -7,8 +7,11 @@ the tree, every missing answer ApiUnreachable.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import socket
+import time
+import weakref
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -28,7 +31,7 @@ log = logging.getLogger(__name__)
 CONNECT_TIMEOUT_S = 5.0
 # A 429 was not executed, so it is safe to repeat; longer waits belong to the work queue, which can do other things meanwhile.
 PATIENCE_429_S = 5.0
-CLOSING_ROUNDS = 5
+CLOSING_S = 1.0
 ATTEMPTS_429 = 3
 
 
@@ -55,8 +58,9 @@ class Transport:
         self._reload = reload
         self._ssl = kubeconfig.ssl_context()
         self._token = kubeconfig.find_token()
+        self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, socket_factory=_socket),
+            connector=aiohttp.TCPConnector(limit=0, socket_factory=self._new_socket),
             # No total here: each request has its own deadline, and a watch has none.
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S),
             # API servers compress large lists; on a local network that costs more than it saves.
@@ -65,10 +69,15 @@ class Transport:
         )
 
     async def aclose(self) -> None:
-        """Close all connections. May be called again."""
+        """Close all connections; none of their sockets is open afterwards. May be called again."""
         await self._session.close()
-        # What was aborted lets go of its socket in the next rounds of the loop, and a loop that ends before would leave it open.
-        for _ in range(CLOSING_ROUNDS):
+        # A request that was cut off says goodbye in TLS and waits for the answer. Its socket would outlive the loop, so it is told that the
+        # peer has gone; all let go in the next rounds of the loop.
+        deadline = time.monotonic() + CLOSING_S
+        while (still_open := [each for each in self._sockets if each.fileno() != -1]) and time.monotonic() < deadline:
+            for each in still_open:
+                with contextlib.suppress(OSError):
+                    each.shutdown(socket.SHUT_RDWR)
             await asyncio.sleep(0)
 
     async def send(self, request: Request, timeout_s: float) -> bytes:
@@ -149,6 +158,11 @@ class Transport:
             server_hostname=self.kubeconfig.tls_server_name,
             allow_redirects=False,
         )
+
+    def _new_socket(self, address: Any) -> socket.socket:
+        made = _socket(address)
+        self._sockets.add(made)
+        return made
 
     def _refresh(self) -> bool:
         """Read the credentials again after an Unauthorized. False when none of them come from a file."""

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import asyncio
 import socket
+import ssl
+import threading
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +15,7 @@ from pilvi import errors
 from pilvi.api import JsonObject, Key, Resource
 from pilvi.api.builtin import CONFIG_MAPS, CRDS, NAMESPACES, NODES
 from pilvi.kube import Client, Discovery, Kubeconfig, apply_all, flatten
+from pilvi.pki.certificates import Usage, create_ca, issue
 from tests.fake_api import FakeApi, status_response
 
 THINGS = Resource("t.dev", "v1", "things", "Thing")
@@ -157,6 +161,54 @@ async def test_a_server_that_accepts_and_says_nothing() -> None:
             with pytest.raises(errors.ApiUnreachable, match=r"within 0\.2 s"):
                 async with client.watch(THINGS, resource_version="1"):
                     pass
+
+
+class MuteServer:
+    """Shakes hands in TLS and from then on neither reads nor writes, as an API server that is stopped."""
+
+    def __init__(self, folder: Path) -> None:
+        leaf = issue(create_ca("mute"), "mute", Usage.SERVER)
+        (folder / "crt").write_bytes(leaf.certificate)
+        (folder / "key").write_bytes(leaf.key)
+        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._context.load_cert_chain(folder / "crt", folder / "key")
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._connections: list[ssl.SSLSocket] = []
+        self.url = f"https://127.0.0.1:{self._listener.getsockname()[1]}"
+        self.asked = threading.Event()
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        connection = self._context.wrap_socket(self._listener.accept()[0], server_side=True)
+        self._connections.append(connection)
+        connection.recv(1)
+        self.asked.set()
+
+    def close(self) -> None:
+        self._thread.join()
+        for each in (*self._connections, self._listener):
+            each.close()
+
+
+def test_a_closed_client_leaves_no_socket_behind_even_at_a_mute_server(tmp_path: Path) -> None:
+    server = MuteServer(tmp_path)
+    made: list[socket.socket] = []
+
+    async def cut_off_a_request() -> None:
+        async with Client.open(Kubeconfig(server=server.url, insecure=True)) as client:
+            request = asyncio.create_task(client.get(NODES, Key("", "a")))
+            await asyncio.to_thread(server.asked.wait, 10)
+            request.cancel()
+            await asyncio.wait([request])
+            made.extend(client._transport._sockets)
+            assert len(made) == 1
+
+    try:
+        asyncio.run(cut_off_a_request())
+        assert [each.fileno() for each in made] == [-1]
+    finally:
+        server.close()
 
 
 async def test_the_token_is_read_again_after_unauthorized(fake_api: FakeApi, tmp_path: Path) -> None:
