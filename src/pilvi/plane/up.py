@@ -7,13 +7,26 @@ from pathlib import Path
 
 from pilvi.api import Key
 from pilvi.api.builtin import CLUSTER_CLASSES
-from pilvi.controlplane import API_SERVER, FIRST_COMPONENTS, LATER_COMPONENTS, ControlPlane, File, Flags, file_set, install_files, unit_spec
+from pilvi.controlplane import (
+    API_SERVER,
+    FIRST_COMPONENTS,
+    LATER_COMPONENTS,
+    ControlPlane,
+    File,
+    Flags,
+    file_set,
+    install_files,
+    serving_probe,
+    unit_spec,
+)
 from pilvi.errors import UnitFailed
 from pilvi.host.cloud import Cloud
 from pilvi.host.units import Units
+from pilvi.host.units.probes import Probe
 from pilvi.kube import Client, Discovery, apply_all
 from pilvi.lib.deadline import wait_for
 from pilvi.lib.files import write_atomic
+from pilvi.lib.together import together
 from pilvi.pki import kubeconfig_by_file, kubeconfig_inline
 from pilvi.plane import cluster_api, default_objects
 from pilvi.plane.admission import webhooks
@@ -45,7 +58,8 @@ async def bring_up(cloud: Cloud, units: Units, progress: Progress, extra_flags: 
         _install_files(cloud, plane, keys)
     with progress.step("etcd and API server"):
         await _ensure_units(units, plane, FIRST_COMPONENTS)
-        await _wait_ready(units, plane.unit(API_SERVER))
+        # Its last hook waits a second before it makes the default roles, which the engine needs for nothing.
+        await _wait_ready(units, plane.unit(API_SERVER), serving_probe(plane))
     client = Client.open(engine_kubeconfig(plane), user_agent="pilvi-engine")
     try:
         await _install_kinds(client, cloud, units, plane, keys, progress)
@@ -63,11 +77,14 @@ async def finish(client: Client, units: Units, progress: Progress) -> None:
         await _create_cluster_class(client)
 
 
-async def _wait_ready(units: Units, name: str) -> None:
-    """Wait until the unit is ready; supervision starts one that dies again, and only the third death in a row is a failure."""
+async def _wait_ready(units: Units, name: str, probe: Probe | None = None) -> None:
+    """Wait until the unit is ready, or `probe` answers.
+
+    Supervision starts one that dies again, and only the third death in a row is a failure.
+    """
     for chances in reversed(range(CHANCES)):
         try:
-            return await units.wait_ready(name, READY_TIMEOUT_S)
+            return await units.wait_ready(name, READY_TIMEOUT_S, probe)
         except UnitFailed:
             if not chances:
                 raise
@@ -99,9 +116,12 @@ async def _install_kinds(client: Client, cloud: Cloud, units: Units, plane: Cont
     async def apply(objects: list[dict[str, object]]) -> None:
         await apply_all(client, objects, manager=default_objects.MANAGER, discovery=discovery)
 
-    with progress.step("kinds and policies"):
+    async def start_others() -> None:
+        await _wait_ready(units, plane.unit(API_SERVER))
         await _ensure_units(units, plane, LATER_COMPONENTS)
-        await apply([*cluster_api.manifests(keys), *default_objects.kinds()])
+
+    with progress.step("kinds and policies"):
+        await together(apply([*cluster_api.manifests(keys), *default_objects.kinds()]), start_others())
         await asyncio.gather(*(units.ensure(cluster_api.manager_unit(plane, manager)) for manager in cluster_api.MANAGERS))
         await apply([*default_objects.policies(cloud), webhooks(keys.webhook_ca.certificate), *default_objects.defaults()])
 
