@@ -137,14 +137,19 @@ async def _try_network() -> list[Finding]:
     findings = [Finding("namespaces", True, "network namespaces")]
     bridge = NamespaceNetwork(netns=name, bridges=(Bridge("br0"),), addresses=(Address("br0", IPv4Interface("10.0.0.1/24")),))
     veth = Veth(a=VethEnd(netns=name, name="a"), b=VethEnd(netns=name, name="b", master="br0"))
-    masquerade = nft.table(
+    rules = nft.table(
         "doctor",
-        [nft.chain("out", type="nat", hook="postrouting", priority=100), nft.rule("out", nft.match("oifname", "a"), {"masquerade": None})],
+        [
+            nft.chain("out", type="nat", hook="postrouting", priority=100),
+            nft.rule("out", nft.match("oifname", "a"), {"masquerade": None}),
+            nft.chain("in", hook="prerouting"),
+            nft.rule("in", nft.KNOWN, nft.match({"fib": {"result": "type", "flags": "daddr"}}, "local"), nft.DROP),
+        ],
     )
     try:
         findings.append(await _try("bridge", "bridge", ensure_network(bridge)))
         findings.append(await _try("veth", "veth", ensure_veth(veth)))
-        findings.append(await _try("nftables", "nf_tables nft_chain_nat nft_masq", nft.apply(name, [masquerade])))
+        findings.append(await _try("nftables", "nf_tables nft_chain_nat nft_masq nft_ct nft_fib_inet", nft.apply(name, [rules])))
     finally:
         await delete_netns(name)
     return findings

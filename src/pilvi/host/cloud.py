@@ -110,8 +110,13 @@ class Cloud(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def nft_table(self) -> str:
-        """The table in the host's namespace that holds the cloud's rules."""
+        """The table that holds the cloud's rules, in the host's namespace and in each of the cloud's own."""
         return f"pilvi-{self.id}"
+
+    @property
+    def nft_host_table(self) -> str:
+        """The table in the host's namespace that keeps the cloud from the host."""
+        return f"{self.nft_table}-host"
 
     @property
     def cgroup_root(self) -> str:

@@ -50,9 +50,9 @@ def is_inside(pid: int, name: str) -> bool:
         return False
 
 
-async def ensure_netns(name: str) -> None:
-    """Make the namespace, with its loopback up, unless it is there. Raises OSError when the kernel refuses."""
-    await asyncio.to_thread(_make, name)
+async def ensure_netns(name: str) -> bool:
+    """Make the namespace, with its loopback up, unless it is there; returns whether it was made. Raises OSError when the kernel refuses."""
+    return await asyncio.to_thread(_make, name)
 
 
 async def unmount_netns(name: str) -> None:
@@ -86,13 +86,13 @@ def _return(fd: int) -> None:
         raise Bug("a thread cannot leave the network namespace that it entered") from e
 
 
-def _make(name: str) -> None:
+def _make(name: str) -> bool:
     _share_directory()
     path = netns_path(name)
     # The lock keeps two creators of one name apart: without it both could see no mount and put two on one file.
     with _locked_directory():
         if mounts.find_mount(path) is not None:
-            return
+            return False
         path.touch(mode=0o444)
         with open("/proc/thread-self/ns/net", "rb") as before:
             libc.unshare(libc.CLONE_NEWNET)
@@ -104,6 +104,7 @@ def _make(name: str) -> None:
                 raise
             finally:
                 _return(before.fileno())
+    return True
 
 
 def _remove(name: str) -> None:

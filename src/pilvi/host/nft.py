@@ -7,6 +7,7 @@ statements that are needed often.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -15,11 +16,28 @@ from pilvi.errors import Bug
 from pilvi.host.netns import has_netns, netns_path
 from pilvi.lib.run import run
 
-__all__ = ["JsonObject", "apply", "chain", "delete", "list_tables", "match", "render", "rule", "table"]
+__all__ = [
+    "ACCEPT",
+    "DROP",
+    "ICMP",
+    "KNOWN",
+    "JsonObject",
+    "Tables",
+    "apply",
+    "chain",
+    "delete",
+    "list_tables",
+    "match",
+    "render",
+    "rule",
+    "table",
+]
 
 JsonObject: TypeAlias = dict[str, Any]
 Family: TypeAlias = Literal["ip", "ip6", "inet", "bridge", "netdev"]
 
+# Writing costs 20 to 80 ms, so equal tables are written again only now and then, against what hands may have changed.
+HOLD_S = 300.0
 _TIMEOUT_S = 30.0
 _ORDER = ("set", "map", "chain", "element", "rule")
 
@@ -54,6 +72,13 @@ def match(left: Any, right: Any, op: str = "==") -> JsonObject:
     return {"match": {"op": op, "left": left, "right": right}}
 
 
+ACCEPT: JsonObject = {"accept": None}
+DROP: JsonObject = {"drop": None}
+KNOWN = match({"ct": {"key": "state"}}, ["established", "related"], "in")
+"""Matches answers, and errors about them."""
+ICMP = match("l4proto", {"set": ["icmp", "ipv6-icmp"]})
+
+
 def render(tables: Sequence[JsonObject]) -> str:
     """The transaction that replaces these tables, as input for `nft -j -f -`. Pure."""
     commands: list[JsonObject] = []
@@ -74,6 +99,24 @@ async def apply(netns: str | None, tables: Sequence[JsonObject]) -> None:
     """
     if tables:
         await _nft(netns, "-j", "-f", "-", input=render(tables))
+
+
+class Tables:
+    """What this process has written where, so that equal tables are not written at every run."""
+
+    def __init__(self) -> None:
+        self._written: dict[str | None, tuple[list[JsonObject], float]] = {}
+
+    async def ensure(self, netns: str | None, *tables: JsonObject) -> None:
+        """Like `apply`, unless it has done the same in the last `HOLD_S` seconds. `tables` are all that the caller has in `netns`."""
+        before, at = self._written.get(netns, (None, 0.0))
+        if list(tables) != before or time.monotonic() - at > HOLD_S:
+            await apply(netns, tables)
+            self._written[netns] = (list(tables), time.monotonic())
+
+    def forget(self, netns: str | None) -> None:
+        """To be called when a namespace of that name is gone or was made anew."""
+        self._written.pop(netns, None)
 
 
 async def delete(netns: str | None, name: str, *, family: Family = "inet") -> None:

@@ -10,6 +10,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from pilvi.host.nft import Tables
+
 if TYPE_CHECKING:
     from pilvi.host.cloud import Cloud
     from pilvi.host.units import Units
@@ -42,7 +44,8 @@ class Settings:
 class Platform:
     """The cloud, the client of its platform API, and what the controllers share.
 
-    `client` and `informers` speak to the platform's API server, `tenants` has a client for each tenant cluster.
+    `client` and `informers` speak to the platform's API server, `tenants` has a client for each tenant cluster. `tables` knows which
+    packet filters the controllers have written.
     """
 
     cloud: Cloud
@@ -53,3 +56,4 @@ class Platform:
     kit: Kit
     tenants: TenantClients
     settings: Settings = field(default_factory=Settings)
+    tables: Tables = field(default_factory=Tables)

@@ -41,6 +41,7 @@ def test_names_carry_the_id_and_fit_the_kernel(tmp_path: Path) -> None:
     assert cloud.bridge == "pvk3x9q"
     assert cloud.netns("plane") == "pv-k3x9q-plane"
     assert cloud.nft_table == "pilvi-k3x9q"
+    assert cloud.nft_host_table == "pilvi-k3x9q-host"
     assert cloud.cgroup("etcd") == "pilvi-k3x9q/etcd"
     link = cloud.link_name("6a1f7a4e-6b39-4b5e-9d09-1c7c1a4c4c55")
     assert link.startswith(cloud.bridge)

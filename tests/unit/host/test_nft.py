@@ -1,8 +1,9 @@
 import json
+from collections.abc import Sequence
 
 import pytest
 
-from pilvi.errors import Bug
+from pilvi.errors import Bug, DriverError
 from pilvi.host import nft
 
 
@@ -48,6 +49,36 @@ def test_matches() -> None:
 
 def test_a_chain_without_hook_is_jumped_to() -> None:
     assert nft.chain("mine") == {"chain": {"name": "mine"}}
+
+
+async def test_equal_tables_are_written_again_only_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[str] = []
+
+    async def apply(netns: str | None, tables: Sequence[nft.JsonObject]) -> None:
+        written.append(f"{netns} {[table['name'] for table in tables]}")
+        if tables[0]["name"] == "refused":
+            raise DriverError(("nft",), 1, "", "refused")
+
+    monkeypatch.setattr(nft, "apply", apply)
+    tables = nft.Tables()
+    for _ in range(2):
+        await tables.ensure("a", nft.table("one"))
+        await tables.ensure(None, nft.table("one"))
+    assert written == ["a ['one']", "None ['one']"]
+    await tables.ensure("a", nft.table("two"))
+    await tables.ensure("a", nft.table("one"))
+    assert written[2:] == ["a ['two']", "a ['one']"]
+    tables.forget("a")
+    tables.forget("never seen")
+    await tables.ensure("a", nft.table("one"))
+    # What was refused is not written, so it is tried again.
+    for _ in range(2):
+        with pytest.raises(DriverError):
+            await tables.ensure("a", nft.table("refused"))
+    assert len(written) == 7
+    monkeypatch.setattr(nft, "HOLD_S", 0.0)
+    await tables.ensure(None, nft.table("one"))
+    assert len(written) == 8
 
 
 @pytest.mark.parametrize("item", [{"table": {}}, {}, {"rule": {}, "chain": {}}])
