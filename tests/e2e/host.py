@@ -154,7 +154,8 @@ def cut_power(cloud: CloudUnderTest) -> None:
         subprocess.run(["umount", "-l", path], check=True)
         os.unlink(path)
     wait_until(lambda: _remove_links(known.bridge), "the links to go", 30)
-    subprocess.run(["nft", "delete", "table", "ip", known.nft_table], check=False, capture_output=True)
+    for family, table in (("ip", known.nft_table), ("inet", known.nft_host_table)):
+        subprocess.run(["nft", "delete", "table", family, table], check=False, capture_output=True)
     subprocess.run(["rm", "-rf", str(known.run)], check=True)
     if (cgroups := find_cgroups()) is not None:
         asyncio.run(_remove_groups(known.cgroup_root))

@@ -1,9 +1,10 @@
-"""A Kubernetes control plane as data: key material, files, command lines, order, kubeadm phases.
+"""A Kubernetes control plane as data: key material, files, command lines, packet filter, order, kubeadm phases.
 
 `plane/` runs the platform's with it, `providers/kamaji/` each tenant's. Nothing here starts a process except `run_phase`.
 """
 
 from pilvi.controlplane.files import File, file_set, install_files
+from pilvi.controlplane.filter import control_plane_filter, public_rules
 from pilvi.controlplane.keys import AUTHORITIES, LEAVES, Keys, create_authorities, create_keys, issue_leaf, renew_leaves
 from pilvi.controlplane.kubeadm import (
     ADDON_COREDNS,
@@ -40,12 +41,14 @@ __all__ = [
     "Flags",
     "Keys",
     "KubeadmOptions",
+    "control_plane_filter",
     "create_authorities",
     "create_keys",
     "file_set",
     "install_files",
     "issue_leaf",
     "kubeadm_config",
+    "public_rules",
     "renew_leaves",
     "run_phase",
     "serving_probe",

@@ -21,6 +21,7 @@ from pilvi.host.units import Units
 from pilvi.kube import Client
 from pilvi.plane.admission import ADDRESS, PORT
 from pilvi.plane.cluster_api import webhook_certificate
+from pilvi.plane.network import keep_cloud_network
 from pilvi.plane.platform import platform_control_plane
 from pilvi.plane.progress import Progress
 from pilvi.plane.up import bring_up, finish, keep_certificates
@@ -85,8 +86,9 @@ async def _start_controllers(cloud: Cloud, settings: Settings, client: Client, u
     supervisor.start("tenants", Tenants(informers, tenants, supervisor).run())
     for controller in controllers:
         supervisor.start(f"controller {controller.name}", controller.run(informers, metrics))
-    supervisor.start("certificates", keep_certificates(cloud))
-    supervisor.start("health", serve_health(cloud, metrics, informers))
     plane = platform_control_plane(cloud)
+    supervisor.start("certificates", keep_certificates(cloud))
+    supervisor.start("network", keep_cloud_network(cloud, plane))
+    supervisor.start("health", serve_health(cloud, metrics, informers))
     supervisor.start("kubelet", serve_kubelet(cloud, plane))
     supervisor.start("admission", serve_admission(listen(cloud, ADDRESS, PORT), webhook_certificate(plane), informers, checks))

@@ -39,6 +39,7 @@ async def stop_cloud(cloud: Cloud, show: Callable[[str], None], *, grace_s: floa
     for link in await list_links(None, cloud.bridge):
         await delete_link(None, link.name)
     await nft.delete(None, cloud.nft_table, family="ip")
+    await nft.delete(None, cloud.nft_host_table)
     mounts.unmount_below(cloud.run)
     await asyncio.to_thread(shutil.rmtree, cloud.run, ignore_errors=True)
 

@@ -242,7 +242,7 @@ async def _add_network(archive: _Archive, cloud: Cloud, missing: list[str]) -> N
         return
     show = (["ip", "-d", "-s", "addr"], ["ip", "route", "show", "table", "all"], ["ip", "neigh"])
     inside = [*show, ["nft", "list", "ruleset"]]
-    host = [*show, ["nft", "list", "table", "ip", cloud.nft_table]]
+    host = [*show, ["nft", "list", "table", "ip", cloud.nft_table], ["nft", "list", "table", "inet", cloud.nft_host_table]]
     for name, commands in {"host": host, **dict.fromkeys(list_netns(cloud.netns_prefix), inside)}.items():
         enter = [] if name == "host" else ["nsenter", f"--net={netns_path(name)}"]
         text = ""

@@ -52,7 +52,7 @@ async def bring_up(cloud: Cloud, units: Units, progress: Progress, extra_flags: 
     plane = platform_control_plane(cloud, extra_flags)
     ensure_host_settings(cloud)
     with progress.step("network"):
-        await ensure_cloud_network(cloud)
+        await ensure_cloud_network(cloud, plane)
     with progress.step("certificates"):
         keys = ensure_platform_keys(cloud.home, plane)
         _install_files(cloud, plane, keys)

@@ -2,6 +2,7 @@
 
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
+from pilvi.controlplane import control_plane_filter
 from pilvi.providers.kamaji.tenantcontrolplane.network import find_subnets, plan_network, vpc_name
 from tests.unit.providers.kamaji.objects import ADDRESS, cloud, plane, tenant
 
@@ -26,6 +27,14 @@ def test_machines_and_pods_by_the_leg_with_the_cloud_address_as_source() -> None
     assert set(inside) == {"0.0.0.0/0", "10.7.0.0/24", "10.244.0.0/16"}
     assert {inside[prefix].src for prefix in ("10.7.0.0/24", "10.244.0.0/16")} == {ADDRESS}
     assert inside["10.7.0.0/24"].via == IPv4Address("169.254.0.14")
+
+
+def test_the_filter_knows_the_port_that_the_object_asks_for() -> None:
+    obj = tenant()
+    obj["spec"]["networkProfile"] = {**obj["spec"].get("networkProfile", {}), "port": 7443}
+    wanted = plan_network(cloud(), plane(obj), [], None)
+    assert wanted.filter == control_plane_filter(plane(obj), "pilvi-aaaaa")
+    assert wanted.filter != plan_network(cloud(), plane(), [], None).filter
 
 
 def test_subnets_of_the_vpc_only() -> None:

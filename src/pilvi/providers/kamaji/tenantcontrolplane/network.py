@@ -13,9 +13,11 @@ import msgspec
 
 from pilvi.api import JsonObject
 from pilvi.api.kubeovn import DEFAULT_VPC
-from pilvi.controlplane import ControlPlane
+from pilvi.controlplane import ControlPlane, control_plane_filter
+from pilvi.host import nft
 from pilvi.host.cloud import Cloud
 from pilvi.host.network import Address, NamespaceNetwork, Route, Veth, VethEnd, ensure_netns, ensure_network, ensure_veth
+from pilvi.lib.together import together
 from pilvi.providers.announce import announce_addresses
 from pilvi.providers.legs import control_plane_leg
 from pilvi.tenant import VPC_ANNOTATION
@@ -26,11 +28,13 @@ EVERYWHERE = IPv4Network("0.0.0.0/0")
 
 
 class PlaneNetwork(msgspec.Struct, frozen=True):
-    """What the namespace of a control plane has to look like; `leg` is None while the VPC has no router."""
+    """What the namespace of a control plane has to look like; `leg` is None while the VPC has no router. `filter` is an nft table."""
 
+    netns: str
     uplink: Veth
     leg: Veth | None
     inside: NamespaceNetwork
+    filter: JsonObject
 
 
 def vpc_name(tenant: JsonObject) -> str:
@@ -52,7 +56,7 @@ def find_subnets(subnets: Iterable[JsonObject], vpc: str) -> dict[str, IPv4Netwo
 
 
 def plan_network(cloud: Cloud, plane: ControlPlane, subnets: Iterable[IPv4Network], router: str | None) -> PlaneNetwork:
-    """The links, addresses and routes of `plane`. `router` is the network namespace of its VPC, None while there is none.
+    """The links, addresses, routes and filter of `plane`. `router` is the network namespace of its VPC, None while there is none.
 
     Machines and pods are reached over the leg, everything else over the cloud bridge. Replies over the leg carry the cloud
     address, which is what nodes know their API server by.
@@ -72,24 +76,31 @@ def plan_network(cloud: Cloud, plane: ControlPlane, subnets: Iterable[IPv4Networ
             b=VethEnd(netns=router, name=ends.outer_link, addresses=(IPv4Interface((ends.outer, ends.prefix_length)),)),
         )
         addresses.append(Address(ends.inner_link, IPv4Interface((ends.inner, ends.prefix_length))))
-        inside = {*subnets, *((plane.pod_cidr,) if plane.pod_cidr else ())}
-        routes += [Route(prefix=prefix, via=ends.outer, dev=ends.inner_link, src=plane.address) for prefix in sorted(inside)]
-    return PlaneNetwork(uplink, leg, NamespaceNetwork(netns=plane.netns, addresses=tuple(addresses), routes=tuple(routes)))
+        prefixes = {*subnets, *((plane.pod_cidr,) if plane.pod_cidr else ())}
+        routes += [Route(prefix=prefix, via=ends.outer, dev=ends.inner_link, src=plane.address) for prefix in sorted(prefixes)]
+    inside = NamespaceNetwork(netns=plane.netns, addresses=tuple(addresses), routes=tuple(routes))
+    return PlaneNetwork(plane.netns, uplink, leg, inside, control_plane_filter(plane, cloud.nft_table))
 
 
-async def apply_network(wanted: PlaneNetwork) -> None:
-    """Make it so. Raises OSError (or what `host.network` raises) when the kernel refuses; what was made until then stays and is reused."""
-    namespace = wanted.inside.netns
-    if namespace is not None:
-        await ensure_netns(namespace)
+async def apply_network(wanted: PlaneNetwork, tables: nft.Tables) -> None:
+    """Make it so. Raises OSError (or what `host.network` raises) when the kernel refuses; what was made until then stays and is reused.
+
+    The filter may come after the links: nothing listens before all of this is done.
+    """
+    if await ensure_netns(wanted.netns):
+        tables.forget(wanted.netns)
+    await together(_apply_links(wanted), tables.ensure(wanted.netns, wanted.filter))
+
+
+async def _apply_links(wanted: PlaneNetwork) -> None:
     await ensure_veth(wanted.uplink)
     if wanted.leg is not None:
         await ensure_veth(wanted.leg)
     await ensure_network(wanted.inside)
-    if namespace is not None and wanted.uplink.b.mac is not None:
+    if wanted.uplink.b.mac is not None:
         # What had the address before, a load balancer perhaps, is still in the neighbours' tables.
         own = [entry.address.ip for entry in wanted.inside.addresses if entry.link == wanted.uplink.b.name]
-        announce_addresses(namespace, wanted.uplink.b.name, wanted.uplink.b.mac, own)
+        announce_addresses(wanted.netns, wanted.uplink.b.name, wanted.uplink.b.mac, own)
 
 
 def _mac(address: IPv4Address) -> str:

@@ -103,10 +103,10 @@ class Phases:
         cloud = self._platform.cloud
         check_networks(spec, {**cloud.networks, **subnets})
         wanted = service(self._typed, self._owner, recorded_endpoint=(self._tenant.get("status") or {}).get("controlPlaneEndpoint"))
-        stored, _ = await together(
-            self._platform.client.apply(SERVICES, wanted, manager=MANAGER),
-            ensure_netns(control_plane_netns(cloud, self._typed.metadata.uid)),
-        )
+        netns = control_plane_netns(cloud, self._typed.metadata.uid)
+        stored, made = await together(self._platform.client.apply(SERVICES, wanted, manager=MANAGER), ensure_netns(netns))
+        if made:
+            self._platform.tables.forget(netns)
         self._progress.service = stored
         address = find_cloud_address(stored)
         if address is None:
@@ -147,7 +147,7 @@ class Phases:
         await together(*(self._write_secret(suffix, encode(content), present.get(suffix)) for suffix, content in data.items()))
         await together(
             asyncio.to_thread(install_files, plane, file_set(plane, planned.keys)),
-            apply_network(plan_network(self._platform.cloud, plane, subnets.values(), router)),
+            apply_network(plan_network(self._platform.cloud, plane, subnets.values(), router), self._platform.tables),
         )
         self._progress.checksums = {suffix: checksum(content) for suffix, content in data.items()}
 
