@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import AsyncIterator
 from ipaddress import IPv4Address
@@ -17,7 +16,20 @@ from pilvi.api.kubevirt import VirtualMachineInstance
 from pilvi.host.network import delete_netns, list_links
 from pilvi.providers.kubeovn.vpc import controller as vpc_controller
 from tests.fake_api import FakeApi
-from tests.host.vpc_lab import OUTSIDE_ADDRESS, Lab, ask, ask_until, leftovers, resolve, start_lab, until, wait_for
+from tests.host.vpc_lab import (
+    OUTSIDE_ADDRESS,
+    Lab,
+    ask,
+    ask_until,
+    command,
+    leftovers,
+    resolve,
+    resolves,
+    start_dns,
+    start_lab,
+    until,
+    wait_for,
+)
 
 GATEWAY = IPv4Address("10.0.1.1")
 
@@ -95,8 +107,8 @@ async def test_a_machine_cannot_take_an_address_of_another_subnet(lab: Lab) -> N
     lab.put(Subnet.RESOURCE, "one-b", spec={"vpc": "one", "cidrBlock": "10.0.2.0/24"})
     await wait_for("two subnets", lambda: len(lab.status(Vpc.RESOURCE, "one")["subnets"]) == 2)
     liar = await lab.machine("liar", "one", "one-a", "one")
-    await _command(liar.netns, "ip", "address", "add", "10.0.2.99/32", "dev", "eth0")
-    await _command(liar.netns, "ip", "route", "add", f"{OUTSIDE_ADDRESS}/32", "via", str(GATEWAY), "src", "10.0.2.99")
+    await command(liar.netns, "ip", "address", "add", "10.0.2.99/32", "dev", "eth0")
+    await command(liar.netns, "ip", "route", "add", f"{OUTSIDE_ADDRESS}/32", "via", str(GATEWAY), "src", "10.0.2.99")
     await lab.serve(lab.outside, 80, "outside")
     assert await ask(liar.netns, OUTSIDE_ADDRESS, 80, 0.5) == "nothing"
 
@@ -110,7 +122,7 @@ async def test_a_control_plane_reaches_machines_and_pods_and_they_reach_it(lab: 
     await lab.serve(plane.netns, 6443, "api")
     await lab.serve(plane.netns, 2379, "etcd")
     # A pod: an address behind the node.
-    await _command(node.netns, "ip", "address", "add", "10.244.3.7/32", "dev", "lo")
+    await command(node.netns, "ip", "address", "add", "10.244.3.7/32", "dev", "lo")
     lab.put(IP.RESOURCE, "node.one", metadata={"annotations": {"pilvi.dev/pod-cidrs": "10.244.3.0/24"}})
     await lab.serve(node.netns, 10250, "kubelet")
 
@@ -180,21 +192,21 @@ async def test_a_router_is_made_in_spite_of_errors(lab: Lab) -> None:
 
 
 async def test_resolver_knows_machines_and_asks_the_host_for_the_rest(lab: Lab) -> None:
-    process = await _start_dns(lab)
+    process = await start_dns(lab.outside)
     try:
         await lab.vpc("one", "10.0.1.0/24", "one-a")
         machine = await lab.machine("m1", "team", "one-a", "one")
-        await _resolves(machine.netns, GATEWAY, "m1.team", machine.address)
+        await resolves(machine.netns, GATEWAY, "m1.team", machine.address)
         assert await resolve(machine.netns, GATEWAY, "example.test") == IPv4Address("192.0.2.7")
         unit = next(state for state in lab.units.states() if state.name.endswith("-dns"))
 
         # A second machine and a second subnet: the same process answers.
         other = await lab.machine("m2", "team", "one-a", "one")
-        await _resolves(machine.netns, GATEWAY, "m2.team", other.address)
+        await resolves(machine.netns, GATEWAY, "m2.team", other.address)
         lab.put(Subnet.RESOURCE, "one-b", spec={"vpc": "one", "cidrBlock": "10.0.2.0/24"})
         await wait_for("second subnet", lambda: len(lab.status(Vpc.RESOURCE, "one")["subnets"]) == 2)
         third = await lab.machine("m3", "team", "one-b", "one")
-        await _resolves(third.netns, IPv4Address("10.0.2.1"), "m2.team", other.address)
+        await resolves(third.netns, IPv4Address("10.0.2.1"), "m2.team", other.address)
         assert lab.units.state(unit.name).pid == unit.pid
     finally:
         process.terminate()
@@ -216,7 +228,7 @@ async def test_an_engine_that_comes_back_changes_nothing(lab: Lab) -> None:
     seen = len(lab.api.requests)
     await lab.start_engine()
     second = await lab.machine("m2", "one", "one-a", "one")
-    await _resolves(second.netns, GATEWAY, "m2.one", second.address)
+    await resolves(second.netns, GATEWAY, "m2.one", second.address)
     await delete_netns(second.netns)
     await lab.delete(VirtualMachineInstance.RESOURCE, "m2", "one")
     await wait_for("the second IP gone", lambda: lab.get(IP.RESOURCE, "m2.one") is None)
@@ -231,8 +243,8 @@ async def test_drift_is_repaired_at_the_next_run(lab: Lab) -> None:
     netns = await lab.vpc("one", "10.0.1.0/24", "one-a")
     machine = await lab.machine("m1", "one", "one-a", "one")
     await lab.serve(lab.outside, 80, "outside")
-    await _command(netns, "ip", "route", "del", "default")
-    await _command(netns, "ip", "link", "del", "uplink")
+    await command(netns, "ip", "route", "del", "default")
+    await command(netns, "ip", "link", "del", "uplink")
     lab.put(Vpc.RESOURCE, "one", metadata={"labels": {"touched": "yes"}})
     transit = lab.get(Vpc.RESOURCE, "one")["metadata"]["annotations"]["pilvi.dev/transit"]
     await ask_until(f"outside {transit}", machine.netns, OUTSIDE_ADDRESS, 80)
@@ -270,47 +282,16 @@ async def test_a_router_without_its_vpc_is_removed_at_start(lab: Lab) -> None:
 
 
 async def _route(netns: str, network: str, via: str) -> None:
-    await _command(netns, "ip", "route", "add", network, "via", via)
-
-
-async def _command(netns: str, *argv: str) -> str:
-    process = await asyncio.create_subprocess_exec(
-        "nsenter", f"--net=/run/netns/{netns}", *argv, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
-    )
-    out, err = await process.communicate()
-    assert process.returncode == 0, err.decode()
-    return out.decode()
+    await command(netns, "ip", "route", "add", network, "via", via)
 
 
 async def _kernel_state(netns: str) -> tuple[str, str, str, list[str]]:
     """All that a restart must not change: addresses, routes and rules without their counters, and the links by index."""
-    routes = await _command(netns, "ip", "-4", "route", "show", "table", "all")
-    rules = await _command(netns, "nft", "list", "ruleset")
-    addresses = await _command(netns, "ip", "-4", "-oneline", "address")
+    routes = await command(netns, "ip", "-4", "route", "show", "table", "all")
+    rules = await command(netns, "nft", "list", "ruleset")
+    addresses = await command(netns, "ip", "-4", "-oneline", "address")
     return routes, rules, addresses, [f"{link.index} {link.name} {link.mac}" for link in await list_links(netns)]
 
 
 async def _is_sticky(lab: Lab, address: IPv4Address) -> bool:
     return len({await ask(lab.outside, address, 80) for _ in range(12)}) == 1
-
-
-async def _resolves(netns: str, server: IPv4Address, name: str, expected: IPv4Address) -> None:
-    async def knows() -> bool:
-        return await resolve(netns, server, name) == expected
-
-    await until(f"address of {name} from {server}", knows)
-
-
-async def _start_dns(lab: Lab) -> asyncio.subprocess.Process:
-    return await asyncio.create_subprocess_exec(
-        "nsenter",
-        f"--net=/run/netns/{lab.outside}",
-        "dnsmasq",
-        "--no-daemon",
-        "--conf-file=/dev/null",
-        "--no-resolv",
-        "--no-hosts",
-        "--pid-file=",
-        "--address=/example.test/192.0.2.7",
-        stderr=asyncio.subprocess.DEVNULL,
-    )

@@ -26,6 +26,7 @@ from pilvi.api.builtin import ENDPOINT_SLICES, SERVICES
 from pilvi.api.kamaji import TenantControlPlane
 from pilvi.api.kubeovn import IP, Subnet, Vpc
 from pilvi.api.kubevirt import VirtualMachineInstance
+from pilvi.host import nft
 from pilvi.host.cloud import Cloud
 from pilvi.host.leftovers import find_leftovers
 from pilvi.host.netns import ensure_netns, in_netns, list_netns
@@ -232,8 +233,11 @@ class Lab:
     def outside(self) -> str:
         return self.cloud.netns("outside")
 
-    async def serve(self, netns: str, port: int, name: str) -> None:
-        """A TCP server on all addresses of a namespace that answers with its name and the client's address."""
+    async def serve(self, netns: str | None, port: int, name: str) -> int:
+        """A TCP server on all addresses of a namespace (None: the host) that answers with its name and the client's address.
+
+        Returns its port; 0 asks for one that is free.
+        """
 
         async def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             writer.write(f"{name} {writer.get_extra_info('peername')[0]}".encode())
@@ -245,6 +249,7 @@ class Lab:
         listener.setblocking(False)
         server = await asyncio.start_server(answer, sock=listener)
         self.stack.push_async_callback(_close, server)
+        return int(listener.getsockname()[1])
 
 
 @dataclass(frozen=True)
@@ -317,6 +322,57 @@ async def resolve(netns: str, server: IPv4Address | str, name: str, timeout_s: f
     return IPv4Address(answer[-4:]) if count else None
 
 
+async def resolves(netns: str, server: IPv4Address, name: str, expected: IPv4Address) -> None:
+    """Ask until that name has that address."""
+
+    async def knows() -> bool:
+        return await resolve(netns, server, name) == expected
+
+    await until(f"address of {name} from {server}", knows)
+
+
+async def ping(netns: str, address: IPv4Address | str, timeout_s: float = 0.5) -> bool:
+    """Whether an echo request is answered."""
+    with in_netns(netns):
+        connection = socket.socket(socket.AF_INET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.IPPROTO_ICMP)
+    loop = asyncio.get_running_loop()
+    with connection:
+        connection.connect((str(address), 0))
+        try:
+            async with asyncio.timeout(timeout_s):
+                await loop.sock_sendall(connection, struct.pack("!BBHHH", 8, 0, 0xFFFF - 0x0801, 0, 1))
+                # The type comes after the header of IP. An error comes from elsewhere, and is not seen here.
+                return (await loop.sock_recv(connection, 100))[20] == 0
+        except (TimeoutError, OSError):
+            return False
+
+
+async def command(netns: str | None, *argv: str) -> str:
+    """What a command prints that is run in a namespace (None: the host's)."""
+    enter = ["nsenter", f"--net=/run/netns/{netns}"] if netns is not None else []
+    process = await asyncio.create_subprocess_exec(*enter, *argv, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE)
+    out, err = await process.communicate()
+    assert process.returncode == 0, err.decode()
+    return out.decode()
+
+
+async def start_dns(netns: str | None, *flags: str) -> asyncio.subprocess.Process:
+    """A nameserver in a namespace (None: the host's) that knows `example.test`."""
+    enter = ["nsenter", f"--net=/run/netns/{netns}"] if netns is not None else []
+    return await asyncio.create_subprocess_exec(
+        *enter,
+        "dnsmasq",
+        "--no-daemon",
+        "--conf-file=/dev/null",
+        "--no-resolv",
+        "--no-hosts",
+        "--pid-file=",
+        "--address=/example.test/192.0.2.7",
+        *flags,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+
+
 @asynccontextmanager
 async def start_lab(api: FakeApi) -> AsyncIterator[Lab]:
     """A cloud with an id of its own and no controllers running yet; afterwards nothing of it is left."""
@@ -324,13 +380,15 @@ async def start_lab(api: FakeApi) -> AsyncIterator[Lab]:
     # Not pytest's folder: the resolver's user has to reach the files.
     home = Path(tempfile.mkdtemp(prefix=f"pilvi-{cloud_id}-", dir="/var/tmp"))
     os.chmod(home, 0o755)  # noqa: S103
+    # Addresses and users of its own as well: other tests may be running on this machine.
+    place = secrets.randbelow(128)
     cloud = Cloud(
         id=cloud_id,
         home=home,
         run=Path(f"/run/pilvi/{cloud_id}"),
-        range=IPv4Network("10.249.117.0/24"),
-        transit=IPv4Network("10.249.118.0/24"),
-        uid_base=1_170_000_000,
+        range=IPv4Network(f"10.249.{2 * place}.0/24"),
+        transit=IPv4Network(f"10.249.{2 * place + 1}.0/24"),
+        uid_base=1_170_000_000 + 100 * place,
         uid_count=100,
     )
     async with AsyncExitStack() as stack:
@@ -350,9 +408,11 @@ async def start_lab(api: FakeApi) -> AsyncIterator[Lab]:
             for netns in {*lab.namespaces, *list_netns(cloud.netns_prefix)}:
                 await delete_netns(netns)
             await delete_link(None, cloud.bridge)
+            await nft.delete(None, cloud.nft_host_table)
             shutil.rmtree(home)
             shutil.rmtree(cloud.run, ignore_errors=True)
-        assert await find_leftovers(cloud) == []
+        left = [str(leftover) for leftover in await find_leftovers(cloud)]
+        assert left == [], left
 
 
 async def leftovers(cloud: Cloud, keep: Sequence[str] = ()) -> list[str]:

@@ -6,6 +6,7 @@ __all__ = [
     "DEFAULT_SUBNET",
     "DEFAULT_VPC",
     "FINALIZER",
+    "HOST_PORTS",
     "LABEL_OWNER_KIND",
     "LABEL_OWNER_NAME",
     "LABEL_OWNER_NAMESPACE",
@@ -29,6 +30,8 @@ REQUESTED_MAC = "ovn.kubernetes.io/mac_address"
 
 TRANSIT = "pilvi.dev/transit"
 """Annotation on a Vpc: the outer address of its router."""
+HOST_PORTS = "pilvi.dev/host-ports"
+"""Annotation on a Vpc: comma-separated ports of the host that it may use."""
 POD_CIDRS = "pilvi.dev/pod-cidrs"
 """Annotation on an IP object: comma-separated pod networks behind that machine."""
 VPC = "pilvi.dev/vpc"

@@ -15,7 +15,7 @@ from pilvi.host.network import Address, Route
 from pilvi.providers.kubeovn.vpc.network import router_network, router_uplink
 from pilvi.providers.kubeovn.vpc.router import Router, build_router
 from pilvi.providers.kubeovn.vpc.status import vpc_status
-from pilvi.providers.kubeovn.vpc.transit import choose_transit, find_transit
+from pilvi.providers.kubeovn.vpc.transit import choose_transit, find_own_transit, find_transit
 from pilvi.providers.legs import control_plane_leg
 from pilvi.providers.published import publish, vpcs_of_subnets
 from tests.unit.providers.kubeovn.objects import (
@@ -77,6 +77,8 @@ class TestTransit:
         old, young = make_vpc("old", transit="100.64.0.9"), make_vpc("young", transit="100.64.0.9", created="2026-02-01T00:00:00Z")
         both = [young, old]
         assert choose_transit(old, both, CLOUD.transit) == IPv4Address("100.64.0.9")
+        assert find_own_transit(old, both, CLOUD.transit) == IPv4Address("100.64.0.9")
+        assert find_own_transit(young, both, CLOUD.transit) is None
         assert choose_transit(young, both, CLOUD.transit) == IPv4Address("100.64.0.2")
 
     def test_an_empty_pool_is_a_users_error(self) -> None:

@@ -29,6 +29,13 @@ def test_forwarding_and_input_are_closed_by_default() -> None:
     assert {name: chains[name]["policy"] for name in ("input", "forward")} == {"input": "drop", "forward": "drop"}
 
 
+def test_transit_addresses_are_not_for_machines() -> None:
+    (outwards,) = [statements for statements in rules(build(), "forward") if "uplink" in json.dumps(statements)]
+    (match,) = [entry["match"] for entry in outwards if "!=" in json.dumps(entry)]
+    prefixes = {(entry["prefix"]["addr"], entry["prefix"]["len"]) for entry in match["right"]["set"]}
+    assert prefixes == {("100.64.0.0", 24), ("169.254.0.0", 16)}
+
+
 def test_everything_that_leaves_gets_the_transit_address() -> None:
     assert {"snat": {"addr": "100.64.0.5"}} in rules(build(), "postrouting")[0]
 

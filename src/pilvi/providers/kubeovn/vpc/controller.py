@@ -6,28 +6,28 @@ Each run computes the whole router from the caches and lets the host layer find 
 from __future__ import annotations
 
 import asyncio
-import time
 from typing import TYPE_CHECKING
 
 from pilvi.api import JsonObject, Key
 from pilvi.api.kubeovn import Vpc
 from pilvi.errors import DriverError, PilviError, format_chain
-from pilvi.host import nft
 from pilvi.host.netns import ensure_netns, has_netns
 from pilvi.host.network import delete_link, delete_netns, ensure_network, ensure_veth, list_links
 from pilvi.lib.backoff import Backoff
+from pilvi.lib.together import together
 from pilvi.providers.announce import announce_addresses
-from pilvi.providers.kubeovn.names import FINALIZER, TRANSIT
+from pilvi.providers.kubeovn.names import FINALIZER, HOST_PORTS, TRANSIT
 from pilvi.providers.kubeovn.objects import Objects, vpc_of_subnet
 from pilvi.providers.kubeovn.subnet.plan import SubnetPlan
 from pilvi.providers.kubeovn.sweep import OwnerSweep
+from pilvi.providers.kubeovn.vpc.host_filter import host_filter
 from pilvi.providers.kubeovn.vpc.network import router_network, router_uplink
 from pilvi.providers.kubeovn.vpc.resolver import Resolver, read_nameservers
 from pilvi.providers.kubeovn.vpc.router import UPLINK, Problem, Router, build_router, vpc_of_control_plane
 from pilvi.providers.kubeovn.vpc.rules import router_rules
 from pilvi.providers.kubeovn.vpc.status import vpc_status
 from pilvi.providers.kubeovn.vpc.strays import remove_strays
-from pilvi.providers.kubeovn.vpc.transit import choose_transit, find_transit
+from pilvi.providers.kubeovn.vpc.transit import choose_transit, find_own_transit, find_transit
 from pilvi.providers.kubeovn.vpc.wakeups import vpc_watches
 from pilvi.providers.names import vpc_netns
 from pilvi.runtime import Controller, Done, Failed, RequeueAfter, Result, Waiting, ensure_finalizer, is_deleting, remove_finalizer
@@ -43,8 +43,6 @@ MANAGER = "pilvi-vpc"
 # The leg of a control plane is made by another controller, mostly milliseconds after the namespace is there, and nothing in the API
 # tells when.
 LEG_RETRY_S = (0.2, 15.0)
-# Writing the rules costs 20 to 80 ms, so equal ones are written again only now and then, against what hands may have changed.
-RULES_HOLD_S = 300.0
 _NO_NAMESERVER = Problem(
     "NoNameserver",
     "the host has no nameserver that a VPC can reach, so its resolver knows only machines; "
@@ -63,11 +61,12 @@ class VpcReconciler:
         self._objects = objects
         self._sweep = sweep
         self._swept = False
+        self._tables = platform.tables
         self._transit_lock = asyncio.Lock()
+        self._host_lock = asyncio.Lock()
         self._resolvers: dict[str, Resolver] = {}
         self._leg_backoffs: dict[str, Backoff] = {}
         self._announced: dict[str, set[IPv4Address]] = {}
-        self._rules_written: dict[str, tuple[JsonObject, float]] = {}
 
     def controller(self) -> Controller:
         """The controller that runs it."""
@@ -82,6 +81,7 @@ class VpcReconciler:
             await remove_strays(self._cloud, self._units, [vpc["metadata"]["uid"] for vpc in self._objects.vpcs.list()])
         vpc = self._objects.vpcs.get(key)
         if vpc is None:
+            await self._ensure_host_filter()
             return Done()
         if is_deleting(vpc):
             return await self._delete(vpc)
@@ -111,13 +111,13 @@ class VpcReconciler:
     async def _record_transit(self, vpc: JsonObject) -> tuple[JsonObject, IPv4Address]:
         """The Vpc with its transit address, which stands in the API before anything uses it. Raises UserError when there is none left."""
         pool = self._cloud.transit
-        recorded = find_transit(vpc, pool)
-        if recorded is not None and choose_transit(vpc, self._objects.vpcs.list(), pool) == recorded:
+        recorded = find_own_transit(vpc, self._objects.vpcs.list(), pool)
+        if recorded is not None:
             return vpc, recorded
         # One at a time, and on a fresh list: a cache could miss what the last one has just recorded.
         async with self._transit_lock:
             address = choose_transit(vpc, await self._client.list(Vpc.RESOURCE), pool)
-            if address != recorded:
+            if address != find_transit(vpc, pool):
                 guard = {"uid": vpc["metadata"]["uid"], "resourceVersion": vpc["metadata"]["resourceVersion"]}
                 annotated = {"metadata": {**guard, "annotations": {TRANSIT: str(address)}}}
                 vpc = await self._client.patch(Vpc.RESOURCE, Key.of(vpc), annotated)
@@ -142,10 +142,10 @@ class VpcReconciler:
         if not has_netns(netns):
             # A process in a namespace that lost its name would answer nobody.
             await self._resolver(router.uid).remove()
-            self._rules_written.pop(router.uid, None)
+            self._tables.forget(netns)
         await ensure_netns(netns)
-        # Rules before links: a router that is half made must not forward what it will refuse later.
-        await self._write_rules(router, netns)
+        # Rules before links: a router that is half made must not forward what it will refuse later, nor ask the host.
+        await together(self._ensure_host_filter(router), self._tables.ensure(netns, router_rules(router, self._cloud.nft_table)))
         await ensure_veth(router_uplink(router, self._cloud))
         links = await _list_names(netns)
         try:
@@ -167,12 +167,20 @@ class VpcReconciler:
             announce_addresses(netns, UPLINK, mac, sorted(new))
         self._announced[router.uid] = here
 
-    async def _write_rules(self, router: Router, netns: str) -> None:
-        rules = router_rules(router, self._cloud.nft_table)
-        written, at = self._rules_written.get(router.uid, (None, 0.0))
-        if rules != written or time.monotonic() - at > RULES_HOLD_S:
-            await nft.apply(netns, [rules])
-            self._rules_written[router.uid] = (rules, time.monotonic())
+    async def _ensure_host_filter(self, router: Router | None = None, *, without: str | None = None) -> None:
+        """Have the host let in what all Vpcs together say, `router` as it is now, and nothing for the Vpc with the UID `without`."""
+        # One at a time: an older table must not replace a newer one.
+        async with self._host_lock:
+            vpcs = self._objects.vpcs.list()
+            routers = [] if router is None else [router]
+            for vpc in vpcs:
+                # The others only where it matters: a router is made from many objects.
+                if vpc["metadata"]["uid"] in (without, router.uid if router else None) or HOST_PORTS not in _annotations(vpc):
+                    continue
+                transit = find_own_transit(vpc, vpcs, self._cloud.transit)
+                if transit is not None:
+                    routers.append(self._build(vpc, transit))
+            await self._tables.ensure(None, host_filter(self._cloud, routers, read_nameservers()))
 
     async def _write_status(self, vpc: JsonObject, router: Router, problems: list[Problem], failure: str | None) -> None:
         status = vpc_status(vpc, router, vpc_netns(self._cloud, router.uid), problems, failure)
@@ -196,8 +204,10 @@ class VpcReconciler:
         await self._resolver(uid).remove()
         await delete_link(None, self._cloud.link_name(uid))
         await delete_netns(vpc_netns(self._cloud, uid))
+        # Before the transit address is free for another.
+        await self._ensure_host_filter(without=uid)
         self._resolvers.pop(uid, None)
-        self._rules_written.pop(uid, None)
+        self._tables.forget(vpc_netns(self._cloud, uid))
         self._announced.pop(uid, None)
         self._leg_backoffs.pop(uid, None)
         await remove_finalizer(self._client, Vpc.RESOURCE, vpc, FINALIZER)
@@ -214,6 +224,10 @@ class VpcReconciler:
 
     def _resolver(self, uid: str) -> Resolver:
         return self._resolvers.setdefault(uid, Resolver(self._cloud, self._units, uid))
+
+
+def _annotations(obj: JsonObject) -> dict[str, str]:
+    return obj["metadata"].get("annotations") or {}
 
 
 async def _list_names(netns: str) -> set[str]:

@@ -1,7 +1,8 @@
 """Everything that one VPC's router is made from, as one value, computed purely from objects.
 
-`build_router` reads the objects; `network.py`, `rules.py` and `resolver.py` turn the value into links, routes, rules and names. What a
-person wrote and the router cannot do becomes a `Problem`, which ends in a condition of the Vpc; the rest of the router is made.
+`build_router` reads the objects; `network.py`, `rules.py`, `host_filter.py` and `resolver.py` turn the value into links, routes,
+rules and names. What a person wrote and the router cannot do becomes a `Problem`, which ends in a condition of the Vpc; the rest of the
+router is made.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from typing import TYPE_CHECKING
 
 from pilvi.api import JsonObject, Key
-from pilvi.providers.kubeovn.names import DEFAULT_VPC, POD_CIDRS, VPC
+from pilvi.providers.kubeovn.names import DEFAULT_VPC, HOST_PORTS, POD_CIDRS, VPC
 from pilvi.providers.kubeovn.subnet.plan import SubnetPlan
+from pilvi.providers.kubeovn.vpc.host_ports import HostPort, parse_host_ports
 from pilvi.providers.legs import LEGS, control_plane_leg
 from pilvi.providers.published import Published, find_cloud_address
 
@@ -72,6 +74,7 @@ class Router:
     pod_routes: tuple[Route, ...]
     static_routes: tuple[Route, ...]
     published: tuple[Published, ...]
+    host_ports: tuple[HostPort, ...]
     problems: tuple[Problem, ...]
 
     @property
@@ -106,6 +109,7 @@ def build_router(
     }
     pod_routes = _pod_routes(own_ips, reserved, problems)
     legs = _legs(vpc, control_planes, services, cloud, problems)
+    host_ports = _host_ports(vpc, problems)
     return Router(
         name=name,
         uid=vpc["metadata"]["uid"],
@@ -119,6 +123,7 @@ def build_router(
         published=tuple(
             sorted((item for item in published if item.vpc == name and item.address in cloud.range), key=lambda item: item.key)
         ),
+        host_ports=host_ports,
         problems=tuple(sorted(problems)),
     )
 
@@ -159,6 +164,15 @@ def _legs(
         ends = control_plane_leg(cloud, address)
         legs.append(Leg(ends.outer_link, address, ends.inner))
     return tuple(sorted(legs))
+
+
+def _host_ports(vpc: JsonObject, problems: list[Problem]) -> tuple[HostPort, ...]:
+    try:
+        return parse_host_ports((vpc["metadata"].get("annotations") or {}).get(HOST_PORTS) or "")
+    except ValueError as e:
+        message = f"annotation {HOST_PORTS}: {e}, so no port of the host is open; write for example 5000, 123/udp"
+        problems.append(Problem("InvalidHostPorts", message))
+        return ()
 
 
 def _machines(ips: Iterable[JsonObject]) -> Iterable[Machine]:

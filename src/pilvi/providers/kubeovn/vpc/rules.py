@@ -4,7 +4,7 @@ Who may talk to whom:
 
     from              to                 allowed
     a subnet          a subnet           yes, unless the target is private and does not allow the source
-    a subnet          outside, cloud     yes, with the transit address as source
+    a subnet          outside, cloud     yes, with the transit address as source; other routers' transit addresses are not for it
     a subnet          a control plane    its cloud address only
     a control plane   a subnet           yes
     uplink            a subnet           only what was translated from a published address, or answers
@@ -37,10 +37,8 @@ _SEED = 117
 # Of nftables, in bytes.
 _LONGEST_COMMENT = 127
 
-_ACCEPT: Statement = {"accept": None}
 _PROHIBITED: Statement = {"reject": {"type": "icmp", "expr": "admin-prohibited"}}
 _UNREACHABLE: Statement = {"reject": {"type": "icmp", "expr": "port-unreachable"}}
-_KNOWN: Statement = match({"ct": {"key": "state"}}, ["established", "related"], "in")
 _TRANSLATED: Statement = match({"ct": {"key": "status"}}, "dnat", "in")
 
 
@@ -67,29 +65,30 @@ def _prerouting(router: Router) -> Iterator[tuple[str, list[Statement]]]:
 
 
 def _input() -> Iterator[list[Statement]]:
-    yield [_KNOWN, _ACCEPT]
-    yield [match("iifname", "lo"), _ACCEPT]
-    yield [match("icmp type", "echo-request"), _ACCEPT]
+    yield [nft.KNOWN, nft.ACCEPT]
+    yield [match("iifname", "lo"), nft.ACCEPT]
+    yield [match("icmp type", "echo-request"), nft.ACCEPT]
     for protocol in ("udp", "tcp"):
-        yield [match("iifname", _SUBNETS), match(f"{protocol} dport", 53), _ACCEPT]
+        yield [match("iifname", _SUBNETS), match(f"{protocol} dport", 53), nft.ACCEPT]
     # A published address without an endpoint, or a port that is not published: say so at once, do not let the client wait.
     yield [_UNREACHABLE]
 
 
 def _forward(router: Router) -> Iterator[list[Statement]]:
-    yield [_KNOWN, _ACCEPT]
-    yield [_TRANSLATED, _ACCEPT]
+    yield [nft.KNOWN, nft.ACCEPT]
+    yield [_TRANSLATED, nft.ACCEPT]
     for subnet in router.subnets:
         if subnet.private:
             # Pods behind a machine of this subnet come in by its bridge too, with addresses of their own.
             others = [match("iifname", _SUBNETS), match("iifname", subnet.bridge, "!="), match("oifname", subnet.bridge)]
             allowed = [match("ip saddr", _networks(subnet.allow_subnets), "!=")] if subnet.allow_subnets else []
             yield [*others, *allowed, _PROHIBITED]
-    yield [match("iifname", _SUBNETS), match("oifname", _SUBNETS), _ACCEPT]
-    yield [match("iifname", _SUBNETS), match("oifname", UPLINK), match("ip daddr", _prefix(LEGS), "!="), _ACCEPT]
+    yield [match("iifname", _SUBNETS), match("oifname", _SUBNETS), nft.ACCEPT]
+    nobody = _networks([LEGS, router.transit.network])
+    yield [match("iifname", _SUBNETS), match("oifname", UPLINK), match("ip daddr", nobody, "!="), nft.ACCEPT]
     for leg in router.legs:
-        yield [match("iifname", _SUBNETS), match("oifname", leg.link), match("ip daddr", str(leg.address)), _ACCEPT]
-        yield [match("iifname", leg.link), match("oifname", _SUBNETS), _ACCEPT]
+        yield [match("iifname", _SUBNETS), match("oifname", leg.link), match("ip daddr", str(leg.address)), nft.ACCEPT]
+        yield [match("iifname", leg.link), match("oifname", _SUBNETS), nft.ACCEPT]
     yield [match("iifname", _SUBNETS), _PROHIBITED]
 
 

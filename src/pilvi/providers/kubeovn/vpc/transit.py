@@ -14,7 +14,7 @@ from pilvi.errors import UserError
 from pilvi.lib.allocate import find_free_address
 from pilvi.providers.kubeovn.names import TRANSIT
 
-__all__ = ["choose_transit", "find_transit"]
+__all__ = ["choose_transit", "find_own_transit", "find_transit"]
 
 
 def find_transit(vpc: JsonObject, pool: IPv4Network) -> IPv4Address | None:
@@ -28,15 +28,21 @@ def find_transit(vpc: JsonObject, pool: IPv4Network) -> IPv4Address | None:
     return address if usable else None
 
 
+def find_own_transit(vpc: JsonObject, vpcs: Iterable[JsonObject], pool: IPv4Network) -> IPv4Address | None:
+    """The recorded address, unless an older one of `vpcs` has recorded the same: then somebody copied the annotation."""
+    recorded = find_transit(vpc, pool)
+    copied = recorded is not None and any(_age(other) < _age(vpc) for other in vpcs if find_transit(other, pool) == recorded)
+    return None if copied else recorded
+
+
 def choose_transit(vpc: JsonObject, vpcs: Iterable[JsonObject], pool: IPv4Network) -> IPv4Address:
     """The address that `vpc` is to have, given all Vpcs as the API server has them now.
 
-    A recorded address is kept, unless an older Vpc has recorded the same: then somebody copied the annotation, and the younger one
-    gets another. Raises UserError when the pool is used up.
+    An address of its own is kept; who has copied one gets another. Raises UserError when the pool is used up.
     """
     others = [other for other in vpcs if other["metadata"]["uid"] != vpc["metadata"]["uid"]]
-    recorded = find_transit(vpc, pool)
-    if recorded is not None and not any(_age(other) < _age(vpc) for other in others if find_transit(other, pool) == recorded):
+    recorded = find_own_transit(vpc, others, pool)
+    if recorded is not None:
         return recorded
     used = {pool[1], *(address for other in others if (address := find_transit(other, pool)) is not None)}
     free = find_free_address(pool, used)
