@@ -24,7 +24,6 @@ class ControlPlane(msgspec.Struct, frozen=True, kw_only=True):
     `dns_addresses` are what kubelets ask for names, the first the DNS Service's; none means the tenth of `service_cidr`.
     `extra_flags` maps a component to flags that replace ours of the same name or are added, as kubeadm's extraArgs do;
     `limits` maps one to what its process may use.
-    `gc_percent` is Go's GOGC: how far the heap of a component may grow beyond what is in use before garbage is collected.
     """
 
     name: str
@@ -50,7 +49,6 @@ class ControlPlane(msgspec.Struct, frozen=True, kw_only=True):
     controllers: tuple[str, ...] = ("*", "bootstrapsigner", "tokencleaner")
     extra_flags: dict[str, Flags] = {}
     limits: dict[str, CgroupLimits] = {}
-    gc_percent: int = 100
 
     @property
     def dns_address(self) -> IPv4Address:

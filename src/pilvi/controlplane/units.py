@@ -22,7 +22,7 @@ def unit_spec(plane: ControlPlane, component: str) -> UnitSpec:
     return UnitSpec(
         name=plane.unit(component),
         argv=(str(kit.get_binary(component, plane.version)), *flags(plane, component)),
-        env={"PATH": "/usr/bin:/bin", "HOME": str(plane.data_dir), "GOGC": str(plane.gc_percent)},
+        env={"PATH": "/usr/bin:/bin", "HOME": str(plane.data_dir)},
         netns=plane.netns,
         uid=plane.uid,
         gid=plane.gid,

@@ -33,7 +33,5 @@ def platform_control_plane(cloud: Cloud, extra_flags: Mapping[str, Flags] | None
         pod_cidr=None,
         service_cidr=SERVICE_CIDR,
         controllers=("*",),
-        # Thirty large kinds and their policies: 185 MB in use, and as much again of garbage at Go's default.
-        gc_percent=50,
         extra_flags=dict(extra_flags or {}),
     )
