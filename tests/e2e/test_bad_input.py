@@ -248,7 +248,7 @@ def test_second_up_at_the_same_time(cloud: CloudUnderTest) -> None:
         os.kill(first.pid, signal.SIGSTOP)
         for command in ("up", "down"):
             printed = failed(cloud, command)
-            assert "another pilvi command works on" in printed
+            assert f"another pilvi command, process {first.pid}, works on" in printed
             assert "wait until it has ended" in printed
     finally:
         os.kill(first.pid, signal.SIGCONT)
@@ -260,7 +260,7 @@ def test_second_up_at_the_same_time(cloud: CloudUnderTest) -> None:
 def _holds_lock(process: subprocess.Popen[bytes]) -> bool:
     assert process.poll() is None, "it was over before it was seen to hold the lock"
     names = [os.readlink(path) for path in Path(f"/proc/{process.pid}/fd").iterdir() if path.is_symlink()]
-    return any(name.startswith("/run/lock/pilvi-") for name in names)
+    return any(name.startswith("/run/pilvi/home-") for name in names)
 
 
 def test_disk_too_small(cloud: CloudUnderTest) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
 __all__ = ["ensure_engine", "follow_engine", "hold_home", "remove_cloud", "stop"]
 
 _POLL_S = 0.1
-_LOCKS = Path("/run/lock")
 
 
 @contextmanager
@@ -27,19 +25,17 @@ def hold_home(home: Path) -> Iterator[None]:
 
     The lock lies outside the home, so that a command which fails early leaves no folder behind.
     """
-    from pilvi.host.locks import find_lock
+    from pilvi.host import locks
     from pilvi.lib.hashing import short_hash
 
-    path = _LOCKS / f"pilvi-{short_hash(str(home.resolve()))}.lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = find_lock(path)
-    if lock is None:
-        raise UserError(f"another pilvi command works on {home} at this moment", hint="wait until it has ended, then try again")
-    try:
+    with locks.hold_lock(locks.LOCKS / f"home-{short_hash(str(home.resolve()))}.lock") as holder:
+        if holder is not None:
+            who = f", process {holder}," if holder else ""
+            ending = f"; if it hangs, end it with `kill {holder}`" if holder else ""
+            raise UserError(
+                f"another pilvi command{who} works on {home} at this moment", hint=f"wait until it has ended, then try again{ending}"
+            )
         yield
-    finally:
-        path.unlink(missing_ok=True)
-        os.close(lock)
 
 
 async def ensure_engine(cloud: Cloud, waiting: Waiting, timeout_s: float, *, restart: bool = False) -> None:

@@ -1,12 +1,20 @@
-"""Lock files that can be removed while others wait for them."""
+"""Lock files that can be removed while others wait for them, and the folder for those that only root may take."""
 
 from __future__ import annotations
 
 import fcntl
 import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-__all__ = ["find_lock", "take_lock"]
+from pilvi.errors import UserError
+
+__all__ = ["LOCKS", "find_lock", "hold_lock", "take_lock"]
+
+LOCKS = Path("/run/pilvi")
+"""Where locks of root's commands lie. /run/lock is no place for them: any user of the host may make or hold a file there."""
 
 
 def find_lock(path: Path) -> int | None:
@@ -21,8 +29,46 @@ def take_lock(path: Path) -> int:
     return descriptor
 
 
+@contextmanager
+def hold_lock(path: Path) -> Iterator[int | None]:
+    """Have the lock while the block runs: yields None. When another process has it, yields its pid instead, 0 when it is not known.
+
+    The folder of `path` is made, and must belong to this user and be writable by no other: UserError. The file is removed at the end.
+    """
+    _ensure_private_folder(path.parent)
+    lock = find_lock(path)
+    if lock is None:
+        yield _holder(path)
+        return
+    try:
+        os.truncate(lock, 0)
+        os.write(lock, str(os.getpid()).encode())
+        yield None
+    finally:
+        path.unlink(missing_ok=True)
+        os.close(lock)
+
+
+def _holder(path: Path) -> int:
+    try:
+        return int(path.read_text(encoding="ascii") or "0")
+    except (FileNotFoundError, ValueError):
+        return 0  # it has ended just now, or has not come to write its pid
+
+
+def _ensure_private_folder(path: Path) -> None:
+    """Once it is known to be ours, nobody else can put another in its place: the folder above it (/run) is root's as well."""
+    with suppress(FileExistsError):
+        path.mkdir(mode=0o755)
+    found = path.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o022:
+        raise UserError(
+            f"{path} is no folder of root's that root alone may write", hint=f"see who made it (`ls -ld {path}`), then remove it"
+        )
+
+
 def _lock(path: Path, flags: int) -> int | None:
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | flags)
         # The holder may have removed the file: then this is the lock of a file that nobody else sees.

@@ -13,12 +13,12 @@ import click
 import msgspec
 import pytest
 
-from pilvi.cli import cloud as cli_cloud
 from pilvi.cli import throwaway
 from pilvi.cli.cloud import follow_engine, hold_home
 from pilvi.cli.progress import Waiting
 from pilvi.cli.up import parse_range
 from pilvi.errors import TimedOut, UserError
+from pilvi.host import locks
 from pilvi.host.cloud import Cloud
 from pilvi.lib.deadline import wait_for
 from pilvi.plane.progress import Report, Step, progress_file
@@ -26,10 +26,15 @@ from tests.unit.cli.test_contexts import make_cloud
 
 
 def test_one_command_at_a_time_works_on_a_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cli_cloud, "_LOCKS", tmp_path / "lock")
+    monkeypatch.setattr(locks, "LOCKS", tmp_path / "lock")
     with hold_home(tmp_path / "home"):
-        with pytest.raises(UserError, match="another pilvi command"), hold_home(tmp_path / "home"):
+        with (
+            pytest.raises(UserError, match=f"another pilvi command, process {os.getpid()}, works on") as raised,
+            hold_home(tmp_path / "home"),
+        ):
             pass
+        assert "wait until it has ended" in (raised.value.hint or "")
+        assert f"kill {os.getpid()}" in (raised.value.hint or "")
         with hold_home(tmp_path / "other"):
             pass
     with hold_home(tmp_path / "home"):

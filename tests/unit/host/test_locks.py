@@ -1,0 +1,67 @@
+"""Locks of root's commands: nobody else can take them, prepare them or lead them elsewhere."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from pilvi.errors import UserError
+from pilvi.host.locks import LOCKS, find_lock, hold_lock, take_lock
+
+
+def test_the_folder_is_one_that_only_root_writes() -> None:
+    above = LOCKS.parent.stat()
+    assert above.st_uid == 0
+    assert not above.st_mode & 0o022
+
+
+def test_a_second_holder_learns_of_the_first(tmp_path: Path) -> None:
+    path = tmp_path / "locks" / "a.lock"
+    with hold_lock(path) as nobody:
+        assert nobody is None
+        with hold_lock(path) as holder:
+            assert holder == os.getpid()
+        assert path.exists()  # the one who came second removes nothing
+    assert not path.exists()
+    assert (path.parent.stat().st_mode & 0o777) == 0o755
+
+
+def test_a_holder_that_has_not_written_its_pid_is_unknown(tmp_path: Path) -> None:
+    (tmp_path / "locks").mkdir(mode=0o755)
+    path = tmp_path / "locks" / "a.lock"
+    descriptor = take_lock(path)
+    with hold_lock(path) as holder:
+        assert holder == 0
+    os.close(descriptor)
+
+
+@pytest.mark.parametrize("trap", ["writable by all", "link", "file"])
+def test_a_folder_prepared_by_somebody_else_is_refused(tmp_path: Path, trap: str) -> None:
+    folder, elsewhere = tmp_path / "locks", tmp_path / "elsewhere"
+    elsewhere.mkdir(mode=0o755)
+    if trap == "link":
+        folder.symlink_to(elsewhere)
+    elif trap == "file":
+        folder.touch()
+    else:
+        folder.mkdir()
+        folder.chmod(0o777)
+    with pytest.raises(UserError, match="is no folder of root's"), hold_lock(folder / "a.lock"):
+        pass
+    assert list(elsewhere.iterdir()) == []
+
+
+def test_a_folder_of_another_user_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "locks").mkdir(mode=0o755)
+    uid = os.geteuid()
+    monkeypatch.setattr(os, "geteuid", lambda: uid + 1)
+    with pytest.raises(UserError, match="is no folder of root's"), hold_lock(tmp_path / "locks" / "a.lock"):
+        pass
+
+
+def test_a_link_in_the_place_of_a_lock_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "victim").write_text("precious")
+    (tmp_path / "a.lock").symlink_to(tmp_path / "victim")
+    with pytest.raises(OSError, match="symbolic"):
+        find_lock(tmp_path / "a.lock")
+    assert (tmp_path / "victim").read_text() == "precious"
