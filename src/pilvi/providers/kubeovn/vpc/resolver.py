@@ -25,16 +25,40 @@ if TYPE_CHECKING:
     from pilvi.host.cloud import Cloud
     from pilvi.host.units import Units
 
-__all__ = ["Resolver", "hosts_file", "parse_nameservers", "read_nameservers", "resolver_unit", "servers_file"]
+__all__ = [
+    "Resolver",
+    "find_resolvers",
+    "hosts_file",
+    "parse_nameservers",
+    "read_nameservers",
+    "remove_resolver",
+    "resolver_unit",
+    "servers_file",
+]
 
 # What programs on the host use, and, where that is only a local stub, what systemd-resolved uses itself.
 _RESOLV_CONF = (Path("/etc/resolv.conf"), Path("/run/systemd/resolve/resolv.conf"))
 _READY_TIMEOUT_S = 10.0
+_FOLDER = "vpc-"
 
 
 def resolver_unit(vpc_hash: str) -> str:
     """Name of the unit, from the hash of the Vpc's UID."""
     return f"vpc-{vpc_hash}-dns"
+
+
+def find_resolvers(cloud: Cloud) -> set[str]:
+    """The hashes of the UIDs of all Vpcs whose resolver has files here, whether it runs or not."""
+    return {path.name.removeprefix(_FOLDER) for path in _networks(cloud).glob(f"{_FOLDER}*")}
+
+
+async def remove_resolver(cloud: Cloud, units: Units, vpc_hash: str) -> None:
+    """Stop the resolver and remove its files and its logs; may be called repeatedly."""
+    unit = resolver_unit(vpc_hash)
+    await units.stop(unit)
+    for path in _logs(cloud).glob(f"{unit}.log*"):
+        path.unlink(missing_ok=True)
+    remove_tree(_networks(cloud) / f"{_FOLDER}{vpc_hash}")  # last, as it is what `find_resolvers` looks for
 
 
 def parse_nameservers(text: str) -> tuple[IPv4Address, ...]:
@@ -79,16 +103,17 @@ class Resolver:
     """The unit and the files of one VPC's resolver. All methods may be called repeatedly."""
 
     def __init__(self, cloud: Cloud, units: Units, vpc_uid: str) -> None:
+        self._cloud = cloud
         self._units = units
-        self._folder = cloud.home / "networks" / f"vpc-{short_hash(vpc_uid)}"
+        self._hash = short_hash(vpc_uid)
+        self._folder = _networks(cloud) / f"{_FOLDER}{self._hash}"
         self._hosts = self._folder / "hosts"
         self._servers = self._folder / "servers"
         self._told: tuple[str, str] | None = None
-        unit = resolver_unit(short_hash(vpc_uid))
         # All resolvers of a cloud share the last uid of its block (`providers.uids`): they hold no secrets and no state.
         uid = cloud.uid_base + cloud.uid_count - 1
         self.spec = UnitSpec(
-            name=unit,
+            name=resolver_unit(self._hash),
             argv=(
                 "/usr/sbin/dnsmasq",
                 "--keep-in-foreground",
@@ -102,7 +127,7 @@ class Resolver:
                 "--interface=sn*",
                 "--cache-size=1000",
             ),
-            log_path=cloud.home / "logs" / f"{unit}.log",
+            log_path=_logs(cloud) / f"{resolver_unit(self._hash)}.log",
             netns=vpc_netns(cloud, vpc_uid),
             uid=uid,
             gid=uid,
@@ -126,10 +151,16 @@ class Resolver:
         self._told = wanted
 
     async def remove(self) -> None:
-        """Stop it and remove its files and its log."""
-        await self._units.stop(self.spec.name)
-        remove_tree(self._folder)
-        self.spec.log_path.unlink(missing_ok=True)
+        """Stop it and remove its files and its logs."""
+        await remove_resolver(self._cloud, self._units, self._hash)
+
+
+def _networks(cloud: Cloud) -> Path:
+    return cloud.home / "networks"
+
+
+def _logs(cloud: Cloud) -> Path:
+    return cloud.home / "logs"
 
 
 def _write_changed(path: Path, text: str) -> None:

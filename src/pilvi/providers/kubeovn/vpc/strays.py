@@ -1,4 +1,7 @@
-"""Takes away routers whose Vpc is gone without our finalizer having run: restored data, or a finalizer that was removed by hand."""
+"""Takes away routers whose Vpc is gone without our finalizer having run: restored data, or a finalizer that was removed by hand.
+
+A power cut takes the router's namespace and the resolver's process, but leaves the resolver's files in the home: both are looked at.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from typing import TYPE_CHECKING
 from pilvi.host.netns import list_netns
 from pilvi.host.network import delete_netns
 from pilvi.lib.hashing import short_hash
-from pilvi.providers.kubeovn.vpc.resolver import resolver_unit
+from pilvi.providers.kubeovn.vpc.resolver import find_resolvers, remove_resolver
 
 if TYPE_CHECKING:
     from pilvi.host.cloud import Cloud
@@ -21,11 +24,11 @@ log = logging.getLogger(__name__)
 
 
 async def remove_strays(cloud: Cloud, units: Units, vpc_uids: Iterable[str]) -> None:
-    """Stop the resolver and delete the namespace of every router of this cloud that belongs to none of `vpc_uids`."""
+    """End the resolver, with its files, and delete the namespace of every router of this cloud that belongs to none of `vpc_uids`."""
     prefix = cloud.netns("vpc-")
-    known = {prefix + short_hash(uid) for uid in vpc_uids}
-    for netns in list_netns(prefix):
-        if netns not in known:
-            log.info("namespace %s is removed: its Vpc is gone", netns)
-            await units.stop(resolver_unit(netns.removeprefix(prefix)))
-            await delete_netns(netns)
+    namespaces = {netns.removeprefix(prefix) for netns in list_netns(prefix)}
+    for stray in sorted((namespaces | find_resolvers(cloud)) - {short_hash(uid) for uid in vpc_uids}):
+        log.info("router %s is removed: its Vpc is gone", stray)
+        await remove_resolver(cloud, units, stray)
+        if stray in namespaces:
+            await delete_netns(prefix + stray)
