@@ -37,6 +37,7 @@ async def run_in_cloud(
     from pilvi.host.cloud import create_cloud
     from pilvi.lib.files import remove_tree
     from pilvi.plane.doctor import require_host
+    from pilvi.plane.platform import settle_version
 
     with Waiting() as waiting:
         await require_host(FOLDER)
@@ -47,6 +48,7 @@ async def run_in_cloud(
         try:
             with _ended_by_signals():
                 cloud = create_cloud(home, network, machines)
+                cloud = settle_version(cloud)
                 await ensure_engine(cloud, waiting, timeout_s)
                 environment = await _prepare(cloud, waiting, documents, timeout_s)
                 waiting.hide()

@@ -48,6 +48,7 @@ async def _up(
     from pilvi.cli.kit import build_missing
     from pilvi.host.cloud import check_range, check_same_range, create_cloud, find_cloud
     from pilvi.plane.doctor import require_host
+    from pilvi.plane.platform import settle_version
 
     with Waiting() as waiting:
         with hold_home(home):
@@ -58,7 +59,11 @@ async def _up(
                     check_same_range(before, network)
             await require_host(home)
             await build_missing(waiting)
-            cloud = create_cloud(home, network, machines)
+            cloud = settle_version(create_cloud(home, network, machines))
+            if before is not None and before.kubernetes not in {"", cloud.kubernetes}:
+                waiting.line(
+                    f"  the platform is upgraded from Kubernetes {before.kubernetes} to {cloud.kubernetes}; clusters stay as they are"
+                )
             if foreground:
                 return await _run_foreground(cloud, waiting, documents, timeout_s, wait=wait)
             await ensure_engine(cloud, waiting, timeout_s, restart=before is not None and before != cloud)

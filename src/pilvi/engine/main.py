@@ -24,7 +24,7 @@ from pilvi.plane.cluster_api import webhook_certificate
 from pilvi.plane.network import keep_cloud_network
 from pilvi.plane.platform import platform_control_plane
 from pilvi.plane.progress import Progress
-from pilvi.plane.up import bring_up, finish, keep_certificates
+from pilvi.plane.up import bring_up, finish, keep_certificates, keep_versions
 from pilvi.providers import capk, kamaji, kubeovn, kubevirt, loadbalancer
 from pilvi.providers.platform import Platform, Settings
 from pilvi.runtime import Controller, EventRecorder, Informers, Metrics, Supervisor
@@ -61,8 +61,10 @@ async def _run(cloud: Cloud, settings: Settings, progress: Progress, plane_flags
     async with AsyncExitStack() as stack:
 
         async def work() -> None:
-            client = await stack.enter_async_context(await bring_up(cloud, units, progress, plane_flags))
+            versions = kit.built_versions()
+            client = await stack.enter_async_context(await bring_up(cloud, units, progress, versions, plane_flags))
             await _start_controllers(cloud, settings, client, units, supervisor)
+            supervisor.start("versions", keep_versions(cloud, client, versions))
             await finish(client, units, progress)
             progress.ready()
             log.info("cloud %s is ready", cloud.id)

@@ -60,7 +60,8 @@ class Cloud(msgspec.Struct, frozen=True, kw_only=True):
     """One cloud of this host.
 
     `id` is five characters. `range` holds the cloud's addresses, `transit` those of VPC routers towards the host; both lie on one
-    bridge. `uid_base` and `uid_count` are the block of host uids for its units. `machines` is the default backend.
+    bridge. `uid_base` and `uid_count` are the block of host uids for its units. `machines` is the default backend. `kubernetes` is the
+    version that the platform runs, as `v1.37.2`, empty until an `up` has chosen it.
     """
 
     id: str
@@ -71,6 +72,7 @@ class Cloud(msgspec.Struct, frozen=True, kw_only=True):
     uid_base: int
     uid_count: int
     machines: Machines = "auto"
+    kubernetes: str = ""
     format: int = CLOUD_FORMAT
 
     @property

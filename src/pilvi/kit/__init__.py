@@ -25,10 +25,12 @@ __all__ = [
     "Step",
     "Store",
     "build",
+    "built_versions",
     "cluster_api_manifests",
     "export_archive",
     "get_binary",
     "get_folder",
+    "has_kubernetes",
     "image_archives",
     "import_archive",
     "kubernetes_versions",
@@ -51,11 +53,22 @@ def kubernetes_versions() -> list[str]:
     return _store().kubernetes_versions()
 
 
+def built_versions() -> list[str]:
+    """Those that are built here: what a cloud can run. Also minors that came to the sources after this process began, once built."""
+    return _store().built_versions()
+
+
+def has_kubernetes(version: str) -> bool:
+    """Whether the programs of this Kubernetes version are here, built by this pilvi or by another one."""
+    return _store().find_kubernetes(version) is not None
+
+
 def get_binary(name: str, kubernetes: str | None = None) -> Path:
     """Absolute path of a binary that every user of this machine may execute.
 
-    `kubernetes` (with or without `v`) chooses the version of what comes with Kubernetes; None is the newest; other binaries ignore it.
-    Raises UserError when the version is unknown (its text lists the known ones) or the binary is not built.
+    `kubernetes` (with or without `v`) chooses the version of what comes with Kubernetes; None is the newest that is built; other
+    binaries ignore it. A version of another pilvi is found for as long as its part is here. Raises UserError when the version is
+    unknown (its text lists the known ones) or the binary is not built.
     """
     return _store().get_binary(name, kubernetes)
 

@@ -15,8 +15,8 @@ import fcntl
 import functools
 import hashlib
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Container, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -26,6 +26,7 @@ from pilvi.kit.artefact import METADATA, read_artefact
 from pilvi.kit.modules import compute_key, get_version
 from pilvi.kit.recipe import MODULES, Recipe, find_recipes
 from pilvi.lib.files import remove_tree
+from pilvi.lib.versions import normalize
 
 __all__ = ["BUILD_HINT", "DEFAULT_ROOT", "Listed", "Store"]
 
@@ -35,6 +36,9 @@ BUILD_HINT = "run `pilvi kit build` (about ten minutes the first time), or `pilv
 # Part of the keys of what is made from other artefacts by Python; raised when the code that makes them changes the result.
 MANIFESTS_FORMAT = 1
 IMAGES_FORMAT = 2
+
+_MINOR = "kubernetes-"
+_KUBERNETES = "k8s.io/kubernetes"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +77,35 @@ class Store:
     @functools.cached_property
     def _minors(self) -> dict[str, str]:
         """Kubernetes minors with their version, oldest first."""
-        names = [name for name in self.recipes if name.startswith("kubernetes-")]
-        return {name.removeprefix("kubernetes-"): get_version(self.recipes[name].folder, "k8s.io/kubernetes") for name in reversed(names)}
+        names = [name for name in self.recipes if name.startswith(_MINOR)]
+        return {name.removeprefix(_MINOR): get_version(self.recipes[name].folder, _KUBERNETES) for name in reversed(names)}
 
     def kubernetes_versions(self) -> list[str]:
         """Kubernetes versions that the kit's sources pin, as `v1.37.2`, newest last. Needs no build."""
         return list(self._minors.values())
+
+    def built_versions(self) -> list[str]:
+        """Those of them that are built, and minors that came to the sources since they were read first, once they are built.
+
+        So a running engine takes in a minor that was added. What it has read before stays as it is: sources of another pilvi may be
+        put in their place before that one is started.
+        """
+        minors = {**_read_minors(self.modules, self._minors), **self._minors}
+        newest_last = sorted(minors, key=lambda minor: [int(number) for number in minor.split(".")])
+        return [minors[minor] for minor in newest_last if self.find_kubernetes(minors[minor]) is not None]
+
+    def find_kubernetes(self, version: str) -> Path | None:
+        """The folder of a finished artefact with this Kubernetes version (with or without `v`), or None.
+
+        That of this pilvi, else one that another pilvi has built here: a control plane outlives the pilvi that made it.
+        """
+        wanted = normalize(version)
+        for minor, known in self._minors.items():
+            if known == wanted and self.is_built(f"kubernetes-{minor}"):
+                return self.path(f"kubernetes-{minor}")
+        minor = wanted.removeprefix("v").rpartition(".")[0]
+        found = sorted(self.root.glob(f"{_MINOR}{minor}-*/{METADATA}"), key=lambda path: path.stat().st_mtime, reverse=True)
+        return next((path.parent for path in found if _find_kubernetes_in(path.parent) == wanted), None)
 
     def resolve_minor(self, kubernetes: str | None) -> str:
         """The minor, as `1.37`, of a version with or without `v`; of the newest for None. Raises UserError listing the known versions."""
@@ -110,14 +137,17 @@ class Store:
     def get_binary(self, name: str, kubernetes: str | None = None) -> Path:
         """Path of a binary, absolute and executable by every user.
 
-        `kubernetes` chooses among the versions for what comes with Kubernetes and is ignored for the rest; None is the newest.
-        Raises UserError when the version is unknown or its artefact is not built.
+        `kubernetes` chooses among the versions for what comes with Kubernetes and is ignored for the rest; None is the newest that is
+        built. Raises UserError when the version is unknown or its artefact is not built.
         """
-        chosen = f"kubernetes-{self.resolve_minor(kubernetes)}"
-        for recipe in self.recipes.values():
-            if name in recipe.names() and (recipe.name == chosen or not recipe.name.startswith("kubernetes-")):
-                return self.get_artefact(recipe.name) / "bin" / name
-        raise Bug(f"no module of the kit builds a binary called {name}")
+        recipe = next((recipe for recipe in self.recipes.values() if name in recipe.names()), None)
+        if recipe is None:
+            raise Bug(f"no module of the kit builds a binary called {name}")
+        if not recipe.name.startswith(_MINOR):
+            return self.get_artefact(recipe.name) / "bin" / name
+        version = kubernetes or next(reversed(self.built_versions()), None)
+        folder = self.find_kubernetes(version) if version else None
+        return (folder or self.get_artefact(f"{_MINOR}{self.resolve_minor(version)}")) / "bin" / name
 
     def list_artefacts(self) -> list[Listed]:
         """What is wanted, built or missing, and then what is stale."""
@@ -176,6 +206,24 @@ class Store:
             return []
         wanted = {self.path(name) for name in self.keys}
         return [path.parent for path in sorted(self.root.glob(f"[!.]*/{METADATA}")) if path.parent not in wanted]
+
+
+def _read_minors(modules: Path, known: Container[str]) -> dict[str, str]:
+    """Minors that are not known yet, with their version. A folder that is only half there is left for the next time."""
+    found = {}
+    for recipe in find_recipes(modules):
+        minor = recipe.name.removeprefix(_MINOR)
+        if minor != recipe.name and minor not in known:
+            with suppress(OSError, Bug):
+                found[minor] = get_version(recipe.folder, _KUBERNETES)
+    return found
+
+
+def _find_kubernetes_in(folder: Path) -> str | None:
+    """The Kubernetes version of an artefact; None as well for one that is damaged, which nobody should start."""
+    with suppress(UserError):
+        return read_artefact(folder).versions.get(_KUBERNETES)
+    return None
 
 
 def _derive(number: int, *keys: str) -> str:

@@ -3,12 +3,12 @@
 Applied again at every start, so that a newer pilvi brings its kinds along; what users changed in objects of their own stays.
 """
 
+from collections.abc import Sequence
 from importlib.resources import files
 
 import msgspec
 import yaml
 
-from pilvi import kit
 from pilvi.api import JsonObject
 from pilvi.api.crds import all_crds, all_policies
 from pilvi.host.cloud import Cloud
@@ -22,9 +22,9 @@ def kinds() -> list[JsonObject]:
     return all_crds()
 
 
-def policies(cloud: Cloud) -> list[JsonObject]:
-    """The admission policies, which need the kinds to be there."""
-    return all_policies(kit.kubernetes_versions(), cloud.networks)
+def policies(cloud: Cloud, kubernetes_versions: Sequence[str]) -> list[JsonObject]:
+    """The admission policies, which need the kinds to be there; `kubernetes_versions` are those that clusters may have."""
+    return all_policies(kubernetes_versions, cloud.networks)
 
 
 def defaults() -> list[JsonObject]:

@@ -2,9 +2,10 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from pilvi import kit
 from pilvi.api import Key
 from pilvi.api.builtin import CLUSTER_CLASSES
 from pilvi.controlplane import (
@@ -19,7 +20,7 @@ from pilvi.controlplane import (
     serving_probe,
     unit_spec,
 )
-from pilvi.errors import UnitFailed
+from pilvi.errors import ApiError, ApiUnreachable, UnitFailed
 from pilvi.host.cloud import Cloud
 from pilvi.host.units import Units
 from pilvi.host.units.probes import Probe
@@ -39,15 +40,19 @@ from pilvi.plane.progress import Progress
 READY_TIMEOUT_S = 120.0
 CHANCES = 3
 CERTIFICATES_CHECK_S = 6 * 3600.0
+VERSIONS_CHECK_S = 5.0
 
 log = logging.getLogger(__name__)
 
 
-async def bring_up(cloud: Cloud, units: Units, progress: Progress, extra_flags: Mapping[str, Flags] | None = None) -> Client:
+async def bring_up(
+    cloud: Cloud, units: Units, progress: Progress, versions: Sequence[str], extra_flags: Mapping[str, Flags] | None = None
+) -> Client:
     """Start or adopt the platform and give it its kinds; returns the engine's client, which the caller closes.
 
-    `extra_flags` are for components of the platform, by name. Everything is idempotent, so a start that was killed half way is just
-    begun again. Raises UserError, UnitFailed, ApiError.
+    `versions` are the Kubernetes versions that clusters may have for now (`keep_versions` looks after it). `extra_flags` are for
+    components of the platform, by name. Everything is idempotent, so a start that was killed half way is just begun again. Raises
+    UserError, UnitFailed, ApiError.
     """
     plane = platform_control_plane(cloud, extra_flags)
     ensure_host_settings(cloud)
@@ -62,7 +67,7 @@ async def bring_up(cloud: Cloud, units: Units, progress: Progress, extra_flags: 
         await _wait_ready(units, plane.unit(API_SERVER), serving_probe(plane))
     client = Client.open(engine_kubeconfig(plane), user_agent="pilvi-engine")
     try:
-        await _install_kinds(client, cloud, units, plane, keys, progress)
+        await _install_kinds(client, cloud, units, plane, keys, progress, versions)
     except BaseException:
         await client.aclose()
         raise
@@ -103,6 +108,21 @@ async def keep_certificates(cloud: Cloud) -> None:
             log.warning("the platform's certificates cannot be renewed now: %s", e)  # a third of their life is left for it
 
 
+async def keep_versions(cloud: Cloud, client: Client, applied: Sequence[str]) -> None:
+    """Apply the policies again whenever the kit has other Kubernetes versions than those `applied`. Ends by cancellation only."""
+    while True:
+        versions = await asyncio.to_thread(kit.built_versions)
+        if versions != applied:
+            try:
+                await apply_all(client, default_objects.policies(cloud, versions), manager=default_objects.MANAGER)
+            except (ApiError, ApiUnreachable) as e:
+                log.warning("policies cannot be applied now: %s", e)
+            else:
+                log.info("clusters may have Kubernetes %s", ", ".join(versions))
+                applied = versions
+        await asyncio.sleep(VERSIONS_CHECK_S)
+
+
 async def _create_cluster_class(client: Client) -> None:
     """Create the ClusterClass unless there is one: changing it would replace every worker of every cluster."""
     cluster_class, *templates = default_objects.cluster_class()
@@ -110,7 +130,9 @@ async def _create_cluster_class(client: Client) -> None:
         await apply_all(client, [*templates, cluster_class], manager=default_objects.MANAGER)
 
 
-async def _install_kinds(client: Client, cloud: Cloud, units: Units, plane: ControlPlane, keys: PlatformKeys, progress: Progress) -> None:
+async def _install_kinds(
+    client: Client, cloud: Cloud, units: Units, plane: ControlPlane, keys: PlatformKeys, progress: Progress, versions: Sequence[str]
+) -> None:
     discovery = Discovery(client)
 
     async def apply(objects: list[dict[str, object]]) -> None:
@@ -123,7 +145,7 @@ async def _install_kinds(client: Client, cloud: Cloud, units: Units, plane: Cont
     with progress.step("kinds and policies"):
         await together(apply([*cluster_api.manifests(keys), *default_objects.kinds()]), start_others())
         await asyncio.gather(*(units.ensure(cluster_api.manager_unit(plane, manager)) for manager in cluster_api.MANAGERS))
-        await apply([*default_objects.policies(cloud), webhooks(keys.webhook_ca.certificate), *default_objects.defaults()])
+        await apply([*default_objects.policies(cloud, versions), webhooks(keys.webhook_ca.certificate), *default_objects.defaults()])
 
 
 async def _ensure_units(units: Units, plane: ControlPlane, components: tuple[str, ...]) -> None:

@@ -25,8 +25,11 @@ __all__ = ["Kit", "Platform", "Settings"]
 class Kit(Protocol):
     """What providers ask of the kit; the package `pilvi.kit` is one."""
 
-    def kubernetes_versions(self) -> list[str]:
-        """Kubernetes versions that this pilvi has, as `v1.37.2`, newest last."""
+    def built_versions(self) -> list[str]:
+        """Kubernetes versions that clusters may have now, as `v1.37.2`, newest last; asked each time, as more may be built meanwhile."""
+
+    def has_kubernetes(self, version: str) -> bool:
+        """Whether the programs of this version are here; also of one that clusters may have no more."""
 
     def get_binary(self, name: str, kubernetes: str | None = None) -> Path:
         """Path of a binary of that Kubernetes version; raises UserError, naming what to build, when it is not here."""

@@ -129,6 +129,7 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lab:
     monkeypatch.setattr("pilvi.cli.kit.build_missing", made.step("kit"))
     monkeypatch.setattr("pilvi.cli.report.write", made.step("report"))
     monkeypatch.setattr("pilvi.host.cloud.create_cloud", made.create)
+    monkeypatch.setattr("pilvi.plane.platform.settle_version", lambda cloud: cloud)
     monkeypatch.setattr("pilvi.plane.doctor.require_host", made.step("host"))
     monkeypatch.setattr(throwaway, "_prepare", made.step("prepare"))
     return made

@@ -6,7 +6,7 @@ from pilvi.kit.artefact import Artefact, seal
 from pilvi.kit.store import Store
 
 
-def finish(store: Store, name: str, *, machine: str = "x86_64", content: str = "") -> Path:
+def finish(store: Store, name: str, *, machine: str = "x86_64", content: str = "", versions: dict[str, str] | None = None) -> Path:
     """Put an artefact called `name` with one binary per name of its recipe into the store; returns its folder."""
     folder = store.path(name)
     (folder / "bin").mkdir(parents=True)
@@ -18,5 +18,5 @@ def finish(store: Store, name: str, *, machine: str = "x86_64", content: str = "
     for link, target in (recipe.links if recipe else {}).items():
         (folder / "bin" / link).symlink_to(target)
     (folder / "plain.txt").write_text(name)
-    seal(folder, Artefact(name=name, key=store.keys[name], machine=machine, versions={"example.org/x": "v1"}))
+    seal(folder, Artefact(name=name, key=store.keys[name], machine=machine, versions=versions or {"example.org/x": "v1"}))
     return folder

@@ -38,6 +38,53 @@ def test_binaries_of_the_asked_version_and_of_the_newest(two_minors: Store) -> N
     assert two_minors.get_binary("runc", "v1.36.3") == two_minors.path("node") / "bin/runc"
 
 
+def kubernetes(version: str) -> dict[str, str]:
+    return {"k8s.io/kubernetes": version}
+
+
+def test_without_a_version_the_newest_that_is_built_is_taken(two_minors: Store) -> None:
+    finish(two_minors, "kubernetes-1.36")
+    assert two_minors.get_binary("kubectl") == two_minors.path("kubernetes-1.36") / "bin/kubectl"
+
+
+def test_a_minor_that_comes_later_is_there_once_it_is_built(store: Store, tmp_path: Path) -> None:
+    """A running engine has its store from its start on."""
+    shutil.copytree(MODULES, tmp_path / "modules")
+    running = Store(store.root, tmp_path / "modules")
+    finish(running, "kubernetes-1.37")
+    assert running.built_versions() == ["v1.37.2"]
+    (tmp_path / "modules" / "kubernetes-1.39").mkdir()  # a copy that has just begun
+    add_minor(tmp_path / "modules", "1.38", "v1.38.0")
+    assert running.built_versions() == ["v1.37.2"]
+    with pytest.raises(UserError, match="not in the kit"):
+        running.get_binary("kubelet", "v1.38.0")
+    builder = Store(store.root, tmp_path / "modules")
+    shutil.rmtree(tmp_path / "modules" / "kubernetes-1.39")
+    made = finish(builder, "kubernetes-1.38", versions=kubernetes("v1.38.0"))
+    assert running.built_versions() == ["v1.37.2", "v1.38.0"]
+    assert running.get_binary("kubelet", "1.38.0") == made / "bin/kubelet"
+
+
+def test_another_patch_in_the_sources_does_not_touch_who_runs(store: Store, tmp_path: Path) -> None:
+    """Sources of a newer pilvi lie there before its engine is started."""
+    shutil.copytree(MODULES, tmp_path / "modules")
+    running = Store(store.root, tmp_path / "modules")
+    old = finish(running, "kubernetes-1.37", versions=kubernetes("v1.37.2"))
+    go_mod = tmp_path / "modules/kubernetes-1.37/go.mod"
+    go_mod.write_text(go_mod.read_text().replace("k8s.io/kubernetes v1.37.2", "k8s.io/kubernetes v1.37.3"))
+    assert running.built_versions() == ["v1.37.2"]
+    newer = Store(store.root, tmp_path / "modules")
+    assert newer.built_versions() == []
+    finish(newer, "kubernetes-1.37", versions=kubernetes("v1.37.3"))
+    assert running.built_versions() == ["v1.37.2"]
+    assert newer.built_versions() == ["v1.37.3"]
+    # And what the old one has built serves the control planes of its time.
+    assert newer.get_binary("etcd", "v1.37.2") == old / "bin/etcd"
+    assert newer.find_kubernetes("v1.37.1") is None
+    (old / "artefact.json").write_text("{")
+    assert newer.find_kubernetes("v1.37.2") is None
+
+
 def test_a_binary_runs_for_every_user(store: Store) -> None:
     finish(store, "kubernetes-1.37")
     store.root.chmod(0o755)

@@ -16,7 +16,7 @@ RESOURCES = {resource.kind: resource for resource in (CLUSTERS, SERVICES, *(kind
 
 
 class Versions:
-    def kubernetes_versions(self) -> list[str]:
+    def built_versions(self) -> list[str]:
         return ["v1.36.3", "v1.37.2", "v1.38.0"]
 
 

@@ -46,8 +46,11 @@ class NoUnits:
 
 
 class NoKit:
-    def kubernetes_versions(self) -> list[str]:
+    def built_versions(self) -> list[str]:
         return ["v1.37.2"]
+
+    def has_kubernetes(self, version: str) -> bool:
+        return version in self.built_versions()
 
     def get_binary(self, name: str, kubernetes: str | None = None) -> Path:
         raise AssertionError(f"no test needs {name}")

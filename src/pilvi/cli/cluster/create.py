@@ -52,7 +52,7 @@ def create(
 
     key = parse_name(name, namespace)
     check_name(key)
-    cluster = build_cluster(key, check_version(version, kit.kubernetes_versions()), workers, variables)
+    cluster = build_cluster(key, check_version(version, kit.built_versions() or kit.kubernetes_versions()), workers, variables)
     if dry_run:
         print_documents([cluster], output)
         return

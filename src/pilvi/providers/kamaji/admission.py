@@ -93,7 +93,7 @@ class _Checks:
 
     def _of_version(self, wanted: str, running: JsonObject | None) -> Iterator[Objection]:
         installed = installed_version(running) if running is not None else None
-        problem = find_version_problem(wanted, installed, self._kit.kubernetes_versions())
+        problem = find_version_problem(wanted, installed, self._kit.built_versions())
         if problem is not None:
             yield Objection(problem.message)
 

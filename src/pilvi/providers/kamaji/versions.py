@@ -1,13 +1,12 @@
 """Which Kubernetes version a control plane may be asked for, given the one it runs and those that are built here."""
 
-import re
 from collections.abc import Sequence
 
 import msgspec
 
-__all__ = ["VersionProblem", "find_version_problem", "normalize"]
+from pilvi.lib.versions import find_newest_step, normalize, parse_version
 
-_VERSION = re.compile(r"^v?(\d+)\.(\d+)\.(\d+)$")
+__all__ = ["VersionProblem", "describe_outdated", "find_version_problem"]
 
 
 class VersionProblem(msgspec.Struct, frozen=True):
@@ -17,21 +16,18 @@ class VersionProblem(msgspec.Struct, frozen=True):
     message: str
 
 
-def normalize(version: str) -> str:
-    """The version with its `v`: manifests write both forms side by side."""
-    return version if version.startswith("v") else f"v{version}"
-
-
 def find_version_problem(wanted: str, installed: str | None, known: Sequence[str]) -> VersionProblem | None:
     """What is wrong with going from `installed` (None: nothing runs yet) to `wanted`; None when it may be done.
 
-    The rules are kubeadm's: no way back, one minor at a time.
+    The rules are kubeadm's: no way back, one minor at a time. To stay with what is installed is no problem, built here or not.
     """
+    if normalize(wanted) == installed:
+        return None
     choices = f"this cloud has {', '.join(known)}" if known else "this cloud has none; run `pilvi kit build`"
-    target = _parse(wanted)
+    target = parse_version(wanted)
     if target is None:
         return VersionProblem("UnknownVersion", f"spec version {wanted!r} is not a Kubernetes version such as v1.37.2; {choices}")
-    current = _parse(installed) if installed else None
+    current = parse_version(installed) if installed else None
     if current is not None and target < current:
         return VersionProblem(
             "DowngradeNotSupported",
@@ -45,6 +41,14 @@ def find_version_problem(wanted: str, installed: str | None, known: Sequence[str
     return None
 
 
-def _parse(version: str) -> tuple[int, int, int] | None:
-    match = _VERSION.match(version)
-    return (int(match[1]), int(match[2]), int(match[3])) if match else None
+def describe_outdated(installed: str, known: Sequence[str], *, is_present: bool) -> str | None:
+    """What to say of a control plane that runs a version which clusters may have no more; None when they may.
+
+    `is_present`: its programs are still here.
+    """
+    if installed in known:
+        return None
+    end = "it runs on" if is_present else "it runs on, but cannot be started again: the programs of its version are gone"
+    step = find_newest_step(installed, known)
+    todo = f"upgrade it to {step}" if step else "nothing here can follow it; use a pilvi with a version that may"
+    return f"Kubernetes {installed} is no version of this pilvi any more; {end}; {todo}"

@@ -135,6 +135,24 @@ async def test_images_and_limits_are_handed_on(fake_api: FakeApi, monkeypatch: p
         assert tenant["spec"]["controlPlane"]["deployment"]["resources"] == {"apiServer": {"limits": {"memory": "1Gi"}}}
 
 
+async def test_a_version_that_the_kit_has_no_more_stays_ready_and_says_so(
+    fake_api: FakeApi, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def ready() -> JsonObject:
+        return find_condition(world.get(CONTROL_PLANES, "first"), "KamajiControlPlaneIsReady") or {}
+
+    async with started_world(fake_api, monkeypatch, tmp_path) as world:
+        apply_all(world)
+        await addressed(world)
+        await world.until(lambda: ready().get("status") == "True", "the control plane")
+        world.kit.versions = ["v1.37.3"]
+        for callback in world.units.callbacks:
+            callback(next(iter(world.units.specs)))
+        await world.until(lambda: "upgrade it to v1.37.3" in ready().get("message", ""), "the message")
+        assert ready()["status"] == "True"
+        assert world.get(CONTROL_PLANES, "first")["status"]["ready"] is True
+
+
 async def test_a_control_plane_with_another_name_than_its_cluster(
     fake_api: FakeApi, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -176,6 +176,53 @@ async def test_upgrade_and_no_way_back(fake_api: FakeApi, monkeypatch: pytest.Mo
         assert phase(world) == "Ready"
 
 
+@pytest.mark.parametrize("is_present", [True, False])
+async def test_a_version_that_the_kit_has_no_more_runs_on(
+    is_present: bool, fake_api: FakeApi, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    async with started_world(fake_api, monkeypatch, tmp_path) as world:
+        world.put(TENANTS, tenant(kubernetes={"version": "v1.36.3", "kubelet": {}}))
+        await addressed(world)
+        await ready(world)
+        running = dict(world.units.specs)
+        world.kit.versions = ["v1.37.2"]
+        if is_present:
+            world.kit.present.add("v1.36.3")
+        told: list[str] = []
+        monkeypatch.setattr(world.platform.events, "record", lambda _obj, _type, reason, _message: told.append(reason))
+        _wake(world)
+        await world.until(lambda: _progressing(world)["reason"] == "UpgradeDue", "the condition")
+        message = _progressing(world)["message"]
+        assert "upgrade it to v1.37.2" in message
+        assert ("cannot be started again" in message) != is_present
+        assert _progressing(world)["status"] == "True"
+        assert phase(world) == "Ready"
+        assert world.units.specs == running
+        assert told.count("UpgradeDue") == 1
+
+
+async def test_a_version_whose_programs_are_gone_is_not_started_until_upgraded(
+    fake_api: FakeApi, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    async with started_world(fake_api, monkeypatch, tmp_path) as world:
+        world.put(TENANTS, tenant(kubernetes={"version": "v1.36.3", "kubelet": {}}))
+        await addressed(world)
+        await ready(world)
+        world.kit.versions = ["v1.37.2"]
+        names = list(world.units.specs)
+        world.units.specs.clear()  # a power cut
+        for callback in world.units.callbacks:
+            callback(names[0])
+        await world.until(lambda: problem(world)[0] == "VersionGone", "the condition")
+        assert "Kubernetes v1.36.3" in problem(world)[1]
+        assert "upgrade" in problem(world)[1]
+        assert phase(world) == "NotReady"
+        assert world.units.specs == {}
+        await _set_version(world, "v1.37.2")
+        await ready(world)
+        assert _running(world) == {"v1.37.2"}
+
+
 @pytest.mark.parametrize(
     ("changes", "reason", "text"),
     [
@@ -322,6 +369,16 @@ async def test_paused_is_left_alone(fake_api: FakeApi, monkeypatch: pytest.Monke
         world.put(TENANTS, tenant("free"))
         await world.until(lambda: world.find(SERVICES, "free"), "the other one")
         assert world.find(SERVICES, "held") is None
+
+
+def _wake(world: World) -> None:
+    for callback in world.units.callbacks:
+        callback(next(iter(world.units.specs)))
+
+
+def _progressing(world: World) -> JsonObject:
+    conditions = world.get(TENANTS, "first")["status"]["kubernetesResources"]["deployment"]["conditions"]
+    return next(entry for entry in conditions if entry["type"] == "Progressing")
 
 
 def _key(name: str) -> Key:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pilvi.providers.kamaji.versions import find_version_problem, normalize
+from pilvi.providers.kamaji.versions import describe_outdated, find_version_problem
 
 KNOWN = ["v1.36.3", "v1.37.2"]
 
@@ -41,5 +41,22 @@ def test_an_empty_kit_says_how_to_fill_it() -> None:
     assert "pilvi kit build" in problem.message
 
 
-def test_normalize() -> None:
-    assert normalize("1.37.2") == normalize("v1.37.2") == "v1.37.2"
+def test_to_stay_with_a_version_that_is_gone_is_no_problem() -> None:
+    assert find_version_problem("1.36.1", "v1.36.1", KNOWN) is None
+
+
+@pytest.mark.parametrize(
+    ("installed", "is_present", "text"),
+    [
+        ("v1.36.1", True, "it runs on; upgrade it to v1.37.2"),
+        ("v1.36.1", False, "cannot be started again: the programs of its version are gone; upgrade it to v1.37.2"),
+        ("v1.35.1", True, "upgrade it to v1.36.3"),
+        ("v1.38.0", True, "nothing here can follow it"),
+    ],
+)
+def test_an_outdated_version_is_told_what_follows(installed: str, is_present: bool, text: str) -> None:
+    assert text in (describe_outdated(installed, KNOWN, is_present=is_present) or "")
+
+
+def test_a_version_that_may_be_had_is_not_outdated() -> None:
+    assert describe_outdated("v1.36.3", KNOWN, is_present=True) is None

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pilvi.api import JsonObject, Key, Resource
-from pilvi.errors import TimedOut, UnitFailed
+from pilvi.errors import TimedOut, UnitFailed, UserError
 from pilvi.host.units import UnitSpec, UnitState
 from pilvi.host.units.probes import Probe
 from pilvi.kube import Client
@@ -30,10 +30,17 @@ class FakeKit:
     def __init__(self) -> None:
         self.versions = ["v1.36.3", "v1.37.2"]
 
-    def kubernetes_versions(self) -> list[str]:
+        self.present: set[str] = set()
+
+    def built_versions(self) -> list[str]:
         return self.versions
 
+    def has_kubernetes(self, version: str) -> bool:
+        return version in self.versions or version in self.present
+
     def get_binary(self, name: str, kubernetes: str | None = None) -> Path:
+        if kubernetes and not self.has_kubernetes(kubernetes):
+            raise UserError(f"Kubernetes version {kubernetes} is not in the kit", hint="")
         return Path("/kit") / (kubernetes or "") / name
 
 
@@ -81,8 +88,8 @@ class FakeUnits:
 class World:
     """The platform, and what was done to the host."""
 
-    def __init__(self, api: FakeApi, platform: Platform, units: FakeUnits, host: list[str]) -> None:
-        self.api, self.platform, self.units, self.host = api, platform, units, host
+    def __init__(self, api: FakeApi, platform: Platform, units: FakeUnits, kit: FakeKit, host: list[str]) -> None:
+        self.api, self.platform, self.units, self.kit, self.host = api, platform, units, kit, host
 
     def find(self, resource: Resource, name: str, namespace: str = "default") -> JsonObject | None:
         """A copy of the stored object, for tests to change."""
@@ -152,7 +159,7 @@ async def started_world(
             tasks = [group.create_task(informers.run()), *(group.create_task(each.run(informers)) for each in controllers)]
             await informers.wait_synced(10)
             try:
-                yield World(api, platform, units, host)
+                yield World(api, platform, units, kit, host)
             finally:
                 for task in tasks:
                     task.cancel()

@@ -11,6 +11,7 @@ from pilvi.api.controlplane import KamajiControlPlane
 from pilvi.api.kamaji import TenantControlPlane
 from pilvi.api.object import decode
 from pilvi.errors import Forbidden, Invalid, UserError, format_chain
+from pilvi.lib.versions import normalize
 from pilvi.providers.kamaji.kamajicontrolplane.publication import (
     patch_endpoint,
     patch_infrastructure_endpoint,
@@ -27,7 +28,6 @@ from pilvi.providers.kamaji.names import (
     PAUSED_ANNOTATION,
     PROJECT_LABEL,
 )
-from pilvi.providers.kamaji.versions import normalize
 from pilvi.providers.platform import Platform
 from pilvi.runtime import (
     Controller,

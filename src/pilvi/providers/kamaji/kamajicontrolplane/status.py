@@ -103,6 +103,8 @@ def _conditions(scope: Scope, initialized: bool, ready: bool, available: bool) -
     reason, message = ("ControlPlaneStarting", "the control plane is starting")
     if trouble is not None and trouble["status"] == "False":
         reason, message = trouble["reason"], trouble["message"]
+    # All is well, and yet there is something to do.
+    outdated = trouble["message"] if trouble is not None and trouble["reason"] == "UpgradeDue" else ""
     phase = (tenant or {}).get("status") or {}
     inside = bool(((phase.get("kubeadmPhase") or {}).get("bootstrapToken") or {}).get("checksum"))
     patched = bool((scope.control_plane["spec"].get("controlPlaneEndpoint") or {}).get("host"))
@@ -118,7 +120,9 @@ def _conditions(scope: Scope, initialized: bool, ready: bool, available: bool) -
         _infrastructure(scope),
         state("KubeadmResourcesCreated", inside, "KubeadmResourcesCreated"),
         state("KamajiControlPlaneIsInitialized", initialized, "ControlPlaneInitialized"),
-        state("KamajiControlPlaneIsReady", ready, "ControlPlaneReady"),
+        condition("KamajiControlPlaneIsReady", True, "ControlPlaneReady", outdated)
+        if ready
+        else state("KamajiControlPlaneIsReady", False, ""),
         state("Available", initialized and available, "Available"),
         condition("ReplicasLimited", wanted > 1, "OneReplicaOnly", f"{wanted} replicas are wanted; one runs, which is what pilvi has today")
         if wanted > 1

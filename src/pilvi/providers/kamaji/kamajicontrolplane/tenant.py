@@ -10,8 +10,8 @@ from pilvi.api import JsonObject, Key
 from pilvi.api.controlplane import ControlPlaneComponent, ControlPlaneNetwork, KamajiControlPlane, KamajiControlPlaneSpec
 from pilvi.api.kamaji import CoreDNS, Kubelet, ProcessResources, TenantControlPlane
 from pilvi.errors import UserError
+from pilvi.lib.versions import normalize
 from pilvi.providers.kamaji.names import CLUSTER_NAME_LABEL, DEFAULT_DATASTORE
-from pilvi.providers.kamaji.versions import normalize
 from pilvi.runtime import is_controlled_by, owner_reference
 from pilvi.tenant import VPC_ANNOTATION
 

@@ -23,6 +23,7 @@ from pilvi.errors import (
     format_chain,
 )
 from pilvi.lib.clock import utc_now
+from pilvi.lib.versions import normalize
 from pilvi.providers.kamaji.names import MANAGER, PAUSED_ANNOTATION, PROJECT_LABEL, TENANT_FINALIZER
 from pilvi.providers.kamaji.tenantcontrolplane.ending import remove_control_plane, remove_strays
 from pilvi.providers.kamaji.tenantcontrolplane.network import vpc_name
@@ -38,7 +39,7 @@ from pilvi.providers.kamaji.tenantcontrolplane.status import (
     recorded_digest,
 )
 from pilvi.providers.kamaji.tenantcontrolplane.user import Users
-from pilvi.providers.kamaji.versions import find_version_problem, normalize
+from pilvi.providers.kamaji.versions import describe_outdated, find_version_problem
 from pilvi.providers.legs import control_plane_unit
 from pilvi.providers.platform import Platform
 from pilvi.runtime import (
@@ -91,7 +92,8 @@ class TenantControlPlanes:
         tenant, uid = await self._users.ensure(tenant)
         typed = decode(TenantControlPlane, tenant)
         spec, installed = spec_of(typed), installed_version(tenant)
-        refused = find_version_problem(spec.kubernetes.version, installed, self._platform.kit.kubernetes_versions())
+        kit, known = self._platform.kit, self._platform.kit.built_versions()
+        refused = find_version_problem(spec.kubernetes.version, installed, known)
         if refused is not None and installed is None:
             problem = Problem(refused.reason, refused.message)
             await self._write_status(tenant, Progress(wanted=spec.kubernetes.version, installed=None, problem=problem))
@@ -99,6 +101,8 @@ class TenantControlPlanes:
         # A version that may not be had leaves the running one as it is, with all its care.
         wanted = normalize(spec.kubernetes.version) if refused is None else installed or ""
         progress = Progress(wanted=wanted, installed=installed, inside=recorded_digest(tenant))
+        if wanted == installed:
+            progress.outdated = describe_outdated(installed, known, is_present=kit.has_kubernetes(installed))
         phases = Phases(self._platform, tenant, typed, uid, progress)
         try:
             await phases.publish_service()
@@ -170,13 +174,9 @@ class TenantControlPlanes:
         elif now["status"] == "Upgrading" and before.get("status") != "Upgrading":
             events.record(tenant, "Normal", "Upgrading", f"from {progress.installed} to {progress.wanted}")
         said = find_deployment_condition(tenant, "Progressing")
-        if progress.problem is not None and (said is None or said.get("message") != progress.problem.message):
-            events.record(
-                tenant,
-                "Normal" if progress.problem.reason == "AddressPending" else "Warning",
-                progress.problem.reason,
-                progress.problem.message,
-            )
+        problem = progress.problem or (Problem("UpgradeDue", progress.outdated) if progress.outdated else None)
+        if problem is not None and (said is None or said.get("message") != problem.message):
+            events.record(tenant, "Normal" if problem.reason == "AddressPending" else "Warning", problem.reason, problem.message)
         failing = find_deployment_condition(tenant, "ReplicaFailure")
         if progress.failing is not None and (failing is None or failing["status"] != "True"):
             events.record(tenant, "Warning", progress.failing.reason, progress.failing.message)

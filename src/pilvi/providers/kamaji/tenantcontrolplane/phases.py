@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Coroutine, Iterable
 from datetime import UTC, datetime
+from typing import Any
 
 from pilvi.api import JsonObject, Key
 from pilvi.api.builtin import ENDPOINT_SLICES, SECRETS, SERVICES
@@ -152,17 +154,17 @@ class Phases:
         self._progress.checksums = {suffix: checksum(content) for suffix, content in data.items()}
 
     async def start(self) -> None:
-        """Have etcd and the API server run, and look whether it answers already."""
+        """Have etcd and the API server run, and look whether it answers already. Raises Blocked when they cannot be started."""
         plane, keys, units = self._plane(), self._keys(), self._platform.units
         started = {
             component: datetime.fromtimestamp(state.started_at, UTC)
             for component in COMPONENTS
             if (state := units.state(plane.unit(component))).started_at is not None
         }
-        for component in units_to_restart(keys, started):
+        for component in units_to_restart(keys, started) if self._is_startable() else ():
             await units.stop(plane.unit(component))
         before = units.state(plane.unit(API_SERVER)).pid
-        await together(*(units.ensure(unit_spec(plane, component)) for component in FIRST_COMPONENTS))
+        await together(*self._ensure_units(FIRST_COMPONENTS))
         # One that has just begun is not asked: its answer may take as long as the probe's deadline.
         begun = units.state(plane.unit(API_SERVER)).pid != before
         self._progress.ready = not begun and await units.find_obstacle(plane.unit(API_SERVER)) is None
@@ -198,16 +200,38 @@ class Phases:
         self._progress.core_dns, self._progress.kube_proxy = addons.core_dns is not None, addons.kube_proxy is not None
 
     async def complete(self) -> None:
-        """Have the other two components run; then the version counts as installed."""
-        plane, units = self._plane(), self._platform.units
+        """Have the other two components run; then the version counts as installed. Raises Blocked when they cannot be started."""
+        plane = self._plane()
         endpoints = endpoint_slice(self._typed, self._owner, plane.address)
         await together(
-            *(units.ensure(unit_spec(plane, component)) for component in LATER_COMPONENTS),
+            *self._ensure_units(LATER_COMPONENTS),
             self._platform.client.apply(ENDPOINT_SLICES, endpoints, manager=MANAGER),
             self.write_inside(),
         )
         self._progress.installed = plane.version
         self._look_for_failures()
+
+    def _ensure_units(self, components: Iterable[str]) -> list[Coroutine[Any, Any, Any]]:
+        """The steps that have these components run. Without the programs of their version they are left as they are: raises Blocked
+        when one does not run.
+        """
+        plane, units = self._plane(), self._platform.units
+        if self._is_startable():
+            return [units.ensure(unit_spec(plane, component)) for component in components]
+        dead = [component for component in components if units.state(plane.unit(component)).state != "running"]
+        if dead:
+            known = ", ".join(self._platform.kit.built_versions())
+            message = (
+                f"{dead[0]} cannot be started: the programs of Kubernetes {plane.version} are gone, and this cloud has {known};"
+                " upgrade the control plane, or bring the old kit back with `pilvi kit import`"
+            )
+            raise Blocked(Problem("VersionGone", message), waiting=True)
+        return []
+
+    def _is_startable(self) -> bool:
+        """Whether the programs are here. Of a version that is not the one that runs, the first start says what is missing."""
+        plane = self._plane()
+        return plane.version != self._progress.installed or self._platform.kit.has_kubernetes(plane.version)
 
     def _look_for_failures(self) -> None:
         plane = self._plane()

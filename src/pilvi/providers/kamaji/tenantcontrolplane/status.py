@@ -48,7 +48,8 @@ class Progress(msgspec.Struct, kw_only=True):
 
     `checksums` are those of the Secrets, by suffix. `inside` is the digest of what kubeadm has written into the cluster. The
     add-ons are None while this reconcile has not got as far as them.
-    `failing` tells of a component that keeps dying, while others may be well.
+    `failing` tells of a component that keeps dying, while others may be well. `outdated` is what to say of a version that runs, but
+    that clusters may have no more.
     """
 
     wanted: str
@@ -63,6 +64,7 @@ class Progress(msgspec.Struct, kw_only=True):
     core_dns: bool | None = None
     kube_proxy: bool | None = None
     failing: Problem | None = None
+    outdated: str | None = None
     problem: Problem | None = None
 
 
@@ -146,7 +148,7 @@ def _deployment(key: Key, old: JsonObject, progress: Progress, now: datetime) ->
     if progress.problem is not None:
         progressing = ("False", progress.problem.reason, progress.problem.message)
     elif progress.ready and progress.inside is not None:
-        progressing = ("True", "ControlPlaneReady", "")
+        progressing = ("True", "UpgradeDue", progress.outdated) if progress.outdated else ("True", "ControlPlaneReady", "")
     else:
         progressing = ("True", "ControlPlaneStarting", "the components of the control plane are starting")
     available = ("True", "ApiServerReady", "") if progress.ready else ("False", "ApiServerNotReady", "the API server does not answer yet")
