@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from pilvi.errors import Invalid
 from pilvi.providers import kubevirt
 from pilvi.providers.kubevirt.kinds import INSTANCES, IPS, MACHINES, SUBNETS, VPCS
 from pilvi.providers.kubevirt.virtualhost.node import node_name
+from pilvi.providers.kubevirt.virtualhost.pressure import DISK_BYTES, Room, read_figures
 from pilvi.runtime import find_condition, is_true
 from tests.plane.machine_plane import MachinePlane, Scene, on_plane, running_plane
 from tests.unit.providers.kubevirt.fake_machines import FakeMachines
@@ -169,3 +171,35 @@ async def test_people_can_read_what_happened(scene: Scene) -> None:
 
     for reason in ("SuccessfulCreate", "Started"):
         await scene.until_listed(EVENTS, lambda event, reason=reason: event["reason"] == reason)  # type: ignore[misc]
+
+
+async def look_at_host(scene: Scene, monkeypatch: pytest.MonkeyPatch, free_bytes: int) -> None:
+    """Let the virtual host find so much on its disk of 1 TiB now, and wait until the node lifecycle controller has drawn its conclusion."""
+    found = replace(read_figures(scene.platform.cloud.home), disk=Room(free_bytes, 1 << 40))
+    monkeypatch.setattr("pilvi.providers.kubevirt.virtualhost.controller.read_figures", lambda _home: found)
+    await scene.client.patch(NODES, Key("", HOST), {"metadata": {"labels": {"looked-at": str(free_bytes)}}})
+    taint = {"key": "node.kubernetes.io/disk-pressure", "effect": "NoSchedule"}
+
+    def is_tainted(node: JsonObject) -> bool:
+        return any(taint.items() <= entry.items() for entry in node["spec"].get("taints") or [])
+
+    await scene.until(NODES, HOST, lambda node: is_tainted(node) == (free_bytes < DISK_BYTES), "the taint")
+
+
+async def test_a_full_disk_holds_back_new_machines_only(scene: Scene, machines: FakeMachines, monkeypatch: pytest.MonkeyPatch) -> None:
+    await run_machine(scene)
+    first = await instance_uid(scene)
+    await look_at_host(scene, monkeypatch, 1 << 20)
+    late = make_vm()
+    del late["status"]
+    late["metadata"]["name"] = "late"
+    await scene.put(MACHINES, late)
+    await scene.until(MACHINES, "late", printable("ErrorUnschedulable"))
+    condition = find_condition(await scene.client.get(INSTANCES, scene.key("late")), "PodScheduled")
+    assert condition is not None
+    assert condition["message"].startswith(f"less than 2048 MiB is free on the disk of {scene.platform.cloud.home}; remove what")
+    assert await instance_uid(scene) == first
+    assert is_true(await scene.client.get(MACHINES, scene.key("web")), "Ready")
+    assert list(machines.specs) == [first]
+    await look_at_host(scene, monkeypatch, 1 << 39)
+    await scene.until(INSTANCES, "late", lambda vmi: vmi["status"]["phase"] == "Scheduled", "the scheduler to choose the host")

@@ -78,10 +78,15 @@ def find_fault(obj: JsonObject) -> Fault | None:
 
 
 def is_healthy(obj: JsonObject) -> bool:
-    """Whether the object is what its spec asks for. What its kind sums up in Available or Ready counts; else every condition does."""
+    """Whether the object is what its spec asks for. What its kind sums up in Available or Ready counts; else every condition does.
+
+    A Node's Ready says nothing of what it runs short of.
+    """
     if obj["metadata"].get("deletionTimestamp"):
         return False
     conditions = _conditions(obj)
+    if obj.get("kind") == "Node":
+        return not _faults(obj)
     summaries = [entry for entry in conditions if entry["type"] in _SUMMARIES]
     if summaries and all(entry["status"] == "True" for entry in summaries):
         return True

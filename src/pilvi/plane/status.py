@@ -15,6 +15,7 @@ from pilvi.errors import PilviError, format_chain
 from pilvi.host.cloud import Cloud
 from pilvi.host.units import UnitState, read_units
 from pilvi.kube import Client, Kubeconfig
+from pilvi.plane.faults import is_healthy
 from pilvi.plane.why import explain
 from pilvi.plane.world import World, read_world
 from pilvi.runtime import find_condition, is_true
@@ -184,7 +185,7 @@ def _unit(state: UnitState) -> UnitStatus:
 def _host(world: World, node: JsonObject, states: Sequence[UnitState]) -> HostStatus:
     allocatable = (node.get("status") or {}).get("allocatable") or {}
     ready = is_true(node, "Ready")
-    cause = "" if ready else explain(world, node, states).cause
+    cause = "" if is_healthy(node) else explain(world, node, states).cause
     return HostStatus(node["metadata"]["name"], ready, allocatable.get("cpu", ""), allocatable.get("memory", ""), cause)
 
 

@@ -19,7 +19,7 @@ OTHERS = {
         Terminating""",
     "status, severity, type of an Event": "False True Unknown Info Normal Warning",
     "reasons in the engine's log only": "AddressConflict InvalidAddress PodExists SubnetNotFound SubnetNotReady TenantControlPlaneDeleting",
-    "the rest": "Linux MemTotal NodeRestriction Port Waiting",
+    "the rest": "Linux MemAvailable MemTotal NodeRestriction Port Waiting",
 }
 
 

@@ -56,6 +56,17 @@ async def test_the_document_has_the_promised_fields(fake_api: FakeApi, tmp_path:
     assert document["cloud"]["range"] == "10.250.7.0/24"
 
 
+async def test_a_host_under_pressure_is_ready_and_has_a_cause(fake_api: FakeApi, tmp_path: Path) -> None:
+    short = cond("DiskPressure", "True", "HostHasDiskPressure", "less than 2048 MiB is free")
+    for name, pressure in (("full", short), ("fine", cond("DiskPressure", "False"))):
+        fake_api.put(f"/api/v1/nodes/{name}", obj("Node", name, pressure, cond("Ready"), namespace=""))
+    status = await read_status(make_cloud(tmp_path), EngineStatus(7, "0.1.0"), fake_api.kubeconfig)
+    assert [(host.name, host.ready, host.cause) for host in status.hosts] == [
+        ("fine", True, ""),
+        ("full", True, "HostHasDiskPressure: less than 2048 MiB is free"),
+    ]
+
+
 async def test_a_dead_api_is_told_and_the_rest_stands(tmp_path: Path) -> None:
     status = await read_status(make_cloud(tmp_path), EngineStatus(), Kubeconfig(server="http://127.0.0.1:1"))
     assert "127.0.0.1:1" in status.api

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from pilvi.providers import kubevirt
 from pilvi.providers.kubevirt.kinds import INSTANCES, IPS, MACHINES, SUBNETS, TENANT_CONTROL_PLANES, VPCS
 from pilvi.providers.kubevirt.machines.backend import MachineState
 from pilvi.providers.kubevirt.virtualhost.node import node_name
+from pilvi.providers.kubevirt.virtualhost.pressure import Room, read_figures
 from pilvi.providers.names import machine_unit
 from pilvi.runtime import find_condition, is_true
 from tests.fake_api import FakeApi
@@ -340,3 +342,27 @@ def make_key(name: str = "web") -> Key:
 def _ready_message(stage: Stage) -> str:
     condition = find_condition(find_vmi(stage) or {}, "Ready")
     return (condition or {}).get("message", "")
+
+
+async def test_a_machine_that_waits_for_a_short_host_says_what_is_short(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    full = replace(read_figures(tmp_path), disk=Room(0, 1 << 40))
+    monkeypatch.setattr("pilvi.providers.kubevirt.virtualhost.controller.read_figures", lambda _home: full)
+    stage.put(NAMESPACES, {"metadata": {"name": "kube-node-lease"}})
+    await stage.until(lambda: is_true(stage.find(NODES, HOST) or {}, "DiskPressure"), "the pressure")
+    put_vm(stage)
+    (pod,) = await stage.until(lambda: pods(stage), "a virt-launcher Pod")
+    refused = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/1 nodes"}
+    stage.put(PODS, {**pod, "status": {"phase": "Pending", "conditions": [refused]}})
+
+    def said() -> str:
+        return (find_condition(find_vmi(stage) or {}, "PodScheduled") or {}).get("message", "")
+
+    await stage.until(lambda: said().endswith("; 0/1 nodes"), "the condition")
+    assert said().startswith("less than 2048 MiB is free on the disk of")
+
+    def told() -> bool:
+        return any(obj.get("reason") == "HostHasDiskPressure" for obj in stage.api.objects.values())
+
+    await stage.until(told, "the Event")

@@ -223,6 +223,10 @@ class TestStatus:
         found = find_condition({"status": status}, "PodScheduled")
         assert found is not None
         assert (found["reason"], found["message"]) == ("Unschedulable", "0/1 nodes")
+        status = plan_status(make_vmi(), Report("Scheduling", pod=pod, pressure="the disk is full"), NOW)
+        found = find_condition({"status": status}, "PodScheduled")
+        assert found is not None
+        assert found["message"] == "the disk is full; 0/1 nodes"
         pod["status"]["conditions"] = []
         assert (
             find_condition({"status": plan_status({**make_vmi(), "status": status}, Report("Scheduling", pod=pod), NOW)}, "PodScheduled")

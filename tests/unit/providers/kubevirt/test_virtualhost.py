@@ -68,15 +68,15 @@ def test_only_what_is_missing_is_put_back() -> None:
 
 def test_status_is_stable_and_times_stay() -> None:
     capacity = Capacity(2000, 4 * GIB)
-    first = plan_node_status(FACTS, capacity, capacity, {}, NOW)
-    later = plan_node_status(FACTS, capacity, capacity, first, datetime(2027, 1, 1, tzinfo=UTC))
+    first = plan_node_status(FACTS, capacity, capacity, {}, {}, NOW)
+    later = plan_node_status(FACTS, capacity, capacity, {}, first, datetime(2027, 1, 1, tzinfo=UTC))
     assert later == first
     assert {entry["type"]: entry["status"] for entry in first["conditions"]}["Ready"] == "True"
 
 
 def test_an_absence_of_the_engine_ends_with_a_new_time() -> None:
     unknown = [{"type": "Ready", "status": "Unknown", "lastTransitionTime": "2025-01-01T00:00:00Z"}]
-    status = plan_node_status(FACTS, Capacity(1, 1), Capacity(1, 1), {"conditions": unknown}, NOW)
+    status = plan_node_status(FACTS, Capacity(1, 1), Capacity(1, 1), {}, {"conditions": unknown}, NOW)
     ready = next(entry for entry in status["conditions"] if entry["type"] == "Ready")
     assert (ready["status"], ready["lastTransitionTime"]) == ("True", "2026-01-01T00:00:00Z")
 

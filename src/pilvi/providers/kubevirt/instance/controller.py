@@ -30,6 +30,7 @@ from pilvi.providers.kubevirt.instance.userdata import decode_secret, find_user_
 from pilvi.providers.kubevirt.kinds import INSTANCES
 from pilvi.providers.kubevirt.machines.backend import MachineBackend, MachineLeg, MachineSpec, NetworkNotReady
 from pilvi.providers.kubevirt.machines.choice import Refusal, choose_backend, get_boot_image
+from pilvi.providers.kubevirt.virtualhost.pressure import describe_pressure
 from pilvi.providers.kubevirt.virtualmachine.instance import INSTANCE_FINALIZER
 from pilvi.providers.platform import Platform
 from pilvi.providers.sizing import find_cpu_limit, get_size
@@ -90,7 +91,9 @@ class Instances:
             return await self._evict(scope, scope.pod, backend)
         if scope.pod["spec"].get("nodeName") != self._host:
             # Unbound, or bound to a host whose engine has to act.
-            await self._report(scope, Report("Scheduling", "PodNotReady", "the scheduler has not chosen a host yet", pod=scope.pod))
+            pressure = describe_pressure(self._caches.nodes.get(Key("", self._host)))
+            report = Report("Scheduling", "PodNotReady", "the scheduler has not chosen a host yet", pod=scope.pod, pressure=pressure)
+            await self._report(scope, report)
             return Done()
         return await self._start(scope, backend, version)
 

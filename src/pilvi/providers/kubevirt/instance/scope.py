@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pilvi.api import JsonObject, Key
-from pilvi.api.builtin import PODS, SECRETS
+from pilvi.api.builtin import NODES, PODS, SECRETS
 from pilvi.api.kubeovn import DEFAULT_VPC
 from pilvi.providers.kubevirt.instance.network import ip_key
 from pilvi.providers.kubevirt.instance.pod import launcher_name
@@ -48,6 +48,7 @@ class Caches:
     def __init__(self, informers: Informers) -> None:
         self.instances = informers.get(INSTANCES)
         self.secrets = informers.get(SECRETS)
+        self.nodes = informers.get(NODES)
         self._pods = informers.get(PODS)
         self._ips = informers.get(IPS)
         self._subnets = informers.get(SUBNETS)

@@ -31,7 +31,8 @@ class Report:
     """What one pass found out.
 
     `ready_reason` and `ready_message` say why the machine is not ready; both are unused for a running machine. `refusal` is a
-    reason and message of KubeVirt's Synchronized condition. `fidelity` is the backend's, as reason and message.
+    reason and message of KubeVirt's Synchronized condition. `fidelity` is the backend's, as reason and message. `pressure` says what the
+    host runs short of.
     """
 
     phase: str
@@ -43,6 +44,7 @@ class Report:
     stopping: bool = False
     refusal: tuple[str, str] | None = None
     fidelity: tuple[str, str] | None = None
+    pressure: str = ""
 
     @property
     def ready(self) -> bool:
@@ -99,7 +101,7 @@ def _conditions(report: Report) -> list[JsonObject]:
         conditions = [condition("Ready", True, "GuestRunning", "; ".join(report.machine.notes))]
     else:
         conditions = [condition("Ready", False, report.ready_reason, report.ready_message)]
-    scheduled = _find_unscheduled(report.pod)
+    scheduled = _find_unscheduled(report.pod, report.pressure)
     if scheduled is not None:
         conditions.append(scheduled)
     if report.refusal is not None:
@@ -123,9 +125,10 @@ def _first_boot(exit_code: int | None) -> JsonObject:
     return condition(FIRST_BOOT, False, "Failed", f"the commands of the user data ended with exit code {exit_code}; see the machine's log")
 
 
-def _find_unscheduled(pod: JsonObject | None) -> JsonObject | None:
-    """The scheduler's refusal, which KubeVirt shows on the instance for as long as it lasts."""
+def _find_unscheduled(pod: JsonObject | None, pressure: str) -> JsonObject | None:
+    """The scheduler's refusal, which KubeVirt shows on the instance for as long as it lasts; it knows a pressure only as a taint."""
     for entry in ((pod or {}).get("status") or {}).get("conditions") or []:
         if entry.get("type") == "PodScheduled" and entry.get("status") == "False":
-            return condition("PodScheduled", False, entry.get("reason") or "Unschedulable", entry.get("message") or "")
+            message = "; ".join(part for part in (pressure, entry.get("message")) if part)
+            return condition("PodScheduled", False, entry.get("reason") or "Unschedulable", message)
     return None

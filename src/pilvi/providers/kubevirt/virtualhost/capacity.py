@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pilvi.lib.quantity import format_bytes, format_milli
 
-__all__ = ["Capacity", "allocatable", "as_resources", "parse_meminfo", "read_capacity"]
+__all__ = ["Capacity", "allocatable", "as_resources", "find_limit", "parse_meminfo", "read_capacity"]
 
 _MIB = 1024 * 1024
 # Measured proportional memory on the reference machine (docs/explanation/performance.md): etcd, API server, controller manager and
@@ -34,7 +34,7 @@ def read_capacity(proc: Path = Path("/proc"), cgroups: Path = Path("/sys/fs/cgro
     """CPUs and memory of the host, or of the container that the cloud runs in when that has a memory limit. Raises OSError."""
     cpus = sum(1 for line in (proc / "cpuinfo").read_text().splitlines() if line.startswith("processor"))
     memory = parse_meminfo((proc / "meminfo").read_text())["MemTotal"]
-    limits = [limit for path in ("memory.max", "memory/memory.limit_in_bytes") if (limit := _find_limit(cgroups / path)) is not None]
+    limits = [limit for path in ("memory.max", "memory/memory.limit_in_bytes") if (limit := find_limit(cgroups / path)) is not None]
     return Capacity(max(1, cpus) * 1000, min([memory, *limits]))
 
 
@@ -62,7 +62,8 @@ def parse_meminfo(text: str) -> dict[str, int]:
     return sizes
 
 
-def _find_limit(path: Path) -> int | None:
+def find_limit(path: Path) -> int | None:
+    """The number in a file of a control group; None when there is no such file, or no limit."""
     try:
         text = path.read_text().strip()
     except OSError:

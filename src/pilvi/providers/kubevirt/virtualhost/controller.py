@@ -1,4 +1,4 @@
-"""Keeps the Node that stands for the host: its labels, what machines may use of it, and the Lease that says that it lives."""
+"""Keeps the Node that stands for the host: its labels, what machines may use of it, what it runs short of, and its Lease."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pilvi.lib.clock import utc_now
 from pilvi.providers.kubevirt.kinds import TENANT_CONTROL_PLANES
 from pilvi.providers.kubevirt.virtualhost.capacity import allocatable, read_capacity
 from pilvi.providers.kubevirt.virtualhost.node import RENEW_SECONDS, HostFacts, new_lease, new_node, plan_node_patch, plan_node_status
+from pilvi.providers.kubevirt.virtualhost.pressure import PRESSURES, find_pressures, read_figures
 from pilvi.providers.platform import Platform
 from pilvi.providers.status import write_status
 from pilvi.runtime import Done, RequeueAfter, Result
@@ -28,6 +29,8 @@ class VirtualHost:
 
     def __init__(self, platform: Platform, facts: HostFacts, sweep: Callable[[], Awaitable[None]]) -> None:
         self._client = platform.client
+        self._events = platform.events
+        self._home = platform.cloud.home
         self._nodes = platform.informers.get(NODES)
         self._planes = platform.informers.get(TENANT_CONTROL_PLANES)
         self._facts = facts
@@ -56,11 +59,15 @@ class VirtualHost:
         return await self._client.patch(NODES, key, patch)
 
     async def _report(self, node: JsonObject) -> None:
-        capacity = await asyncio.to_thread(read_capacity)
+        capacity, figures = await asyncio.to_thread(lambda: (read_capacity(), read_figures(self._home)))
         left = allocatable(capacity, len(self._planes.list()))
         old = node.get("status") or {}
-        status = {**old, **plan_node_status(self._facts, capacity, left, old, utc_now())}
+        before = {entry["type"] for entry in old.get("conditions") or [] if entry["status"] == "True"}
+        pressures = find_pressures(figures, before)
+        status = {**old, **plan_node_status(self._facts, capacity, left, pressures, old, utc_now())}
         # A Node's conditions of others (a problem detector's) stay.
         ours = {entry["type"] for entry in status["conditions"]}
         status["conditions"] = [*status["conditions"], *(entry for entry in old.get("conditions") or [] if entry["type"] not in ours)]
         await write_status(self._client, NODES, node, status)
+        for kind in pressures.keys() - before:
+            self._events.record(node, "Warning", PRESSURES[kind][0], f"{pressures[kind]}; new machines wait")

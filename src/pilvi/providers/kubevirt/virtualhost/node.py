@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform as host_platform
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from ipaddress import IPv4Address
@@ -11,6 +12,7 @@ from ipaddress import IPv4Address
 from pilvi.api.resource import JsonObject
 from pilvi.lib.clock import format_micro_time, format_time
 from pilvi.providers.kubevirt.virtualhost.capacity import Capacity, as_resources
+from pilvi.providers.kubevirt.virtualhost.pressure import PRESSURES
 
 __all__ = [
     "KUBELET_PORT",
@@ -89,14 +91,17 @@ def plan_node_patch(facts: HostFacts, node: JsonObject) -> JsonObject:
     return patch
 
 
-def plan_node_status(facts: HostFacts, capacity: Capacity, left: Capacity, old: JsonObject, now: datetime) -> JsonObject:
-    """The parts of `status` that a kubelet would report; `old` is the status that is stored."""
+def plan_node_status(
+    facts: HostFacts, capacity: Capacity, left: Capacity, pressures: Mapping[str, str], old: JsonObject, now: datetime
+) -> JsonObject:
+    """The parts of `status` that a kubelet would report; `pressures` are `find_pressures`, `old` is the status that is stored."""
     before = {entry["type"]: entry for entry in old.get("conditions") or []}
     conditions = []
     for kind, status, reason, message in (
-        ("MemoryPressure", "False", "HostHasSufficientMemory", "the host has memory available"),
-        ("DiskPressure", "False", "HostHasNoDiskPressure", "the host has disk space available"),
-        ("PIDPressure", "False", "HostHasSufficientPID", "the host has process ids available"),
+        *(
+            (kind, "True", bad, pressures[kind]) if kind in pressures else (kind, "False", good, message)
+            for kind, (bad, good, message) in PRESSURES.items()
+        ),
         ("Ready", "True", "EngineReady", "pilvi's engine answers for this host"),
     ):
         stored = before.get(kind) or {}
