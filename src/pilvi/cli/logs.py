@@ -1,4 +1,4 @@
-"""`pilvi logs`: what a unit wrote."""
+"""`pilvi logs`: what a unit wrote, and what the programs inside a machine wrote."""
 
 from __future__ import annotations
 
@@ -8,53 +8,137 @@ import shutil
 import sys
 import time
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, TypeAlias
 
 import click
 
-from pilvi.cli.options import home_option
+from pilvi.cli.options import home_option, namespace_option, parse_name, run_async
+
+if TYPE_CHECKING:
+    from pilvi.api import Key
+    from pilvi.host.cloud import Cloud
+
+Opener: TypeAlias = Callable[[], BinaryIO]
 
 _POLL_S = 0.2
+_CONSOLE = "console"
+_INSIDE = ("first-boot", "containerd", "kubelet")  # as the machine's init calls them, in its /var/log
 
 
 @click.command()
-@click.argument("unit")
+@click.argument("unit", metavar="UNIT|[NAMESPACE/]MACHINE")
+@click.option("--of", type=click.Choice([_CONSOLE, *_INSIDE]), help="Which log of a machine.  [default: console]")
 @click.option("-f", "--follow", is_flag=True, help="Go on as the unit writes, until Ctrl-C.")
 @click.option("--tail", type=click.IntRange(min=0), metavar="N", help="Only the last N lines.")
+@namespace_option
 @home_option
-def logs(unit: str, follow: bool, tail: int | None, home: Path) -> None:
-    """Show the log of a unit; `engine` is the engine. `pilvi status -o json` names all units.
+def logs(unit: str, of: str | None, follow: bool, tail: int | None, namespace: str, home: Path) -> None:
+    """Show the log of a unit or of a machine; `engine` is the engine. `pilvi status -o json` names all units and machines.
+
+    A machine has four: its console (what its init says, with the end of a first boot that failed), its first boot, containerd and the
+    kubelet.
 
     \b
     Example:
       sudo pilvi logs plane-kube-apiserver --tail 20
       sudo pilvi logs engine -f
+      sudo pilvi logs team-a/first-workers-x7k2p --of kubelet
     """
-    path = _find_log(home, unit)
-    with path.open("rb") as log:
+    open_log = _find_log(home, unit, namespace, of)
+    with open_log() as log:
         _print_tail(log, tail)
         if follow:
             with contextlib.suppress(KeyboardInterrupt):
-                _follow(path, log)
+                _follow(open_log, log)
 
 
-def _find_log(home: Path, unit: str) -> Path:
-    """The log file of a unit. Raises UserError naming the units that have one."""
+def _find_log(home: Path, unit: str, namespace: str, of: str | None) -> Opener:
+    """What opens the log. Raises UserError naming the units that have one, UsageError for what nothing can be called."""
     from pilvi.errors import UserError
     from pilvi.host.cloud import get_cloud
-    from pilvi.host.units.record import find_record
 
     cloud = get_cloud(home)
-    folder = home / "logs"
     if not os.access(cloud.units_dir, os.R_OK | os.X_OK) and os.geteuid() != 0:
         raise UserError("logs of units belong to root", hint=f"sudo pilvi logs {unit}")
-    record = find_record(cloud.units_dir, unit) if "/" not in unit else None
-    path = record.spec.log_path if record else folder / f"{unit}.log"
-    if "/" in unit or not path.exists():
-        known = sorted(log.stem for log in folder.glob("*.log"))
-        raise UserError(f"there is no unit {unit} with a log in {home}", hint=f"one of: {', '.join(known)}" if known else "sudo pilvi up")
-    return path
+    key = parse_name(unit, namespace)
+    machines = _find_machines(cloud)
+    path = None if "/" in unit or unit in machines else _find_unit_log(cloud, unit)
+    if path is not None:
+        if of is not None:
+            raise click.UsageError(f"unit {unit} has one log; --of chooses among those of a machine")
+        return lambda: path.open("rb")
+    folder = machines.get(unit) or run_async(_find_machine(cloud, key))
+    if folder is None:
+        known = sorted([*machines, *(log.stem for log in _logs_folder(cloud).glob("*.log"))])
+        hint = f"one of: {', '.join(known)}; or a machine's name as `pilvi status` has it" if known else "sudo pilvi up"
+        raise UserError(f"there is no unit and no machine {unit} with a log in {home}", hint=hint)
+    return _machine_log(folder, of or _CONSOLE)
+
+
+def _find_unit_log(cloud: Cloud, unit: str) -> Path | None:
+    from pilvi.host.units.record import find_record
+
+    record = find_record(cloud.units_dir, unit)
+    path = record.spec.log_path if record else _logs_folder(cloud) / f"{unit}.log"
+    return path if path.exists() else None
+
+
+def _logs_folder(cloud: Cloud) -> Path:
+    return cloud.home / "logs"
+
+
+def _find_machines(cloud: Cloud) -> dict[str, Path]:
+    """The folders of all machines that have one, by the name of their unit."""
+    from pilvi.lib.hashing import short_hash
+
+    return {f"m-{short_hash(path.name)}": path for path in (cloud.home / "machines").glob("[!.]*")}
+
+
+async def _find_machine(cloud: Cloud, key: Key) -> Path | None:
+    """The folder of the machine that the API knows by this name; None when it knows none, or there is no API to ask.
+
+    Raises UserError when the API does not answer.
+    """
+    from pilvi.api.kubevirt import VirtualMachineInstance
+    from pilvi.cli.connection import find_platform, open_platform
+    from pilvi.errors import ApiUnreachable, UserError
+
+    if find_platform(cloud.home) is None:
+        return None
+    try:
+        async with open_platform(cloud.home) as client:
+            machine = await client.find(VirtualMachineInstance.RESOURCE, key)
+    except ApiUnreachable as e:
+        units = ", ".join(sorted(_find_machines(cloud)))
+        raise UserError(
+            f"no unit is called {key.name}, and the API, which knows machines by name, does not answer",
+            hint=f"name the machine by its unit: {units}" if units else "sudo pilvi up",
+        ) from e
+    return None if machine is None else cloud.home / "machines" / machine["metadata"]["uid"]
+
+
+def _machine_log(folder: Path, of: str) -> Opener:
+    """What opens a log of the machine. The guest may have put anything in the place of its own: links are not followed.
+
+    Raises UserError when there is none yet.
+    """
+    from pilvi.errors import UserError
+    from pilvi.lib.files import open_below
+
+    inside = Path("state/console.log") if of == _CONSOLE else Path(f"state/layer/var/log/{of}.log")
+
+    def open_log() -> BinaryIO:
+        return open_below(folder, inside)
+
+    try:
+        open_log().close()
+    except OSError as e:
+        raise UserError(
+            f"the machine has no log of {of}: {e.strerror}", hint="look at its console, which says how far it came (--of console)"
+        ) from e
+    return open_log
 
 
 def _print_tail(log: BinaryIO, lines: int | None) -> None:
@@ -66,17 +150,19 @@ def _print_tail(log: BinaryIO, lines: int | None) -> None:
     sys.stdout.buffer.flush()
 
 
-def _follow(path: Path, log: BinaryIO) -> None:
+def _follow(open_log: Opener, log: BinaryIO) -> None:
     """Print what is added, for ever. A log that was shortened goes on at its new beginning; one that was put aside, with the new file."""
     with contextlib.ExitStack() as opened:
         while True:
-            with contextlib.suppress(FileNotFoundError):  # between the old log and the new one there is none
-                info = path.stat()
-                if info.st_ino != os.fstat(log.fileno()).st_ino:
+            with contextlib.suppress(OSError):  # between the old log and the new one there is none
+                fresh = open_log()
+                if os.path.sameopenfile(fresh.fileno(), log.fileno()):
+                    fresh.close()
+                    if os.fstat(log.fileno()).st_size < log.tell():
+                        log.seek(0)
+                else:
                     shutil.copyfileobj(log, sys.stdout.buffer)
-                    log = opened.enter_context(path.open("rb"))
-                elif info.st_size < log.tell():
-                    log.seek(0)
+                    log = opened.enter_context(fresh)
             shutil.copyfileobj(log, sys.stdout.buffer)
             sys.stdout.buffer.flush()
             time.sleep(_POLL_S)

@@ -5,17 +5,20 @@ All functions block for as long as the disk takes: small files are fine in the e
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import shutil
+import stat
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import msgspec
 
 from pilvi.errors import PilviError, UserError
 
-__all__ = ["find_json", "find_mounts_below", "read_json", "remove_tree", "write_atomic", "write_json"]
+__all__ = ["find_json", "find_mounts_below", "open_below", "read_json", "remove_tree", "write_atomic", "write_json"]
 
 
 def write_atomic(path: Path, data: str | bytes, *, mode: int = 0o644, owner: tuple[int, int] | None = None, durable: bool = True) -> None:
@@ -63,6 +66,25 @@ def find_json(path: Path) -> Any | None:
 def write_json(path: Path, value: Any, *, mode: int = 0o600, owner: tuple[int, int] | None = None) -> None:
     """`write_atomic` of `value` (plain data or a msgspec struct) as indented JSON with a final newline."""
     write_atomic(path, msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n", mode=mode, owner=owner)
+
+
+def open_below(folder: Path, relative: Path) -> BinaryIO:
+    """Open the regular file `folder/relative` for reading. Below `folder` no link is followed, at whatever moment it is put there.
+
+    For files that somebody else may replace. Raises OSError, also when it is no regular file (a pipe would be waited for).
+    """
+    *folders, name = relative.parts
+    with contextlib.ExitStack() as opened:
+        place = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        opened.callback(os.close, place)
+        for part in folders:
+            place = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=place)
+            opened.callback(os.close, place)
+        file = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=place)
+    if not stat.S_ISREG(os.fstat(file).st_mode):
+        os.close(file)
+        raise OSError(errno.EINVAL, "it is no regular file", str(folder / relative))
+    return os.fdopen(file, "rb")
 
 
 def find_mounts_below(path: Path) -> list[Path]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
+import shutil
 import sys
 import threading
 import time
@@ -14,12 +16,16 @@ from types import SimpleNamespace
 import pytest
 import yaml
 
+from pilvi.api import Key
 from pilvi.api.crds import all_crds
+from pilvi.api.kubevirt import VirtualMachineInstance
 from pilvi.cli import logs, manifests, progress
 from pilvi.cli.output import print_documents, print_table
 from pilvi.cli.progress import Waiting
 from pilvi.errors import UserError
 from pilvi.host.cloud import save_cloud
+from pilvi.lib.hashing import short_hash
+from tests.fake_api import FakeApi
 from tests.unit.cli.conftest import Invoke
 from tests.unit.cli.test_contexts import make_cloud
 
@@ -146,11 +152,89 @@ async def test_logs_whole_or_the_last_lines(invoke: Invoke, log: Path) -> None:
     assert (await invoke("logs", "plane-etcd", "--tail", "0")).stdout == ""
 
 
-@pytest.mark.parametrize("unit", ["nobody", "../cloud", "/etc/passwd"])
-async def test_logs_of_an_unknown_unit_name_the_known(unit: str, invoke: Invoke, log: Path) -> None:
-    result = await invoke("logs", unit)
+async def test_logs_of_an_unknown_unit_name_the_known(invoke: Invoke, log: Path, machine: Path) -> None:
+    result = await invoke("logs", "nobody")
     assert isinstance(result.exception, UserError)
-    assert result.exception.hint == "one of: plane-etcd"
+    assert (result.exception.hint or "").startswith(f"one of: m-{short_hash(machine.name)}, plane-etcd; ")
+
+
+@pytest.mark.parametrize("unit", ["../cloud", "/etc/passwd"])
+async def test_logs_of_what_nothing_can_be_called(unit: str, invoke: Invoke, log: Path) -> None:
+    assert (await invoke("logs", unit)).exit_code == 2
+
+
+@pytest.fixture
+def machine(log: Path) -> Path:
+    """The folder of a machine with all its logs; each holds its own name."""
+    folder = log.parents[1] / "machines" / "some-uid"
+    inside = folder / "state/layer/var/log"
+    inside.mkdir(parents=True)
+    (folder / "state/console.log").write_text("console\n")
+    for name in ("first-boot", "containerd", "kubelet"):
+        (inside / f"{name}.log").write_text(f"{name}\n")
+    return folder
+
+
+@pytest.mark.parametrize("of", ["console", "first-boot", "containerd", "kubelet"])
+async def test_logs_of_a_machine_by_unit_and_by_name(of: str, invoke: Invoke, machine: Path, platform: FakeApi, user: Path) -> None:
+    path = VirtualMachineInstance.RESOURCE.object_path(Key("team-a", "web"))
+    platform.put(path, {"apiVersion": "kubevirt.io/v1", "kind": "VirtualMachineInstance", "metadata": {"name": "web", "uid": machine.name}})
+    stored = platform.objects[path]["metadata"]["uid"]
+    machine.rename(machine.with_name(stored))
+    (machine.parents[1] / "admin.conf").write_bytes(user.read_bytes())
+    unit = f"m-{short_hash(stored)}"
+    for words in ([unit], ["team-a/web"], ["web", "-n", "team-a"]):
+        result = await invoke("logs", *words, "--of", of)
+        assert result.stdout == f"{of}\n", (words, result.exception)
+        if of == "console":
+            assert (await invoke("logs", *words)).stdout == "console\n"
+    result = await invoke("logs", "web")
+    assert isinstance(result.exception, UserError)
+    assert "no machine web" in str(result.exception)
+
+
+async def test_a_machine_is_found_by_its_unit_when_the_api_is_dead(invoke: Invoke, machine: Path) -> None:
+    document = {
+        "clusters": [{"name": "pilvi", "cluster": {"server": "http://127.0.0.1:1"}}],
+        "users": [{"name": "pilvi", "user": {"token": "t"}}],
+        "contexts": [{"name": "pilvi", "context": {"cluster": "pilvi", "user": "pilvi"}}],
+        "current-context": "pilvi",
+    }
+    (machine.parents[1] / "admin.conf").write_text(json.dumps(document))
+    unit = f"m-{short_hash(machine.name)}"
+    assert (await invoke("logs", unit, "--of", "kubelet")).stdout == "kubelet\n"
+    result = await invoke("logs", "web")
+    assert isinstance(result.exception, UserError)
+    assert unit in (result.exception.hint or "")
+
+
+async def test_only_machines_have_several_logs(invoke: Invoke, log: Path) -> None:
+    assert (await invoke("logs", "plane-etcd", "--of", "kubelet")).exit_code == 2
+
+
+async def test_a_log_that_is_not_there_yet_points_to_the_console(invoke: Invoke, machine: Path) -> None:
+    (machine / "state/layer/var/log/kubelet.log").unlink()
+    result = await invoke("logs", f"m-{short_hash(machine.name)}", "--of", "kubelet")
+    assert isinstance(result.exception, UserError)
+    assert "console" in (result.exception.hint or "")
+
+
+@pytest.mark.parametrize("trap", ["link", "folder", "pipe"])
+async def test_a_guest_cannot_show_files_of_the_host(trap: str, invoke: Invoke, machine: Path, tmp_path: Path) -> None:
+    (tmp_path / "host").mkdir()
+    (tmp_path / "host" / "kubelet.log").write_text("secret\n")
+    path = machine / "state/layer/var/log/kubelet.log"
+    path.unlink()
+    if trap == "link":
+        path.symlink_to(tmp_path / "host" / "kubelet.log")
+    elif trap == "pipe":
+        os.mkfifo(path)
+    else:
+        shutil.rmtree(path.parent)
+        path.parent.symlink_to(tmp_path / "host")
+    result = await invoke("logs", f"m-{short_hash(machine.name)}", "--of", "kubelet")
+    assert isinstance(result.exception, UserError)
+    assert "secret" not in result.output
 
 
 def test_following_goes_on_over_shortening_and_a_new_file(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -170,7 +254,7 @@ def test_following_goes_on_over_shortening_and_a_new_file(log: Path, monkeypatch
 
     def follow() -> None:
         with contextlib.suppress(KeyboardInterrupt):
-            logs._follow(log, file)
+            logs._follow(lambda: log.open("rb"), file)
 
     def wait(text: bytes) -> None:
         deadline = time.monotonic() + 5

@@ -37,7 +37,7 @@ async def _refuse(request: web.Request) -> web.Response:
 def explain(what: str, namespace: str, pod: str) -> str:
     """What to say to a request for the kubelet's path `what` of a Pod."""
     instead = {
-        "containerLogs": "its console is `pilvi logs` of the unit that `pilvi status` shows for the machine",
+        "containerLogs": "on the host, `pilvi logs NAMESPACE/MACHINE [--of kubelet]` shows what it wrote",
         "portForward": "dial the address of the VirtualMachineInstance from its VPC, or publish it with a Service of type LoadBalancer",
     }.get(what, "a worker's pods are reached by kubectl with the kubeconfig of its cluster (`pilvi kubectl --cluster NAME -- exec ...`)")
     return f"Pod {namespace}/{pod} stands for a machine and has no container; {instead}"

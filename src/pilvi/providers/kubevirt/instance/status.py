@@ -122,7 +122,8 @@ def _first_boot(exit_code: int | None) -> JsonObject:
         return condition(FIRST_BOOT, "Unknown", "InProgress", "the guest works on its user data")
     if exit_code == 0:
         return condition(FIRST_BOOT, True, "Completed")
-    return condition(FIRST_BOOT, False, "Failed", f"the commands of the user data ended with exit code {exit_code}; see the machine's log")
+    message = f"the commands of the user data ended with exit code {exit_code}; see `pilvi logs NAMESPACE/MACHINE --of first-boot`"
+    return condition(FIRST_BOOT, False, "Failed", message)
 
 
 def _find_unscheduled(pod: JsonObject | None, pressure: str) -> JsonObject | None:
