@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pilvi.cli.options import output_option, require_root, run_async
+from pilvi.cli.options import confirm, output_option, require_root, run_async, yes_option
 from pilvi.cli.output import print_data, print_table
 from pilvi.cli.progress import Waiting
 
@@ -104,6 +104,33 @@ def import_(file: Path) -> None:
         waiting.show(f"{file} to be unpacked and checked")
         missing = run_async(_import(file.absolute()))
         waiting.line("Everything is there." if not missing else f"Still missing: {', '.join(missing)}. sudo pilvi kit build")
+
+
+@kit.command()
+@yes_option
+def prune(yes: bool) -> None:
+    """Remove parts and node images that neither this pilvi nor a cloud of this host uses, and what interrupted builds have left.
+
+    \b
+    Example:
+      sudo pilvi kit prune
+    """
+    from pilvi.plane.prune import plan_prune
+    from pilvi.plane.prune import prune as remove
+
+    require_root("kit prune")
+    plan = plan_prune()
+    for path, user in plan.kept.items():
+        click.echo(f"{path.name} stays: {user} uses it")
+    if not plan.doomed:
+        click.echo("There is nothing to remove.")
+        return
+    size = _size(plan.freed_bytes)
+    confirm(f"Remove {', '.join(path.name for path in plan.doomed)} ({size})?", yes)
+    with Waiting() as waiting:
+        waiting.show(f"{size} to be removed")
+        remove(plan)
+        waiting.line(f"Removed {', '.join(path.name for path in plan.doomed)}: {size} are free again.")
 
 
 async def build_missing(waiting: Waiting) -> bool:

@@ -3,7 +3,7 @@
 `plane/` runs the platform's with it, `providers/kamaji/` each tenant's. Nothing here starts a process except `run_phase`.
 """
 
-from pilvi.controlplane.files import File, file_set, install_files
+from pilvi.controlplane.files import VERSION_FILE, File, file_set, install_files
 from pilvi.controlplane.filter import control_plane_filter, public_rules
 from pilvi.controlplane.keys import AUTHORITIES, LEAVES, Keys, create_authorities, create_keys, issue_leaf, renew_leaves
 from pilvi.controlplane.kubeadm import (
@@ -35,6 +35,7 @@ __all__ = [
     "LEAVES",
     "SCHEDULER",
     "UPLOAD_CONFIG",
+    "VERSION_FILE",
     "AddonImage",
     "ControlPlane",
     "File",

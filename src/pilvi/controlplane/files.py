@@ -12,12 +12,13 @@ from pilvi.controlplane.spec import ControlPlane
 from pilvi.lib.files import write_atomic
 from pilvi.pki import kubeconfig_by_file
 
+VERSION_FILE = "version"
 # Users that get a kubeconfig on disk: the two components, and the engine (super-admin works before any RBAC exists).
 KUBECONFIG_USERS = ("controller-manager", "scheduler", "super-admin")
 
 
 class File(msgspec.Struct, frozen=True):
-    """One file that the control plane's units read, and nobody else."""
+    """One file of a control plane, for its units and for root alone."""
 
     path: Path
     data: bytes
@@ -46,6 +47,8 @@ def file_set(plane: ControlPlane, keys: Keys) -> list[File]:
         for user in KUBECONFIG_USERS
     ]
     files.append(File(plane.scheduler_config, scheduler_config(plane)))
+    # What this data was run with last: `pilvi kit prune` asks for it when nothing runs.
+    files.append(File(plane.data_dir / VERSION_FILE, f"{plane.version}\n".encode()))
     return files
 
 

@@ -38,6 +38,7 @@ __all__ = [
     "find_cloud",
     "forget_cloud",
     "get_cloud",
+    "list_clouds",
     "save_cloud",
 ]
 
@@ -177,6 +178,13 @@ def get_cloud(home: Path) -> Cloud:
     if cloud is None:
         raise UserError(f"there is no cloud in {home}", hint="run `pilvi up`, or name the right one with --home")
     return cloud
+
+
+def list_clouds(host_file: Path = HOST_FILE) -> list[Cloud]:
+    """All clouds of this host whose home is there. Needs root. Blocking, short. Raises UserError as `find_cloud` does."""
+    with open_host_file(host_file) as host:
+        homes = [entry.home for entry in host.clouds.values()]
+    return [cloud for home in homes if (cloud := find_cloud(home)) is not None]
 
 
 def save_cloud(cloud: Cloud) -> None:

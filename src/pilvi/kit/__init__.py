@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from pilvi.api import JsonObject
@@ -28,6 +28,8 @@ __all__ = [
     "built_versions",
     "cluster_api_manifests",
     "export_archive",
+    "find_kubernetes",
+    "find_useless",
     "get_binary",
     "get_folder",
     "has_kubernetes",
@@ -35,7 +37,7 @@ __all__ = [
     "import_archive",
     "kubernetes_versions",
     "list_artefacts",
-    "prune",
+    "remove",
 ]
 
 
@@ -58,9 +60,14 @@ def built_versions() -> list[str]:
     return _store().built_versions()
 
 
+def find_kubernetes(version: str) -> Path | None:
+    """The folder of the part with this Kubernetes version, built by this pilvi or by another one, or None."""
+    return _store().find_kubernetes(version)
+
+
 def has_kubernetes(version: str) -> bool:
-    """Whether the programs of this Kubernetes version are here, built by this pilvi or by another one."""
-    return _store().find_kubernetes(version) is not None
+    """Whether there is one."""
+    return find_kubernetes(version) is not None
 
 
 def get_binary(name: str, kubernetes: str | None = None) -> Path:
@@ -102,9 +109,14 @@ def list_artefacts() -> list[Listed]:
     return _store().list_artefacts()
 
 
-def prune() -> list[Path]:
-    """Remove what this pilvi has no use for: stale artefacts, leftovers, Go's caches. Returns what was removed. Blocks."""
-    return _store().prune()
+def find_useless() -> list[Path]:
+    """What this pilvi has no use for: stale artefacts, leftovers, Go's caches. Clouds of this host may use it still (`plane.prune`)."""
+    return _store().find_useless()
+
+
+def remove(paths: Iterable[Path]) -> None:
+    """Remove what lies in the kit's folder. Blocks. Raises UserError when another command is at work."""
+    _store().remove(paths)
 
 
 async def build(progress: Progress | None = None, only: Sequence[str] | None = None) -> list[Listed]:

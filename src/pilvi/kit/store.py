@@ -15,7 +15,7 @@ import fcntl
 import functools
 import hashlib
 import os
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -163,17 +163,24 @@ class Store:
             listed.append(Listed(artefact.name, artefact.key, "stale", path, artefact.size_bytes, artefact.versions))
         return listed
 
-    def prune(self) -> list[Path]:
-        """Remove stale artefacts, leftovers of interrupted commands, Go's caches and the Go that was installed here.
+    def find_useless(self) -> list[Path]:
+        """Stale artefacts, leftovers of interrupted commands, Go's caches and the Go that was installed here."""
+        if not self.root.is_dir():
+            return []
+        return [*self._stale(), *sorted(path for path in self.root.glob(".*") if not path.name.endswith(".lock"))]
 
-        Returns what was removed. Blocks. Raises UserError when another command is at work.
+    def remove(self, paths: Iterable[Path]) -> None:
+        """Remove what lies in the kit's folder. Blocks. Raises UserError when another command is at work.
+
+        Each is renamed first: one that is removed by half is never taken for a whole one.
         """
         with self.locked():
-            doomed = self._stale()
-            doomed += [path for path in self.root.iterdir() if path.name.startswith(".") and path.name != ".lock"]
-            for path in doomed:
-                remove_tree(path)
-            return doomed
+            for path in paths:
+                doomed = self.root / f".removed-{path.name.lstrip('.')}"
+                remove_tree(doomed)
+                if os.path.lexists(path):
+                    path.rename(doomed)
+                    remove_tree(doomed)
 
     @contextmanager
     def locked(self) -> Iterator[None]:

@@ -12,8 +12,8 @@ import hashlib
 import inspect
 import os
 import shutil
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -31,7 +31,7 @@ from pilvi.node.build import ensure_node_image
 from pilvi.node.image import find_programs
 from pilvi.node.reference import MANIFEST
 
-__all__ = ["ListedImage", "append_node_images", "ensure_node_images", "extract_node_images", "list_images"]
+__all__ = ["ListedImage", "append_node_images", "ensure_node_images", "extract_node_images", "list_images", "without_builder"]
 
 INDEX = "node-images.json"
 _LOCK = ".node-images.lock"
@@ -97,6 +97,18 @@ async def _only_builder(progress: Callable[[str], None]) -> AsyncIterator[None]:
     finally:
         if lock is not None:
             os.close(lock)
+
+
+@contextmanager
+def without_builder() -> Iterator[None]:
+    """Keep others from building node images while the block runs. Raises UserError when one is being built."""
+    lock = find_lock(kit.get_folder() / _LOCK)
+    if lock is None:
+        raise UserError("another pilvi command builds node images", hint="wait until it has finished")
+    try:
+        yield
+    finally:
+        os.close(lock)
 
 
 async def append_node_images(archive: Path) -> list[Path]:

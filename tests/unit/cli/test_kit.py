@@ -14,6 +14,7 @@ from pilvi.errors import UserError
 from pilvi.kit import Listed, Step
 from pilvi.node import images
 from pilvi.node.images import ListedImage
+from pilvi.plane.prune import Plan
 from tests.unit.cli.conftest import Invoke
 
 
@@ -106,3 +107,33 @@ async def test_export_leaves_the_old_file_when_it_fails(
     assert "nothing to export" in str(result.exception)
     assert file.read_text() == "old"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["kit.tar"]
+
+
+class Pruning:
+    """A kit with one part that goes and one that stays."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.plan = Plan((Path("/kit/node-old"),), {Path("/kit/machine-old"): "cloud abcde in /home"}, 3 << 20)
+        self.removed: list[Plan] = []
+        monkeypatch.setattr("os.geteuid", lambda: 0)
+        monkeypatch.setattr("pilvi.plane.prune.plan_prune", lambda: self.plan)
+        monkeypatch.setattr("pilvi.plane.prune.prune", self.removed.append)
+
+
+async def test_prune_asks_and_says_what_stays_for_whom(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
+    pruning = Pruning(monkeypatch)
+    result = await invoke("kit", "prune")
+    assert isinstance(result.exception, UserError)
+    assert "--yes" in str(result.exception.hint)
+    assert pruning.removed == []
+    result = await invoke("kit", "prune", "--yes")
+    assert pruning.removed == [pruning.plan]
+    assert result.stdout == "machine-old stays: cloud abcde in /home uses it\n"
+    assert "Removed node-old: 3 MiB are free again." in result.stderr
+
+
+async def test_prune_of_a_kit_without_anything_old(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
+    pruning = Pruning(monkeypatch)
+    pruning.plan = Plan((), {}, 0)
+    assert (await invoke("kit", "prune")).stdout == "There is nothing to remove.\n"
+    assert pruning.removed == []

@@ -134,7 +134,7 @@ def test_list_tells_sizes_and_versions(store: Store) -> None:
     assert built.versions == {"example.org/x": "v1"}
 
 
-def test_prune_keeps_what_is_used_and_what_is_not_the_kits(two_minors: Store) -> None:
+def test_useless_is_not_what_is_used_and_what_is_not_the_kits(two_minors: Store) -> None:
     kept = finish(two_minors, "addons")
     stale = finish(two_minors, "node")
     foreign = two_minors.root / "node-image-1.37-aaaa"
@@ -143,9 +143,28 @@ def test_prune_keeps_what_is_used_and_what_is_not_the_kits(two_minors: Store) ->
         (two_minors.root / name).mkdir(parents=True)
     with (two_minors.modules / "node/go.sum").open("a") as file:
         file.write("more\n")
-    Store(two_minors.root, two_minors.modules).prune()
+    changed = Store(two_minors.root, two_minors.modules)
+    useless = changed.find_useless()
+    assert {path.name for path in useless} == {stale.name, ".build-node", ".import-archive", ".go", ".toolchain"}
+    changed.remove(useless)
     assert sorted(two_minors.root.iterdir()) == sorted([two_minors.root / ".lock", kept, foreign])
-    assert not stale.exists()
+
+
+def test_what_is_removed_by_half_is_no_artefact(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = finish(store, "kubernetes-1.37", versions=kubernetes("v1.37.2"))
+
+    def fail(path: Path) -> None:
+        if path.exists():
+            raise OSError("killed here")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("pilvi.kit.store.remove_tree", fail)
+        with pytest.raises(OSError, match="killed"):
+            store.remove([folder])
+    assert store.built_versions() == []
+    assert store.find_kubernetes("v1.37.2") is None
+    store.remove(store.find_useless())
+    assert [path.name for path in store.root.iterdir()] == [".lock"]
 
 
 def test_two_commands_at_once_are_refused(store: Store) -> None:
