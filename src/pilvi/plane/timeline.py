@@ -37,6 +37,11 @@ class Phase(msgspec.Struct, frozen=True, rename="camel"):
         """How long it took."""
         return max(0.0, self.ended_at - self.started_at)
 
+    @property
+    def is_exact(self) -> bool:
+        """Whether both ends are times of processes: what Kubernetes stores has no fraction, and may be off by a second."""
+        return self.started_at % 1 != 0 and self.ended_at % 1 != 0
+
 
 class Inside(msgspec.Struct, frozen=True):
     """What the cluster's own API tells: its Nodes, the Deployment of CoreDNS, and its first Namespace; None when there is none.
@@ -60,7 +65,7 @@ async def read_inside(client: Client) -> Inside:
 def compute_timeline(world: World, cluster: JsonObject, inside: Inside, units: Sequence[UnitState] = ()) -> list[Phase]:
     """The phases whose beginning and end are known: network, etcd, API, join, Ready, DNS. Pure.
 
-    `units` are for root to see; without them the control plane's times come from objects, in whole seconds.
+    `units` are for root to see; without them all times come from objects, in whole seconds.
     """
     below = world.descendants(cluster)
     started = _created(cluster)
@@ -68,21 +73,24 @@ def compute_timeline(world: World, cluster: JsonObject, inside: Inside, units: S
         return []
     network_at = _latest(_since(obj, "NetworkReady") for obj in _of_kind(below, KubevirtCluster.RESOURCE.kind))
     control_planes = _of_kind(below, TenantControlPlane.RESOURCE.kind)
-    processes = _units_of(control_planes, units)
-    etcd, api, manager = (_start_of(processes, name) for name in ("etcd", "kube-apiserver", "kube-controller-manager"))
-    api_at = manager or _latest(_deployment_since(obj) for obj in control_planes)  # the manager is started when the API server is ready
-    machines = [_created(obj) for obj in _of_kind(below, VirtualMachineInstance.RESOURCE.kind)]
-    first_machine = min((moment for moment in machines if moment is not None), default=None)
+    machines = _of_kind(below, VirtualMachineInstance.RESOURCE.kind)
+    first_machine = min((moment for obj in machines if (moment := _created(obj)) is not None), default=None)
     joined_at = _latest(_created(node) for node in inside.nodes)
+    serving_at = _created(inside.first_namespace) if inside.first_namespace else None
+    etcd, api = (_start_of(control_planes, units, name, serving_at) for name in ("-etcd", "-kube-apiserver"))
+    # The manager is started when the API server is ready.
+    manager = _start_of(control_planes, units, "-kube-controller-manager", first_machine) if api else None
+    api_at = manager or _latest(_deployment_since(obj) for obj in control_planes)
+    machine = _start_of(machines, units, "", joined_at)
     ready = [_since(node, "Ready") for node in inside.nodes]
     ready_at = _latest(ready)
     first_ready = min((moment for moment in ready if moment is not None), default=None)
     dns_at = _since(inside.coredns, "Available") if inside.coredns else None
     phases = [
         ("network", started, network_at),
-        ("etcd", etcd or network_at, _created(inside.first_namespace) if inside.first_namespace else None),
+        ("etcd", etcd or network_at, serving_at),
         ("API", api or network_at, api_at),
-        ("join", first_machine, joined_at),
+        ("join", machine or first_machine, joined_at),
         ("Ready", joined_at, ready_at),
         ("DNS", first_ready, dns_at),
     ]
@@ -93,14 +101,14 @@ def _of_kind(objects: Iterable[JsonObject], kind: str) -> list[JsonObject]:
     return [obj for obj in objects if obj["kind"] == kind]
 
 
-def _units_of(objects: Sequence[JsonObject], units: Sequence[UnitState]) -> list[UnitState]:
-    prefixes = tuple(f"{unit_prefix(obj)}-" for obj in objects)
-    return [unit for unit in units if prefixes and unit.name.startswith(prefixes)]
+def _start_of(objects: Sequence[JsonObject], units: Sequence[UnitState], component: str, before: float | None) -> float | None:
+    """When the first unit of that name behind one of the objects was started for the first time; not known any more after a restart.
 
-
-def _start_of(units: Sequence[UnitState], component: str) -> float | None:
-    """When it was started for the first time; not known any more after a restart."""
-    return next((unit.started_at for unit in units if unit.name.endswith(f"-{component}") and not unit.restarts), None)
+    One that began after `before`, when its work was done (in whole seconds), was made anew: after a power cut a unit has no past.
+    """
+    names = {f"{unit_prefix(obj)}{component}" for obj in objects}
+    found = (unit.started_at for unit in units if unit.name in names and not unit.restarts and unit.started_at is not None)
+    return min((moment for moment in found if before is None or moment < before + 1), default=None)
 
 
 def _created(obj: JsonObject) -> float | None:

@@ -6,6 +6,7 @@ import base64
 import json
 from pathlib import Path
 
+import click
 import pytest
 import yaml
 
@@ -228,11 +229,12 @@ async def test_kubeconfig_is_printed_or_merged(invoke: Invoke, platform: FakeApi
 
 
 def test_bars_stand_where_the_phases_were() -> None:
-    lines = draw_timeline([Phase("network", 100, 101), Phase("API", 101, 104), Phase("DNS", 109.5, 110)])
+    lines = draw_timeline([Phase("network", 100, 101), Phase("API", 101.5, 104.25), Phase("DNS", 109.75, 110)])
     assert len(lines) == 4
     starts = [line.index("━") for line in lines[:3]]
     assert starts == sorted(starts)
-    assert [line.split()[-2] for line in lines] == ["1.0", "3.0", "0.5", "10.0"]
-    assert lines[1].count("━") == 3 * lines[0].count("━") - 1  # 14 and 5 of 48 characters
+    assert [line.split()[-2] for line in lines] == ["1", "2.8", "<1", "10"]
+    assert [lines[0].count("━"), lines[1].count("━")] == [5, 13]  # of 48 characters
+    assert len({len(click.unstyle(line)) for line in lines}) == 1
     assert draw_timeline([]) == []
     assert draw_timeline([Phase("network", 1, 1)])

@@ -55,6 +55,25 @@ def test_a_unit_that_was_started_again_tells_nothing_of_the_beginning() -> None:
     assert found["API"] == (1, 5)
 
 
+def test_units_of_a_later_start_tell_nothing_of_the_beginning() -> None:
+    """After a power cut all units are new, and count no restarts."""
+    names = ("etcd", "kube-apiserver", "kube-controller-manager")
+    machine = UnitState(name=f"m-{short_hash('VirtualMachineInstance/m1')}", state="running", started_at=START + 900)
+    assert spans(units=[*(unit(name, 900) for name in names), machine]) == spans()
+
+
+def test_a_join_begins_with_the_machines_process() -> None:
+    machine = UnitState(name=f"m-{short_hash('VirtualMachineInstance/m1')}", state="running", started_at=START + 8.75)
+    assert spans(units=[machine])["join"] == (8.75, 11)
+
+
+def test_only_times_of_processes_are_exact() -> None:
+    objects = ready_cluster()
+    units = [unit("etcd", 1.25), unit("kube-apiserver", 1.5), unit("kube-controller-manager", 4.75)]
+    phases = compute_timeline(world_of(objects), objects["Cluster/first"], INSIDE, units)
+    assert {phase.name for phase in phases if phase.is_exact} == {"API"}
+
+
 def test_phases_that_are_not_over_are_left_out() -> None:
     inside = Inside(nodes=[obj("Node", "m1", cond("Ready", "False"), namespace="", created=at(10))])
     assert set(spans(inside)) == {"network", "API", "join"}

@@ -35,7 +35,10 @@ async def read_timeline(client: Client, world: World, cluster: Key, home: Path) 
 
 
 def draw_timeline(phases: Sequence[Phase]) -> list[str]:
-    """Lines with name, duration and a bar that stands where the phase was in the whole. Pure but for colours."""
+    """Lines with name, duration and a bar that stands where the phase was in the whole. Pure but for colours.
+
+    A duration has a fraction where the times have one.
+    """
     if not phases:
         return []
     start = min(phase.started_at for phase in phases)
@@ -46,6 +49,15 @@ def draw_timeline(phases: Sequence[Phase]) -> list[str]:
         left = min(_WIDTH - 1, round((phase.started_at - start) / total * _WIDTH))
         length = min(_WIDTH - left, max(1, round(phase.seconds / total * _WIDTH)))
         bar = " " * left + click.style("━" * length, fg="cyan") + " " * (_WIDTH - left - length)
-        lines.append(f"  {phase.name.ljust(names)}  {bar} {phase.seconds:5.1f} s")
-    lines.append(f"  {'in all'.ljust(names)}  {' ' * _WIDTH} {total:5.1f} s")
+        lines.append(f"  {phase.name.ljust(names)}  {bar} {_seconds(phase)} s")
+    lines.append(f"  {'in all'.ljust(names)}  {' ' * _WIDTH} {_whole(total)} s")
     return lines
+
+
+def _seconds(phase: Phase) -> str:
+    return f"{phase.seconds:5.1f}" if phase.is_exact else _whole(phase.seconds)
+
+
+def _whole(seconds: float) -> str:
+    """As long as a number with one decimal, so that units stand below each other."""
+    return f"{f'{seconds:.0f}' if seconds >= 0.5 else '<1':>3}  "
