@@ -6,7 +6,7 @@ import fcntl
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from pilvi.errors import UserError
@@ -58,10 +58,15 @@ def _holder(path: Path) -> int:
 
 def _ensure_private_folder(path: Path) -> None:
     """Once it is known to be ours, nobody else can put another in its place: the folder above it (/run) is root's as well."""
-    with suppress(FileExistsError):
+    try:
         path.mkdir(mode=0o755)
+    except FileExistsError:
+        pass
+    else:
+        path.chmod(0o755)  # whatever the umask: units with users of their own have folders in it
     found = path.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o022:
+    others = 0o002 if found.st_gid == os.getegid() else 0o022
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & others:
         raise UserError(
             f"{path} is no folder of root's that root alone may write", hint=f"see who made it (`ls -ld {path}`), then remove it"
         )

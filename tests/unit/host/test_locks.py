@@ -26,6 +26,25 @@ def test_a_second_holder_learns_of_the_first(tmp_path: Path) -> None:
     assert (path.parent.stat().st_mode & 0o777) == 0o755
 
 
+@pytest.mark.parametrize("umask", [0o002, 0o077])
+def test_the_folder_is_open_to_read_under_any_umask(tmp_path: Path, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        with hold_lock(tmp_path / "locks" / "a.lock"):
+            pass
+    finally:
+        os.umask(before)
+    assert ((tmp_path / "locks").stat().st_mode & 0o777) == 0o755
+
+
+def test_a_folder_that_our_own_group_may_write_is_ours(tmp_path: Path) -> None:
+    """As a umask of 002 makes it."""
+    (tmp_path / "locks").mkdir()
+    (tmp_path / "locks").chmod(0o775)
+    with hold_lock(tmp_path / "locks" / "a.lock") as holder:
+        assert holder is None
+
+
 def test_a_holder_that_has_not_written_its_pid_is_unknown(tmp_path: Path) -> None:
     (tmp_path / "locks").mkdir(mode=0o755)
     path = tmp_path / "locks" / "a.lock"
