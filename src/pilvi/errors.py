@@ -2,6 +2,7 @@
 
     PilviError
     ├── UserError            a person can mend it: message says what is wrong, hint says what to do
+    │   └── WrongUse         what the command was given is wrong; nothing has been changed
     ├── ApiError             a Kubernetes API answered with a Status; `.status` holds it, one class per Status.reason
     │   ├── BadRequest, Unauthorized, Forbidden, NotFound, MethodNotAllowed, Invalid, RequestEntityTooLarge
     │   ├── AlreadyExists    409: the name is taken
@@ -26,6 +27,7 @@ Errors of a person (UserError) are printed without a traceback; a traceback is a
 # ruff: noqa: N818 (reasons are named as the Kubernetes API names them: NotFound, Conflict)
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Sequence
 from typing import Any
@@ -53,6 +55,7 @@ __all__ = [
     "Unauthorized",
     "UnitFailed",
     "UserError",
+    "WrongUse",
     "find_hint",
     "format_chain",
 ]
@@ -68,6 +71,10 @@ class UserError(PilviError):
     def __init__(self, message: str, hint: str | None = None) -> None:
         super().__init__(message)
         self.hint = hint
+
+
+class WrongUse(UserError):
+    """An option, an argument or a file that a command was given is wrong, which was seen before anything was changed."""
 
 
 class Transient(PilviError):
@@ -192,10 +199,11 @@ class UnitFailed(PilviError):
 
 
 class TimedOut(PilviError):
-    """`what` did not happen within `timeout_s` seconds."""
+    """`what` did not happen within `timeout_s` seconds. `hint` is the next step, where there is one."""
 
-    def __init__(self, what: str, timeout_s: float) -> None:
-        super().__init__(f"timed out after {timeout_s:g} s waiting for {what}")
+    def __init__(self, what: str, timeout_s: float, hint: str | None = None) -> None:
+        super().__init__(f"timed out after {timeout_s:.4g} s waiting for {what}")
+        self.hint = hint
         self.what = what
         self.timeout_s = timeout_s
 
@@ -208,7 +216,8 @@ def format_chain(exc: BaseException) -> str:
     """The whole chain of causes as one text: `message: cause: cause; hint`.
 
     Each exception contributes its own text once. Exceptions that are not ours are prefixed with their class, because their
-    texts (`'spec'` of a KeyError) often say nothing alone. The members of an exception group are joined with ` | `.
+    texts (`'spec'` of a KeyError) often say nothing alone; those of the system and of YAML's parser become words for people.
+    The members of an exception group are joined with ` | `.
     """
     text = ": ".join(_texts(exc))
     hint = find_hint(exc)
@@ -242,6 +251,13 @@ def _texts(exc: BaseException) -> list[str]:
 def _own_text(exc: BaseException) -> str:
     if isinstance(exc, BaseExceptionGroup):
         return " | ".join(format_chain(member) for member in exc.exceptions)
+    if isinstance(exc, OSError) and exc.errno and type(exc).__module__ == "builtins":  # others have numbers of their own
+        text = os.strerror(exc.errno)
+        return f"{os.fsdecode(exc.filename)}: {text}" if isinstance(exc.filename, str | bytes) else text
+    if (mark := getattr(exc, "problem_mark", None)) is not None:  # yaml.MarkedYAMLError, whose own text quotes the parser's buffer
+        return f"line {mark.line + 1}, column {mark.column + 1}: {getattr(exc, 'problem', None) or 'not understood'}"
+    if type(exc).__module__ == "yaml.reader":
+        return f"position {getattr(exc, 'position', 0)}: {getattr(exc, 'reason', '')}"
     text = str(exc)
     if isinstance(exc, PilviError):
         return text or type(exc).__name__

@@ -17,7 +17,7 @@ from typing import Literal
 
 import msgspec
 
-from pilvi.errors import UserError
+from pilvi.errors import UserError, WrongUse
 from pilvi.host import codec
 from pilvi.host.addresses import list_used_networks
 from pilvi.host.hostfile import HOST_FILE, CloudEntry, HostFile, open_host_file
@@ -176,7 +176,7 @@ def get_cloud(home: Path) -> Cloud:
     """Like `find_cloud`, but raises UserError when the home holds no cloud."""
     cloud = find_cloud(home)
     if cloud is None:
-        raise UserError(f"there is no cloud in {home}", hint="run `pilvi up`, or name the right one with --home")
+        raise UserError(f"there is no cloud in {home}", hint="sudo pilvi up makes one; --home names another")
     return cloud
 
 
@@ -243,15 +243,15 @@ def check_same_range(cloud: Cloud, range: IPv4Network) -> None:
 
 
 def check_range(range: IPv4Network) -> None:
-    """Raises UserError for a range that no cloud can have, whatever this host uses."""
+    """Raises WrongUse for a range that no cloud can have, whatever this host uses."""
     if not _WIDEST_RANGE <= range.prefixlen <= _NARROWEST_RANGE:
         size = "large" if range.prefixlen < _WIDEST_RANGE else "small"
-        raise UserError(
+        raise WrongUse(
             f"range {range} is too {size}",
             hint=f"take a prefix length from /{_WIDEST_RANGE} to /{_NARROWEST_RANGE}, for example 10.250.7.0/24",
         )
     if range.is_multicast or range.is_loopback or range.is_link_local or range.is_reserved or range.is_unspecified:
-        raise UserError(f"range {range} is not for hosts", hint="take a private network, for example 10.250.7.0/24")
+        raise WrongUse(f"range {range} is not for hosts", hint="take a private network, for example 10.250.7.0/24")
 
 
 def _check_unused(home: Path) -> None:

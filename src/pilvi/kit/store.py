@@ -199,8 +199,8 @@ class Store:
         try:
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as e:
-                raise UserError(f"another pilvi command is at work in {self.root}", hint="wait until it has finished") from e
+            except BlockingIOError:
+                raise UserError(f"another pilvi command is at work in {self.root}", hint="wait until it has finished") from None
             for path in (*self.root.glob(".build-*"), *self.root.glob(".import-*")):
                 remove_tree(path)
             yield

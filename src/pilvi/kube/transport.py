@@ -85,8 +85,8 @@ class Transport:
         try:
             async with asyncio.timeout(timeout_s):
                 return await self._patient(request)
-        except TimeoutError as e:
-            raise ApiUnreachable(f"{request.what}: no answer from {self.kubeconfig.server} within {timeout_s:g} s") from e
+        except TimeoutError:
+            raise ApiUnreachable(f"{request.what}: no answer from {self.kubeconfig.server} within {timeout_s:.4g} s") from None
         except (aiohttp.ClientError, ConnectionError) as e:
             raise ApiUnreachable(f"{request.what}: no connection to {self.kubeconfig.server}") from _plain_cause(e)
 
@@ -96,8 +96,8 @@ class Transport:
         try:
             async with asyncio.timeout(timeout_s):
                 response = await self._send(request)
-        except TimeoutError as e:
-            raise ApiUnreachable(f"{request.what}: no answer from {self.kubeconfig.server} within {timeout_s:g} s") from e
+        except TimeoutError:
+            raise ApiUnreachable(f"{request.what}: no answer from {self.kubeconfig.server} within {timeout_s:.4g} s") from None
         except (aiohttp.ClientError, ConnectionError) as e:
             raise ApiUnreachable(f"{request.what}: no connection to {self.kubeconfig.server}") from _plain_cause(e)
         try:

@@ -29,8 +29,9 @@ from pilvi.api.controlplane import KamajiControlPlane
 from pilvi.api.kamaji import DataStore, TenantControlPlane
 from pilvi.api.kubeovn import IP, Subnet, Vpc
 from pilvi.api.kubevirt import VirtualMachine, VirtualMachineInstance
-from pilvi.errors import NotFound, UserError
+from pilvi.errors import NotFound, WrongUse
 from pilvi.kube import Client
+from pilvi.lib.similar import find_similar
 
 __all__ = ["KINDS", "World", "find_kind", "rank_of", "read_world"]
 
@@ -72,13 +73,16 @@ _OWNER_UID = "pilvi.dev/owner-uid"  # on cluster-scoped objects, which cannot ha
 
 
 def find_kind(text: str) -> Resource:
-    """The kind that a person means by `cluster`, `clusters`, `Cluster` or `vmi`. Raises UserError with those that are known."""
+    """The kind that a person means by `cluster`, `clusters`, `Cluster` or `vmi`. Raises WrongUse with those that are known."""
     wanted = _SHORT_NAMES.get(text.lower(), text).lower()
     for resource in KINDS:
         if wanted in {resource.kind.lower(), resource.plural, str(resource)}:
             return resource
-    known = ", ".join(sorted(resource.kind.lower() for resource in KINDS))
-    raise UserError(f"{text!r} is no kind that can be explained", hint=f"one of: {known}")
+    known = sorted(resource.kind.lower() for resource in KINDS)
+    meant = find_similar(text.lower(), [*_SHORT_NAMES, *known])
+    raise WrongUse(
+        f"{text!r} is no kind that can be explained", hint=f"{f'did you mean {meant}? ' if meant else ''}one of: {', '.join(known)}"
+    )
 
 
 def rank_of(obj: JsonObject) -> int:

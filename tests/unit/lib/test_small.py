@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from datetime import UTC, datetime
 
 import pytest
+import yaml
 
 from pilvi import errors
 from pilvi.lib.backoff import Backoff
 from pilvi.lib.clock import format_micro_time, format_time, parse_time
-from pilvi.lib.deadline import wait_for
+from pilvi.lib.deadline import Deadline, wait_for, within
 from pilvi.lib.hashing import short_hash
+from pilvi.lib.similar import find_similar
 from tests.virtual_time import run_virtual
 
 
@@ -94,6 +97,44 @@ def test_chain_has_each_text_once_and_the_hint_last() -> None:
     assert errors.format_chain(caught.value) == (
         "cannot make the bridge: command failed with exit code 2: ip link: no such device: KeyError: 'spec'; run pilvi doctor"
     )
+
+
+def test_errors_of_the_system_and_of_yaml_become_words() -> None:
+    refused = ConnectionRefusedError(111, "Connect call failed ('10.0.0.1', 6443)")
+    assert errors.format_chain(refused) == "Connection refused"
+    assert errors.format_chain(PermissionError(13, "Permission denied", "/a/b")) == "/a/b: Permission denied"
+    # Its numbers are another library's: 1 is no EPERM.
+    assert errors.format_chain(ssl.SSLError(1, "wrong version number")) == "SSLError: wrong version number"
+    with pytest.raises(yaml.YAMLError) as caught:
+        yaml.load("a: 1\n  b: [", Loader=yaml.CSafeLoader)
+    assert errors.format_chain(caught.value) == "line 2, column 4: mapping values are not allowed in this context"
+
+
+def test_one_deadline_for_several_waits() -> None:
+    deadline = Deadline(50)
+    assert 49 < deadline.left_s <= 50
+    assert Deadline(-5).left_s == 0.1
+
+
+def test_work_within_a_time() -> None:
+    async def main() -> None:
+        assert await within(5, asyncio.sleep(1, "done"), "it") == "done"
+        with pytest.raises(errors.TimedOut, match="timed out after 5 s waiting for it") as caught:
+            await within(5, asyncio.sleep(6), "it", "try again")
+        assert errors.find_hint(caught.value) == "try again"
+
+        async def has_own_timeout() -> None:
+            raise TimeoutError("its own")
+
+        with pytest.raises(TimeoutError, match="its own"):
+            await within(5, has_own_timeout(), "it")
+
+    run_virtual(main)
+
+
+def test_what_was_meant() -> None:
+    assert find_similar("clutser", ["cluster", "machine"]) == "cluster"
+    assert find_similar("pizza", ["cluster", "machine"]) is None
 
 
 def test_chain_of_a_group() -> None:
