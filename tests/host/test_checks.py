@@ -7,6 +7,5 @@ async def test_this_host_can_carry_a_cloud_and_the_trial_leaves_nothing() -> Non
     assert {"root", "kernel", "nft", "nsenter", "cgroups", "overlay", "loop", "inotify", "namespaces", "bridge", "veth", "nftables"} <= set(
         findings
     )
-    # inotify is the one that `pilvi up` mends by itself.
-    assert [finding for finding in findings.values() if not finding.is_ok and finding.name != "inotify"] == []
+    assert [finding for finding in findings.values() if not finding.is_ok] == []
     assert list_netns("pv-doctor-") == []

@@ -60,7 +60,7 @@ def check_programs(programs: dict[str, str], path: str | None = None) -> list[Fi
     findings = []
     for name, package in programs.items():
         found = shutil.which(name, path=path)
-        findings.append(Finding(name, found is not None, found or f"no program {name}", "" if found else f"apt-get install {package}"))
+        findings.append(Finding(name, found is not None, found or f"no program {name}", "" if found else f"sudo apt-get install {package}"))
     return findings
 
 
@@ -72,22 +72,23 @@ def check_filesystems(text: str) -> list[Finding]:
             name,
             name in known,
             f"file system {name}" + ("" if name in known else " is missing"),
-            "" if name in known else f"modprobe {name}",
+            "" if name in known else f"sudo modprobe {name}",
         )
         for name in ("overlay", "tmpfs")
     ]
 
 
 def check_inotify(text: str) -> Finding:
-    """Whether the limit of inotify instances, which all sandboxes share, is high enough. Pure. `pilvi up` raises it by itself."""
+    """The limit of inotify instances, which all sandboxes share. Pure. A low one is only noted: `pilvi up` raises it by itself."""
     number = int(text)
-    is_ok = number >= _MANY_INOTIFY_INSTANCES
-    fix = "" if is_ok else f"sysctl -w fs.inotify.max_user_instances={_MANY_INOTIFY_INSTANCES}   (`pilvi up` does it as well)"
-    return Finding("inotify", is_ok, f"{number} inotify instances", fix)
+    note = "" if number >= _MANY_INOTIFY_INSTANCES else "; sudo pilvi up raises that by itself"
+    return Finding("inotify", True, f"{number} inotify instances{note}")
 
 
-def check_traversable(path: Path, uids: Iterable[int] = ()) -> Finding:
+def check_traversable(name: str, path: Path, uids: Iterable[int] = ()) -> Finding:
     """Whether units, which have uids of their own, can reach `path`: each folder on the way must let others pass.
+
+    `name` is what the finding is called.
 
     A folder that belongs to one of `uids` passes too. What does not exist yet is not judged.
     """
@@ -98,10 +99,10 @@ def check_traversable(path: Path, uids: Iterable[int] = ()) -> Finding:
         except FileNotFoundError:
             break
         except NotADirectoryError:
-            return Finding("path", False, f"{folder.parent} is not a folder", "choose another path")
+            return Finding(name, False, f"{folder.parent} is not a folder", "choose another path")
         if stat.S_ISDIR(info.st_mode) and not info.st_mode & stat.S_IXOTH and info.st_uid not in allowed:
-            return Finding("path", False, f"the users of units cannot reach {path}: {folder} is closed to them", f"chmod o+x {folder}")
-    return Finding("path", True, f"{path} can be reached")
+            return Finding(name, False, f"the users of units cannot reach {path}: {folder} is closed to them", f"sudo chmod o+x {folder}")
+    return Finding(name, True, f"{path} can be reached")
 
 
 def _check_kernel_files() -> list[Finding]:
@@ -117,13 +118,13 @@ def _check_kernel_files() -> list[Finding]:
 def _check_cgroups() -> Finding:
     found = find_cgroups()
     if found is None:
-        return Finding("cgroups", False, "no control groups with a memory controller", "mount -t cgroup2 none /sys/fs/cgroup")
+        return Finding("cgroups", False, "no control groups with a memory controller", "sudo mount -t cgroup2 none /sys/fs/cgroup")
     return Finding("cgroups", True, f"control groups version {found.version}")
 
 
 def _check_loop(control: Path) -> Finding:
     is_ok = control.exists()
-    return Finding("loop", is_ok, "loop devices" if is_ok else f"no {control}", "" if is_ok else "modprobe loop")
+    return Finding("loop", is_ok, "loop devices" if is_ok else f"no {control}", "" if is_ok else "sudo modprobe loop")
 
 
 async def _try_network() -> list[Finding]:
@@ -159,5 +160,5 @@ async def _try(what: str, modules: str, trial: Awaitable[None]) -> Finding:
     try:
         await trial
     except (DriverError, UserError, OSError) as e:
-        return Finding(what, False, format_chain(e), f"modprobe -a {modules}")
+        return Finding(what, False, format_chain(e), f"sudo modprobe -a {modules}")
     return Finding(what, True, what)

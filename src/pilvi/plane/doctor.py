@@ -29,16 +29,16 @@ async def examine(home: Path) -> list[Finding]:
     findings += check_programs(PROGRAMS)
     findings.append(_memory())
     findings.append(_disk(home))
-    findings += [check_traversable(home), check_traversable(kit.get_folder())]
+    findings += _reachable(home)
     findings += [_artefact(listed.name, listed.state) for listed in kit.list_artefacts() if listed.state != "stale"]
     findings += [_artefact(f"node image {image.version}", image.state) for image in list_images() if image.state != "stale"]
     return findings
 
 
 async def require_host(home: Path) -> None:
-    """Raise UserError, naming every obstacle and its remedy, unless a cloud can run here. What `up` mends itself is no obstacle."""
-    findings = [*await check_host(), *check_programs(PROGRAMS), _disk(home), check_traversable(home), check_traversable(kit.get_folder())]
-    obstacles = [finding for finding in findings if not finding.is_ok and finding.name != "inotify"]
+    """Raise UserError, naming every obstacle and its remedy, unless a cloud can run here."""
+    findings = [*await check_host(), *check_programs(PROGRAMS), _disk(home), *_reachable(home)]
+    obstacles = [finding for finding in findings if not finding.is_ok]
     if obstacles:
         raise UserError(
             "this host cannot be a cloud yet: " + "; ".join(finding.message for finding in obstacles),
@@ -50,6 +50,10 @@ def ensure_host_settings(cloud: Cloud) -> None:
     """Change the kernel settings that the cloud needs; the last cloud's purge puts them back. Raises UserError."""
     for name, value, at_least in HOST_SETTINGS:
         ensure_setting(cloud.id, name, value, at_least=at_least)
+
+
+def _reachable(home: Path) -> list[Finding]:
+    return [check_traversable("home", home), check_traversable("kit's folder", kit.get_folder())]
 
 
 def _memory() -> Finding:

@@ -20,18 +20,19 @@ def test_programs(tmp_path: Path) -> None:
     good, bad = check_programs({"nft": "nftables", "nsenter": "util-linux"}, str(tmp_path))
     assert good.is_ok
     assert not bad.is_ok
-    assert bad.fix == "apt-get install util-linux"
+    assert bad.fix == "sudo apt-get install util-linux"
 
 
 def test_filesystems() -> None:
     overlay, tmpfs = check_filesystems("nodev\ttmpfs\n\text4\n")
-    assert (overlay.is_ok, overlay.fix) == (False, "modprobe overlay")
+    assert (overlay.is_ok, overlay.fix) == (False, "sudo modprobe overlay")
     assert tmpfs.is_ok
 
 
 def test_inotify() -> None:
-    assert not check_inotify("128\n").is_ok
-    assert check_inotify("8192\n").is_ok
+    assert check_inotify("128\n").is_ok
+    assert "pilvi up" in check_inotify("128\n").message
+    assert check_inotify("8192\n").message == "8192 inotify instances"
 
 
 def test_path_for_units(tmp_path: Path) -> None:
@@ -40,9 +41,9 @@ def test_path_for_units(tmp_path: Path) -> None:
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o700)
     open_tree = [folder for folder in (tmp_path, *tmp_path.parents) if not folder.stat().st_mode & 0o001]
-    finding = check_traversable(closed / "deeper")
+    finding = check_traversable("home", closed / "deeper")
     assert not finding.is_ok
-    assert finding.fix == f"chmod o+x {(open_tree or [closed])[-1]}"
+    assert finding.fix == f"sudo chmod o+x {(open_tree or [closed])[-1]}"
     (tmp_path / "file").write_text("")
-    assert check_traversable(Path("/etc/not-there-yet")).is_ok
-    assert "is not a folder" in check_traversable(Path("/etc/hostname/x")).message
+    assert check_traversable("home", Path("/etc/not-there-yet")).is_ok
+    assert "is not a folder" in check_traversable("home", Path("/etc/hostname/x")).message
