@@ -7,11 +7,11 @@ from pathlib import Path
 import click
 
 from pilvi.cli.kubectl import PASS_ON, execute
-from pilvi.cli.options import home_option
+from pilvi.cli.options import cloud_option
 
 
 @click.command(context_settings=PASS_ON)
-@home_option
+@cloud_option
 @click.argument("args", nargs=-1, type=click.UNPROCESSED)
 def clusterctl(home: Path, args: tuple[str, ...]) -> None:
     """Run clusterctl on the platform; everything after -- is clusterctl's.

@@ -104,8 +104,8 @@ def remove(cloud_id: str, authorities: Iterable[bytes]) -> list[str]:
 
 
 def find_platform(cloud: Cloud | None) -> bytes | None:
-    """The platform's kubeconfig out of the user's: that of this cloud, known by its address; without a cloud on this host the
-    context `pilvi`, else the current one. None when there is none.
+    """The platform's kubeconfig out of the user's: that of this cloud, known by its address; without a cloud on this host that of
+    the context `pilvi`. None when there is none. The current context is never taken: it may be of anybody.
     """
     document = _read_all()
     if cloud is not None:
@@ -115,8 +115,7 @@ def find_platform(cloud: Cloud | None) -> bytes | None:
             (entry["name"] for entry in document["contexts"] if servers.get(_part(entry, "context").get("cluster")) == server), None
         )
     else:
-        names = [entry["name"] for entry in document["contexts"]]
-        wanted = PLATFORM if PLATFORM in names else document.get("current-context") or None
+        wanted = PLATFORM
     return _extract(document, wanted) if wanted else None
 
 

@@ -6,28 +6,35 @@ from pathlib import Path
 
 import click
 
-from pilvi.cli.options import confirm, home_option, require_root, run_async, yes_option
+from pilvi.cli.options import confirm, home_option, require_root, run_async, timeout_option, yes_option
 from pilvi.cli.progress import Waiting
+from pilvi.cli.typed import as_typed
 
 
 @click.command()
 @click.option("--purge", is_flag=True, help="Remove all of this cloud: clusters, machines, disks, settings.")
 @yes_option
+@timeout_option(600)
 @home_option
-def down(home: Path, purge: bool, yes: bool) -> None:
+def down(home: Path, purge: bool, yes: bool, timeout_s: float) -> None:
     """Stop the cloud and keep its data, or remove all of it.
 
     \b
     Example:
       sudo pilvi down --purge
     """
-    from pilvi.host.cloud import get_cloud
+    from pilvi.host.cloud import find_cloud
+    from pilvi.lib.deadline import within
 
     require_root("down")
-    get_cloud(home)
+    cloud = find_cloud(home)
+    if cloud is None:
+        click.echo(f"There is no cloud in {home}: nothing to {'remove' if purge else 'stop'}.", err=True)
+        return
     if purge:
-        confirm(f"Remove the cloud in {home} with all its clusters, machines and disks?", yes)
-    run_async(_down(home, purge))
+        confirm(f"Remove cloud {cloud.id} in {home} with all its clusters, machines and disks?", yes)
+    what = f"cloud {cloud.id} to be {'removed' if purge else 'stopped'}"
+    run_async(within(timeout_s, _down(home, purge), what, f"pilvi down{' --purge' if purge else ''} again goes on where it was"))
 
 
 async def _down(home: Path, purge: bool) -> None:
@@ -39,7 +46,7 @@ async def _down(home: Path, purge: bool) -> None:
         cloud = get_cloud(home)
         if not purge:
             await stop(cloud, waiting)
-            waiting.line(f"Cloud {cloud.id} is stopped; its data stays in {home}. `pilvi up` starts it again.")
+            waiting.line(as_typed(f"Cloud {cloud.id} is stopped; its data stays in {home}. `sudo pilvi up` starts it again."))
             return
         authorities = contexts.authorities_of(cloud)
         restored = await remove_cloud(cloud, waiting)

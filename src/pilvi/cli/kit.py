@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 import time
@@ -11,15 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pilvi.cli.options import confirm, output_option, require_root, run_async, yes_option
+from pilvi.cli.lazy import Group
+from pilvi.cli.options import confirm, output_option, require_root, run_async, timeout_option, writable_file, yes_option
 from pilvi.cli.output import print_data, print_table
 from pilvi.cli.progress import Waiting
+from pilvi.cli.typed import as_typed
 
 if TYPE_CHECKING:
     from pilvi.kit import Step
 
 
-@click.group()
+@click.group(cls=Group)
 def kit() -> None:
     """Build, list, export and import what clouds are made of: Kubernetes, containerd, Cluster API, images.
 
@@ -31,21 +34,25 @@ def kit() -> None:
     """
 
 
-@kit.command()
-def build() -> None:
+@kit.command(short_help="Build what is missing.")
+@timeout_option(7200)
+def build(timeout_s: float) -> None:
     """Build what is missing: about ten minutes the first time, nothing afterwards. May be interrupted and repeated.
 
     \b
     Example:
       sudo pilvi kit build
     """
+    from pilvi.lib.deadline import within
+
     require_root("kit build")
     with Waiting() as waiting:
-        if not run_async(build_missing(waiting)):
+        hint = "sudo pilvi kit build goes on with what is left"
+        if not run_async(within(timeout_s, build_missing(waiting), "the kit to be built", hint)):
             waiting.line("Everything is built already.")
 
 
-@kit.command("list")
+@kit.command("list", short_help="List the parts of the kit, built or missing.")
 @output_option
 def list_(output: str) -> None:
     """List the parts of the kit, built or missing.
@@ -63,7 +70,8 @@ def list_(output: str) -> None:
     ]
     for image in list_images():
         name, _, key = image.path.name.rpartition("-") if image.path else (f"node-image-{image.version}", "", "")
-        rows.append({"name": name, "key": key, "state": image.state, "sizeBytes": 0, "versions": {"kubernetes": image.version}})
+        size_bytes = _measure(image.path) if image.path else 0
+        rows.append({"name": name, "key": key, "state": image.state, "sizeBytes": size_bytes, "versions": {"kubernetes": image.version}})
     if output != "table":
         print_data(rows, output)
         return
@@ -74,8 +82,8 @@ def list_(output: str) -> None:
     click.echo(f"in {store.get_folder()}")
 
 
-@kit.command()
-@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@kit.command(short_help="Write the kit with its node images to one archive.")
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False), callback=writable_file)
 def export(file: Path) -> None:
     """Write the kit with its node images to one archive for other machines; compressed when FILE ends in .gz or .tgz.
 
@@ -90,7 +98,7 @@ def export(file: Path) -> None:
         waiting.line(f"{file}: {_size(file.stat().st_size)}. On the other machine: sudo pilvi kit import {file.name}")
 
 
-@kit.command("import")
+@kit.command("import", short_help="Take what is needed from an archive of `kit export`.")
 @click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 def import_(file: Path) -> None:
     """Take what this pilvi needs from an archive that `kit export` made. Import only what you would run as root.
@@ -103,10 +111,10 @@ def import_(file: Path) -> None:
     with Waiting() as waiting:
         waiting.show(f"{file} to be unpacked and checked")
         missing = run_async(_import(file.absolute()))
-        waiting.line("Everything is there." if not missing else f"Still missing: {', '.join(missing)}. sudo pilvi kit build")
+        waiting.line("Everything is there." if not missing else as_typed(f"Still missing: {', '.join(missing)}. sudo pilvi kit build"))
 
 
-@kit.command()
+@kit.command(short_help="Remove what neither this pilvi nor a cloud of this host uses.")
 @yes_option
 def prune(yes: bool) -> None:
     """Remove parts and node images that neither this pilvi nor a cloud of this host uses, and what interrupted builds have left.
@@ -178,14 +186,18 @@ async def _export(file: Path) -> None:
     import asyncio
 
     from pilvi import kit as store
+    from pilvi.errors import UserError
     from pilvi.node.images import append_node_images
 
     # FILE holds the whole archive or what it held before.
-    with tempfile.TemporaryDirectory(prefix=f".{file.name}.", dir=file.parent) as folder:
-        archive = Path(folder) / file.name
-        await asyncio.to_thread(store.export_archive, archive)
-        await append_node_images(archive)
-        shutil.move(archive, file)
+    try:
+        with tempfile.TemporaryDirectory(prefix=f".{file.name}.", dir=file.parent) as folder:
+            archive = Path(folder) / file.name
+            await asyncio.to_thread(store.export_archive, archive)
+            await append_node_images(archive)
+            shutil.move(archive, file)
+    except OSError as e:
+        raise UserError(f"{file} cannot be written: {e.strerror}", hint="choose a folder on a disk with space") from None
 
 
 async def _import(file: Path) -> list[str]:
@@ -198,6 +210,17 @@ async def _import(file: Path) -> list[str]:
     await extract_node_images(file)
     missing = [item.name for item in listed if item.state == "missing"]
     return missing + [f"node-image-{image.version}" for image in list_images() if image.state == "missing"]
+
+
+def _measure(folder: Path) -> int:
+    """How much disk a tree takes, in bytes; 0 for whoever may not look into all of it. Files with several names count once."""
+    seen: dict[tuple[int, int], int] = {}
+    denied: list[OSError] = []
+    for parent, _, names in os.walk(folder, onerror=denied.append):
+        for name in (".", *names):
+            info = os.lstat(os.path.join(parent, name))
+            seen[info.st_dev, info.st_ino] = info.st_blocks * 512
+    return 0 if denied else sum(seen.values())
 
 
 def _size(size_bytes: int) -> str:

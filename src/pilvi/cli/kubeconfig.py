@@ -6,12 +6,12 @@ from pathlib import Path
 
 import click
 
-from pilvi.cli.options import home_option
+from pilvi.cli.options import cloud_option
 
 
 @click.command()
 @click.option("--merge", is_flag=True, help="Put it into your kubeconfig and make it the current context, instead of printing it.")
-@home_option
+@cloud_option
 def kubeconfig(merge: bool, home: Path) -> None:
     """Print the kubeconfig of the platform, or merge it into yours.
 

@@ -8,14 +8,16 @@ from typing import NoReturn
 
 import click
 
-from pilvi.cli.options import home_option, parse_name, run_async
+from pilvi.cli.options import cloud_option, parse_name, run_async
+from pilvi.cli.progress import Waiting
 
+READ_TIMEOUT_S = 20.0  # not an option: --timeout is one of kubectl's own
 PASS_ON = {"ignore_unknown_options": True, "allow_interspersed_args": False}
 
 
 @click.command(context_settings=PASS_ON)
 @click.option("--cluster", metavar="[NAMESPACE/]NAME", help="Talk to this cluster instead of the platform.")
-@home_option
+@cloud_option
 @click.argument("args", nargs=-1, type=click.UNPROCESSED)
 def kubectl(cluster: str | None, home: Path, args: tuple[str, ...]) -> None:
     """Run kubectl on the platform, or on a cluster; everything after -- is kubectl's.
@@ -34,8 +36,10 @@ def kubectl(cluster: str | None, home: Path, args: tuple[str, ...]) -> None:
 async def _read_tenant(home: Path, cluster: str) -> bytes:
     from pilvi.cli.connection import get_tenant, open_platform
 
-    async with open_platform(home) as client:
-        return await get_tenant(client, parse_name(cluster, "default"))
+    key = parse_name(cluster)
+    with Waiting() as waiting:
+        async with open_platform(home, waiting, READ_TIMEOUT_S) as client:
+            return await get_tenant(client, key)
 
 
 def execute(name: str, args: tuple[str, ...], kubeconfig: bytes, **environment: str) -> NoReturn:

@@ -1,4 +1,4 @@
-"""A group whose commands are imported when they are run, so that `--help` costs no import."""
+"""Groups of commands: one that helps after a slip of the pen, and one whose commands are imported when they are run."""
 
 from __future__ import annotations
 
@@ -7,11 +7,27 @@ from typing import Any
 
 import click
 
-__all__ = ["LazyGroup"]
+__all__ = ["Group", "LazyGroup"]
 
 
-class LazyGroup(click.Group):
-    """`commands` maps a name to the module of `package` that holds the command, and to its line in the help.
+class Group(click.Group):
+    """Says what may have been meant by a command that is none."""
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command that the first word names. Raises UsageError, with what may have been meant by an unknown one."""
+        from pilvi.lib.similar import find_similar  # only after a mistake
+
+        known = self.list_commands(ctx)
+        if args[0] not in known and not args[0].startswith("-"):
+            meant = find_similar(args[0], known)
+            ctx.fail(f"No such command {args[0]!r}." + (f" Did you mean {meant!r}?" if meant else ""))
+        return super().resolve_command(ctx, args)
+
+
+class LazyGroup(Group):
+    """Imports a command when it is run, so that `--help` costs no import.
+
+    `commands` maps a name to the module of `package` that holds the command, and to its line in the help.
 
     The command is the module's attribute of its name, with `_` behind it where Python has that word for itself.
     """

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, BinaryIO, TypeAlias
 
 import click
 
-from pilvi.cli.options import home_option, namespace_option, parse_name, run_async
+from pilvi.cli.options import cloud_option, namespace_option, no_cloud, parse_name, run_async, timeout_option
+from pilvi.cli.progress import Waiting
 
 if TYPE_CHECKING:
     from pilvi.api import Key
@@ -28,13 +29,24 @@ _INSIDE = ("first-boot", "containerd", "kubelet")  # as the machine's init calls
 
 
 @click.command()
-@click.argument("unit", metavar="UNIT|[NAMESPACE/]MACHINE")
+@click.argument("unit", metavar="[UNIT|[NAMESPACE/]MACHINE|COMPONENT]", required=False)
+@click.option("--cluster", metavar="[NAMESPACE/]NAME", help="Of a COMPONENT of this cluster; without one of all that it has.")
 @click.option("--of", type=click.Choice([_CONSOLE, *_INSIDE]), help="Which log of a machine.  [default: console]")
 @click.option("-f", "--follow", is_flag=True, help="Go on as the unit writes, until Ctrl-C.")
 @click.option("--tail", type=click.IntRange(min=0), metavar="N", help="Only the last N lines.")
 @namespace_option
-@home_option
-def logs(unit: str, of: str | None, follow: bool, tail: int | None, namespace: str, home: Path) -> None:
+@timeout_option(20, "How long to wait at most for the API, which knows machines and clusters by name.")
+@cloud_option
+def logs(
+    unit: str | None,
+    cluster: str | None,
+    of: str | None,
+    follow: bool,
+    tail: int | None,
+    namespace: str | None,
+    timeout_s: float,
+    home: Path,
+) -> None:
     """Show the log of a unit or of a machine; `engine` is the engine. `pilvi status -o json` names all units and machines.
 
     A machine has four: its console (what its init says, with the end of a first boot that failed), its first boot, containerd and the
@@ -45,21 +57,60 @@ def logs(unit: str, of: str | None, follow: bool, tail: int | None, namespace: s
       sudo pilvi logs plane-kube-apiserver --tail 20
       sudo pilvi logs engine -f
       sudo pilvi logs team-a/first-workers-x7k2p --of kubelet
+      sudo pilvi logs --cluster team-a/first kube-apiserver
     """
-    open_log = _find_log(home, unit, namespace, of)
-    with open_log() as log:
-        _print_tail(log, tail)
-        if follow:
-            with contextlib.suppress(KeyboardInterrupt):
-                _follow(open_log, log)
+    if cluster is not None:
+        names = run_async(_find_units_of(home, parse_name(cluster, namespace), unit, timeout_s))
+    elif unit is not None:
+        names = [unit]
+    else:
+        raise click.UsageError("name a unit or a machine, or a cluster with --cluster")
+    if follow and len(names) > 1:
+        raise click.UsageError(f"only one log can be followed; name one of: {', '.join(names)}")
+    for name in names:
+        open_log = _find_log(home, name, namespace if cluster is None else None, of, timeout_s)
+        if len(names) > 1:
+            click.echo(f"==> {name} <==")
+            sys.stdout.flush()
+        with open_log() as log:
+            _print_tail(log, tail)
+            if follow:
+                with contextlib.suppress(KeyboardInterrupt):
+                    _follow(open_log, log)
 
 
-def _find_log(home: Path, unit: str, namespace: str, of: str | None) -> Opener:
+async def _find_units_of(home: Path, key: Key, component: str | None, timeout_s: float) -> list[str]:
+    """Names of the units of a cluster, or of the one that is, or ends with, `component`. Raises UserError, TimedOut."""
+    from pilvi.api.builtin import CLUSTERS
+    from pilvi.cli.cluster.units import units_of
+    from pilvi.cli.connection import find_units, open_platform
+    from pilvi.errors import UserError, WrongUse
+    from pilvi.plane.world import read_world
+
+    units = find_units(home)
+    if not units:
+        raise UserError("there is no unit that you may see", hint="sudo pilvi logs shows them while the cloud is on this host")
+    with Waiting() as waiting:
+        async with open_platform(home, waiting, timeout_s) as client:
+            world = await read_world(client, key.namespace)
+    cluster = world.find(CLUSTERS, key)
+    if cluster is None:
+        raise UserError(f"there is no cluster {key}", hint="pilvi cluster list")
+    names = [unit.name for unit in units_of(world, cluster, units)]
+    chosen = [name for name in names if component is None or name == component or name.endswith(f"-{component}")]
+    if not chosen:
+        raise WrongUse(f"cluster {key} has no unit {component or 'at all'}", hint=f"one of: {', '.join(names)}" if names else None)
+    return chosen
+
+
+def _find_log(home: Path, unit: str, namespace: str | None, of: str | None, timeout_s: float) -> Opener:
     """What opens the log. Raises UserError naming the units that have one, UsageError for what nothing can be called."""
     from pilvi.errors import UserError
-    from pilvi.host.cloud import get_cloud
+    from pilvi.host.cloud import find_cloud
 
-    cloud = get_cloud(home)
+    cloud = find_cloud(home)
+    if cloud is None:
+        raise no_cloud(home)
     if not os.access(cloud.units_dir, os.R_OK | os.X_OK) and os.geteuid() != 0:
         raise UserError("logs of units belong to root", hint=f"sudo pilvi logs {unit}")
     key = parse_name(unit, namespace)
@@ -69,7 +120,7 @@ def _find_log(home: Path, unit: str, namespace: str, of: str | None) -> Opener:
         if of is not None:
             raise click.UsageError(f"unit {unit} has one log; --of chooses among those of a machine")
         return lambda: path.open("rb")
-    folder = machines.get(unit) or run_async(_find_machine(cloud, key))
+    folder = machines.get(unit) or run_async(_find_machine(cloud, key, timeout_s))
     if folder is None:
         known = sorted([*machines, *(log.stem for log in _logs_folder(cloud).glob("*.log"))])
         hint = f"one of: {', '.join(known)}; or a machine's name as `pilvi status` has it" if known else "sudo pilvi up"
@@ -96,10 +147,10 @@ def _find_machines(cloud: Cloud) -> dict[str, Path]:
     return {f"m-{short_hash(path.name)}": path for path in (cloud.home / "machines").glob("[!.]*")}
 
 
-async def _find_machine(cloud: Cloud, key: Key) -> Path | None:
+async def _find_machine(cloud: Cloud, key: Key, timeout_s: float) -> Path | None:
     """The folder of the machine that the API knows by this name; None when it knows none, or there is no API to ask.
 
-    Raises UserError when the API does not answer.
+    Raises UserError when the API does not answer, TimedOut.
     """
     from pilvi.api.kubevirt import VirtualMachineInstance
     from pilvi.cli.connection import find_platform, open_platform
@@ -107,15 +158,16 @@ async def _find_machine(cloud: Cloud, key: Key) -> Path | None:
 
     if find_platform(cloud.home) is None:
         return None
-    try:
-        async with open_platform(cloud.home) as client:
-            machine = await client.find(VirtualMachineInstance.RESOURCE, key)
-    except ApiUnreachable as e:
-        units = ", ".join(sorted(_find_machines(cloud)))
-        raise UserError(
-            f"no unit is called {key.name}, and the API, which knows machines by name, does not answer",
-            hint=f"name the machine by its unit: {units}" if units else "sudo pilvi up",
-        ) from e
+    with Waiting() as waiting:
+        async with open_platform(cloud.home, waiting, timeout_s) as client:
+            try:
+                machine = await client.find(VirtualMachineInstance.RESOURCE, key)
+            except ApiUnreachable as e:
+                units = ", ".join(sorted(_find_machines(cloud)))
+                raise UserError(
+                    f"no unit is called {key.name}, and the API, which knows machines by name, does not answer",
+                    hint=f"name the machine by its unit: {units}" if units else "sudo pilvi up",
+                ) from e
     return None if machine is None else cloud.home / "machines" / machine["metadata"]["uid"]
 
 

@@ -11,11 +11,11 @@ from typing import NoReturn
 import click
 
 from pilvi.cli.lazy import LazyGroup
-from pilvi.errors import PilviError, TimedOut, find_hint, format_chain
+from pilvi.errors import PilviError, TimedOut, WrongUse, find_hint, format_chain
 
-__all__ = ["COMMANDS", "EXIT_FAILED", "EXIT_TIMED_OUT", "main", "pilvi"]
+__all__ = ["COMMANDS", "EXIT_FAILED", "EXIT_TIMED_OUT", "EXIT_WRONG_USE", "exit_code", "main", "pilvi"]
 
-EXIT_FAILED, EXIT_TIMED_OUT = 1, 3
+EXIT_FAILED, EXIT_WRONG_USE, EXIT_TIMED_OUT = 1, 2, 3
 
 # Name -> module that holds a command of that name, and its line in the help.
 COMMANDS = {
@@ -78,14 +78,23 @@ def main() -> NoReturn:
         if "--debug" in sys.argv[1:2]:
             raise
         show_error(e)
-        sys.exit(EXIT_TIMED_OUT if isinstance(e, TimedOut) else EXIT_FAILED)
+        sys.exit(exit_code(e))
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def exit_code(error: Exception) -> int:
+    """What the process ends with when a command raised this."""
+    if isinstance(error, TimedOut):
+        return EXIT_TIMED_OUT
+    return EXIT_WRONG_USE if isinstance(error, WrongUse) else EXIT_FAILED
 
 
 def show_error(error: Exception) -> None:
     """Print what went wrong and what to do, on standard error."""
+    from pilvi.cli.typed import as_typed
+
     hint = find_hint(error)
     text = format_chain(error).removesuffix(f"; {hint}")
-    click.secho(f"Error: {text}", err=True, fg="red")
+    click.secho(f"Error: {as_typed(text)}", err=True, fg="red")
     if hint:
-        click.echo(f"  {hint}", err=True)
+        click.echo(f"  {as_typed(hint)}", err=True)

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pilvi.cli.options import home_option, output_option, run_async
+from pilvi.cli.options import cloud_option, no_cloud, output_option, run_async, timeout_option
 from pilvi.cli.output import print_data, print_table
+from pilvi.cli.progress import Waiting
+from pilvi.cli.typed import as_typed
 
 if TYPE_CHECKING:
     from pilvi.plane.status import Status, UnitStatus
@@ -18,8 +20,9 @@ if TYPE_CHECKING:
 
 @click.command()
 @output_option
-@home_option
-def status(output: str, home: Path) -> None:
+@timeout_option(5, "How long to wait for each answer of the API; all else is shown in any case.")
+@cloud_option
+def status(output: str, timeout_s: float, home: Path) -> None:
     """Show engine, units, hosts, clusters and machines, and why something is not ready.
 
     Works with a dead engine and with a dead API. The document of -o json only ever grows.
@@ -28,16 +31,17 @@ def status(output: str, home: Path) -> None:
     Example:
       pilvi status -o json
     """
-    found = run_async(_read(home))
+    with Waiting() as waiting:
+        waiting.show("the cloud's API to answer")
+        found = run_async(_read(home, timeout_s))
     if output == "table":
         print_status(found)
     else:
         print_data(found, output)
 
 
-async def _read(home: Path) -> Status:
+async def _read(home: Path, timeout_s: float) -> Status:
     from pilvi.cli.connection import find_platform, parse, read_engine
-    from pilvi.errors import UserError
     from pilvi.host.cloud import find_cloud
     from pilvi.plane.status import read_status
 
@@ -46,10 +50,8 @@ async def _read(home: Path) -> Status:
         cloud = find_cloud(home)
     kubeconfig = find_platform(home)
     if cloud is None and kubeconfig is None:
-        raise UserError(
-            f"there is no cloud in {home}, and your kubeconfig knows none", hint="sudo pilvi up, or name the right one with --home"
-        )
-    return await read_status(cloud, read_engine(cloud), parse(kubeconfig) if kubeconfig else None)
+        raise no_cloud(home)
+    return await read_status(cloud, read_engine(cloud), parse(kubeconfig) if kubeconfig else None, api_timeout_s=timeout_s)
 
 
 def print_status(found: Status) -> None:
@@ -57,7 +59,7 @@ def print_status(found: Status) -> None:
     cloud, engine = found.cloud, found.engine
     if cloud.id:
         click.echo(f"Cloud   {cloud.id} in {cloud.home}, range {cloud.range}, machines {cloud.machines}")
-        runs = f"pilvi {engine.version}, pid {engine.pid}" if engine.pid else _bad("does not run; sudo pilvi up starts it")
+        runs = f"pilvi {engine.version}, pid {engine.pid}" if engine.pid else _bad(as_typed("does not run; sudo pilvi up starts it"))
         click.echo(f"Engine  {runs}")
     click.echo(f"API     {_bad(found.api) if found.api else 'answers'}")
     _print_units(found.units, cloud.id)

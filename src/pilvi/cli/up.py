@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-import os
+import contextlib
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from pilvi.cli.options import DEFAULT_HOME, files_option, home_option, require_root, run_async, timeout_option
+from pilvi.cli.options import files_option, home_option, name_home, require_root, run_async, timeout_option
 from pilvi.cli.progress import Waiting
+from pilvi.cli.typed import as_typed
 
 if TYPE_CHECKING:
     from ipaddress import IPv4Network
 
-    from pilvi.api import JsonObject
+    from pilvi.api import JsonObject, Key
     from pilvi.host.cloud import Cloud
+    from pilvi.kube import Client
+    from pilvi.lib.deadline import Deadline
 
 
 @click.command()
@@ -25,7 +29,7 @@ if TYPE_CHECKING:
 @click.option("--machines", type=click.Choice(["auto", "qemu", "sandbox"]), help="What runs machines that name nothing. Default: auto.")
 @click.option("--foreground", is_flag=True, help="Run the engine as a child of this command, for containers.")
 @click.option("--no-wait", is_flag=True, help="Do not wait until the clusters of the applied manifests are ready.")
-@timeout_option(600)
+@timeout_option(600, "How long to wait at most for the cloud and its clusters together. Building the kit does not count.")
 def up(files: tuple[Path, ...], home: Path, cidr: str | None, machines: Any, foreground: bool, no_wait: bool, timeout_s: float) -> None:
     """Start the cloud, or bring it up to date, and apply manifests. Safe to repeat.
 
@@ -47,48 +51,67 @@ async def _up(
     from pilvi.cli.cloud import ensure_engine, hold_home
     from pilvi.cli.kit import build_missing
     from pilvi.host.cloud import check_range, check_same_range, create_cloud, find_cloud
+    from pilvi.lib.deadline import Deadline
     from pilvi.plane.doctor import require_host
     from pilvi.plane.platform import settle_version
 
-    with Waiting() as waiting:
-        with hold_home(home):
-            before = find_cloud(home)
-            if network is not None:  # asked now, not after ten minutes of building
-                check_range(network)
-                if before is not None:
-                    check_same_range(before, network)
-            await require_host(home)
-            await build_missing(waiting)
-            cloud = settle_version(create_cloud(home, network, machines))
-            if before is not None and before.kubernetes not in {"", cloud.kubernetes}:
-                waiting.line(
-                    f"  the platform is upgraded from Kubernetes {before.kubernetes} to {cloud.kubernetes}; clusters stay as they are"
-                )
-            if foreground:
-                return await _run_foreground(cloud, waiting, documents, timeout_s, wait=wait)
-            await ensure_engine(cloud, waiting, timeout_s, restart=before is not None and before != cloud)
-        await _finish(cloud, waiting, documents, timeout_s, wait=wait)
+    with Waiting() as waiting, contextlib.ExitStack() as held:
+        held.enter_context(hold_home(home))
+        before = find_cloud(home)
+        if network is not None:  # asked now, not after ten minutes of building
+            check_range(network)
+            if before is not None:
+                check_same_range(before, network)
+        await require_host(home)
+        await build_missing(waiting)
+        cloud = settle_version(create_cloud(home, network, machines))
+        if before is not None and before.kubernetes not in {"", cloud.kubernetes}:
+            waiting.line(f"  the platform is upgraded from Kubernetes {before.kubernetes} to {cloud.kubernetes}; clusters stay as they are")
+        deadline = Deadline(timeout_s)
+
+        async def finish() -> None:
+            held.close()  # the engine is up: what follows only talks to its API, and must not keep `pilvi down` off
+            await _finish(cloud, waiting, documents, deadline, wait=wait)
+
+        if foreground:
+            return await _run_foreground(cloud, waiting, deadline, finish)
+        await ensure_engine(cloud, waiting, deadline.left_s, restart=before is not None and before != cloud)
+        await finish()
     return 0
 
 
-async def _finish(cloud: Cloud, waiting: Waiting, documents: list[JsonObject], timeout_s: float, *, wait: bool) -> None:
-    """Contexts, manifests, and what to type next."""
+async def _finish(cloud: Cloud, waiting: Waiting, documents: list[JsonObject], deadline: Deadline, *, wait: bool) -> None:
+    """Contexts, manifests, and what to type next. The user can reach the platform whatever becomes of the manifests."""
     from pilvi.cli import contexts, manifests
-    from pilvi.cli.connection import get_platform, get_tenant, open_platform
+    from pilvi.cli.connection import get_platform, open_platform
 
-    async with open_platform(cloud.home) as client:
+    context = contexts.merge(cloud, get_platform(cloud.home))
+    async with open_platform(cloud.home, waiting) as client:
         clusters = await manifests.apply(client, documents)
-        if wait:
-            await manifests.wait_clusters(client, clusters, waiting, timeout_s, cloud.home)
-            for cluster in clusters:
-                contexts.merge(cloud, await get_tenant(client, cluster), str(cluster), make_current=False)
-        context = contexts.merge(cloud, get_platform(cloud.home))
-        waiting.hide()
-        await _print_summary(cloud, context)
+        try:
+            if wait:
+                await manifests.wait_clusters(client, clusters, waiting, deadline, cloud.home)
+        finally:
+            await _merge_clusters(client, cloud, clusters)
+    await _print_summary(cloud, context)
 
 
-async def _run_foreground(cloud: Cloud, waiting: Waiting, documents: list[JsonObject], timeout_s: float, *, wait: bool) -> int:
-    """The engine as a child: signals go on to it, its exit code is ours, and its end ends this command."""
+async def _merge_clusters(client: Client, cloud: Cloud, clusters: Sequence[Key]) -> None:
+    """A context for every cluster that has a kubeconfig by now: some may be far from ready, or the wait for them has failed."""
+    from pilvi.cli import contexts
+    from pilvi.cli.connection import get_tenant
+    from pilvi.errors import ApiError, ApiUnreachable, UserError
+
+    for cluster in clusters:
+        try:
+            kubeconfig = await get_tenant(client, cluster)
+        except (UserError, ApiError, ApiUnreachable):
+            continue
+        contexts.merge(cloud, kubeconfig, str(cluster), make_current=False)
+
+
+async def _run_foreground(cloud: Cloud, waiting: Waiting, deadline: Deadline, finish: Callable[[], Awaitable[None]]) -> int:
+    """The engine as a child: signals go on to it, its exit code is ours, and its end ends this command. `finish` is run when it is up."""
     import asyncio
     import signal
 
@@ -110,8 +133,8 @@ async def _run_foreground(cloud: Cloud, waiting: Waiting, documents: list[JsonOb
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, end)
     try:
-        await follow_engine(cloud, waiting, timeout_s, lambda: engine.returncode is not None)
-        await _finish(cloud, waiting, documents, timeout_s, wait=wait)
+        await follow_engine(cloud, waiting, deadline.left_s, lambda: engine.returncode is not None)
+        await finish()
     except BaseException:
         end()
         await engine.wait()
@@ -130,15 +153,14 @@ async def _print_summary(cloud: Cloud, context: str) -> None:
     print_status(status)
     click.echo("")
     click.echo(f"The current context of your kubeconfig is {context}. Next:")
-    home = "" if str(cloud.home) in {DEFAULT_HOME, os.environ.get("PILVI_HOME")} else f" --home {cloud.home}"
+    home = name_home(cloud.home)
+    following = [f"pilvi cluster create{home} first --workers 2"]
     if status.clusters:
         first = status.clusters[0]
         name = first.name if first.namespace == "default" else f"{first.namespace}/{first.name}"
-        click.echo(f"  pilvi kubectl{home} --cluster {name} -- get nodes,pods -A")
-        click.echo(f"  pilvi cluster scale{home} {name} --workers 3")
-    else:
-        click.echo(f"  pilvi cluster create{home} first --workers 2")
-    click.echo(f"  pilvi status{home}")
+        following = [f"pilvi kubectl{home} --cluster {name} -- get nodes,pods -A", f"pilvi cluster scale{home} {name} --workers 3"]
+    for command in (*following, f"pilvi status{home}"):
+        click.echo(f"  {as_typed(command)}")
 
 
 def parse_range(cidr: str | None) -> IPv4Network | None:

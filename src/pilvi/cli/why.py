@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pilvi.cli.options import home_option, namespace_option, output_option, parse_name, run_async
+from pilvi.cli.options import cloud_option, namespace_option, output_option, parse_name, run_async, timeout_option
 from pilvi.cli.output import print_data
+from pilvi.cli.progress import Waiting
 
 if TYPE_CHECKING:
     from pilvi.api import Key, Resource
@@ -19,8 +20,9 @@ if TYPE_CHECKING:
 @click.argument("what", metavar="KIND/[NAMESPACE/]NAME")
 @namespace_option
 @output_option
-@home_option
-def why(what: str, namespace: str, output: str, home: Path) -> None:
+@timeout_option(20)
+@cloud_option
+def why(what: str, namespace: str | None, output: str, timeout_s: float, home: Path) -> None:
     """Explain why an object is not ready: the way to what is at fault, its last Events, the last log lines behind it.
 
     KIND is a kind of Cluster API, Kamaji, KubeVirt or Kube-OVN, or its short name: cluster, md, machine, tcp, vm, vmi, vpc.
@@ -35,17 +37,18 @@ def why(what: str, namespace: str, output: str, home: Path) -> None:
     kind, slash, name = what.partition("/")
     if not slash:
         raise click.UsageError(f"{what!r} names no object; write KIND/NAME, for example cluster/first")
-    found = run_async(_explain(home, find_kind(kind), parse_name(name, namespace)))
+    found = run_async(_explain(home, find_kind(kind), parse_name(name, namespace), timeout_s))
     if output == "table":
         click.echo(found.text())
     else:
         print_data(found, output)
 
 
-async def _explain(home: Path, kind: Resource, key: Key) -> Explanation:
+async def _explain(home: Path, kind: Resource, key: Key, timeout_s: float) -> Explanation:
     from pilvi.api import Key
     from pilvi.cli.connection import find_units, open_platform
     from pilvi.plane.why import explain_object
 
-    async with open_platform(home) as client:
-        return await explain_object(client, kind, key if kind.namespaced else Key("", key.name), find_units(home))
+    with Waiting() as waiting:
+        async with open_platform(home, waiting, timeout_s) as client:
+            return await explain_object(client, kind, key if kind.namespaced else Key("", key.name), find_units(home))

@@ -109,7 +109,9 @@ class Status(msgspec.Struct, rename="camel"):
     machines: list[MachineStatus] = []
 
 
-async def read_status(cloud: Cloud | None, engine: EngineStatus, kubeconfig: Kubeconfig | Path | None) -> Status:
+async def read_status(
+    cloud: Cloud | None, engine: EngineStatus, kubeconfig: Kubeconfig | Path | None, *, api_timeout_s: float = API_TIMEOUT_S
+) -> Status:
     """Read everything. Without a kubeconfig, or an API that answers, only what files and /proc tell; without a cloud on this
     host (a kubeconfig of another one) only what the API tells. Raises nothing that a dead cloud can cause.
     """
@@ -119,7 +121,7 @@ async def read_status(cloud: Cloud | None, engine: EngineStatus, kubeconfig: Kub
         status.api = "there is no kubeconfig to ask it with"
         return status
     try:
-        async with Client.open(kubeconfig, timeout_s=API_TIMEOUT_S) as client:
+        async with Client.open(kubeconfig, timeout_s=api_timeout_s) as client:
             world = await read_world(client)
     except PilviError as e:
         status.api = format_chain(e)

@@ -11,6 +11,7 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 
+from pilvi.cli import options
 from pilvi.cli.main import pilvi
 from tests.fake_api import FakeApi
 
@@ -22,8 +23,8 @@ def user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A user without clouds: nothing of this host's is read or written. Returns the path of the kubeconfig."""
     kubeconfig = tmp_path / "kubeconfig"
     monkeypatch.setenv("KUBECONFIG", str(kubeconfig))
-    monkeypatch.setenv("PILVI_HOME", str(tmp_path / "home"))
-    for name in ("SUDO_UID", "SUDO_GID"):
+    monkeypatch.setattr(options, "DEFAULT_HOME", str(tmp_path / "home"))
+    for name in ("PILVI_HOME", "SUDO_UID", "SUDO_GID"):
         monkeypatch.delenv(name, raising=False)
     return kubeconfig
 

@@ -13,11 +13,13 @@ INTRODUCTION = """# The command `pilvi`
 
 Made from the commands themselves by `python -m tests.unit.cli.reference`; a test holds it true.
 
-Exit codes: 0 done, 1 failed, 2 wrong use, 3 timed out. `kubectl`, `clusterctl` and `run` pass on the code of what they run; `doctor`
-ends with 1 when something is missing. `pilvi --debug COMMAND` shows what is done, and a traceback when it fails.
+Exit codes: 0 done, 1 failed, 2 wrong use (nothing was changed), 3 timed out. `kubectl`, `clusterctl` and `run` pass on the code of what
+they run; `doctor` ends with 1 when something is missing. `pilvi --debug COMMAND` shows what is done, and a traceback when it fails.
 
 `up`, `down`, `run` and `kit` need root. Everything else needs a kubeconfig: root has the administrator's in the cloud's home, others use
-the context that `pilvi up` merged into theirs (`$KUBECONFIG`, else `~/.kube/config`; under sudo the file of whoever called it).
+the context that `pilvi up` merged into theirs (`$KUBECONFIG`, else `~/.kube/config`; under sudo the file of whoever called it). A home that
+`--home` or PILVI_HOME names has to hold a cloud. Without either, and without a cloud on this host, the context `pilvi` is used: that of a
+cloud elsewhere. The current context never is, since it may lead to anybody's servers.
 """
 
 

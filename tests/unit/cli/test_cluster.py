@@ -14,11 +14,15 @@ from pilvi.api import JsonObject, Key
 from pilvi.cli import contexts
 from pilvi.cli.cluster.form import build_cluster, check_version
 from pilvi.cli.cluster.timeline import draw_timeline
-from pilvi.errors import TimedOut, UserError
+from pilvi.errors import TimedOut, WrongUse
+from pilvi.host.cloud import save_cloud
+from pilvi.host.units import UnitState
 from pilvi.kit import kubernetes_versions
+from pilvi.lib.hashing import short_hash
 from pilvi.plane.timeline import Phase
-from tests.fake_api import FakeApi
+from tests.fake_api import FakeApi, status_response
 from tests.unit.cli.conftest import Invoke, kubeconfig_of
+from tests.unit.cli.test_contexts import make_cloud
 from tests.unit.plane.objects import cond
 
 CLUSTERS = "/apis/cluster.x-k8s.io/v1beta2/namespaces/default/clusters/"
@@ -113,6 +117,44 @@ async def test_create_waits_for_dns(invoke: Invoke, platform: FakeApi) -> None:
     assert "cluster default/first: DNS\n" in str(result.exception)
 
 
+async def test_create_waits_over_an_api_that_is_busy(invoke: Invoke, platform: FakeApi) -> None:
+    on_create(platform)
+    left = [3]
+
+    def busy(request):  # type: ignore[no-untyped-def]
+        if request.path == COREDNS and left[0]:
+            left[0] -= 1
+            return status_response(503, "ServiceUnavailable")
+        return None
+
+    platform.faults.append(busy)
+    result = await invoke("cluster", "create", "first")
+    assert result.exit_code == 0, result.output
+    assert left == [0]
+
+
+async def test_a_time_out_stays_one_when_the_reason_cannot_be_read(invoke: Invoke, platform: FakeApi) -> None:
+    def forbid(request):  # type: ignore[no-untyped-def]
+        return status_response(403, "Forbidden") if request.path.endswith("/events") else None
+
+    platform.faults.append(forbid)
+    result = await invoke("cluster", "create", "first", "--timeout", "0.5")
+    assert isinstance(result.exception, TimedOut)
+    assert "Why, cannot be told: list events: made to fail with 403" in str(result.exception)
+
+
+async def test_the_next_command_is_one_that_is_there(invoke: Invoke, platform: FakeApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    on_create(platform)
+    monkeypatch.setenv("PATH", "/nowhere")
+    result = await invoke("cluster", "create", "first")
+    assert result.stdout.endswith("Next: pilvi kubectl --cluster default/first -- get nodes\n")
+    await invoke("cluster", "delete", "first", "--yes")
+    on_create(platform)
+    monkeypatch.setattr("shutil.which", lambda name, **_: f"/usr/bin/{name}")
+    result = await invoke("cluster", "create", "first")
+    assert result.stdout.endswith("Next: kubectl get nodes\n")
+
+
 async def test_create_without_wait_and_twice(invoke: Invoke, platform: FakeApi) -> None:
     assert (await invoke("cluster", "create", "first", "--no-wait")).exit_code == 0
     result = await invoke("cluster", "create", "first", "--no-wait")
@@ -127,7 +169,7 @@ async def test_bad_names_are_wrong_use_and_nothing_is_sent(name: str, invoke: In
 
 def test_unknown_versions_list_the_known_ones() -> None:
     assert check_version("1.37.2", ["v1.36.3", "v1.37.2"]) == "v1.37.2"
-    with pytest.raises(UserError, match=r"v9\.9\.9.*v1\.36\.3, v1\.37\.2"):
+    with pytest.raises(WrongUse, match=r"v9\.9\.9.*v1\.36\.3, v1\.37\.2"):
         check_version("v9.9.9", ["v1.36.3", "v1.37.2"])
 
 
@@ -151,6 +193,51 @@ async def test_describe_shows_the_parts_and_why(invoke: Invoke, platform: FakeAp
     document = json.loads((await invoke("cluster", "describe", "default/first", "-o", "json")).stdout)
     assert document["cluster"]["name"] == "first"
     assert document["why"]["trail"][0]["kind"] == "Cluster"
+
+
+def unit(name: str) -> UnitState:
+    return UnitState(name=name, state="running", pid=5)
+
+
+@pytest.fixture
+def units(platform: FakeApi, monkeypatch: pytest.MonkeyPatch) -> list[UnitState]:
+    """A cluster with a control plane, and what runs on its host, as root sees it."""
+    stored = platform.put(f"{CLUSTERS}first", build_cluster(Key("default", "first"), "v1.37.2", 2, {}))
+    owner = {"uid": stored["metadata"]["uid"], "kind": "Cluster", "name": "first", "apiVersion": "v1", "controller": True}
+    metadata = {"name": "first", "namespace": "default", "ownerReferences": [owner]}
+    path = "/apis/kamaji.clastix.io/v1alpha1/namespaces/default/tenantcontrolplanes/first"
+    plane = platform.put(path, {"kind": "TenantControlPlane", "metadata": metadata, "spec": {}})
+    name = f"cp-{short_hash(plane['metadata']['uid'])}"
+    found = [unit(f"{name}-etcd"), unit(f"{name}-kube-apiserver"), unit("cp-00000000-etcd"), unit("plane-etcd")]
+    monkeypatch.setattr("pilvi.cli.connection.find_units", lambda _: found)
+    return found
+
+
+async def test_describe_names_the_units_of_the_cluster(invoke: Invoke, units: list[UnitState]) -> None:
+    document = json.loads((await invoke("cluster", "describe", "first", "-o", "json")).stdout)
+    assert document["units"] == [units[0].name, units[1].name]
+    assert units[1].name in (await invoke("cluster", "describe", "first")).stdout
+
+
+async def test_logs_of_a_cluster_by_component(
+    invoke: Invoke, units: list[UnitState], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    home = tmp_path / "home"
+    save_cloud(make_cloud(home))
+    (home / "admin.conf").write_bytes((tmp_path / "kubeconfig").read_bytes())
+    (home / "logs").mkdir()
+    for found in units:
+        (home / "logs" / f"{found.name}.log").write_text(f"I am {found.name}\n")
+    etcd, server = units[0].name, units[1].name
+    assert (await invoke("logs", "--cluster", "first", "etcd")).stdout == f"I am {etcd}\n"
+    assert (await invoke("logs", "--cluster", "first")).stdout == f"==> {etcd} <==\nI am {etcd}\n==> {server} <==\nI am {server}\n"
+    assert (await invoke("logs", "--cluster", "first", "-f")).exit_code == 2
+    unknown = await invoke("logs", "--cluster", "first", "scheduler")
+    assert isinstance(unknown.exception, WrongUse)
+    assert unknown.exception.hint == f"one of: {etcd}, {server}"
+    assert str((await invoke("logs", "--cluster", "none")).exception) == "there is no cluster default/none"
+    assert (await invoke("logs")).exit_code == 2
 
 
 async def test_scale_changes_the_topology_only(invoke: Invoke, platform: FakeApi) -> None:
@@ -188,6 +275,7 @@ async def test_delete_asks_and_takes_the_context_out(invoke: Invoke, platform: F
     on_create(platform)
     assert (await invoke("cluster", "create", "first")).exit_code == 0
     refused = await invoke("cluster", "delete", "first")
+    assert isinstance(refused.exception, WrongUse)
     assert str(refused.exception) == "this needs a confirmation, and there is no terminal to ask on"
     assert f"{CLUSTERS}first" in platform.objects
     result = await invoke("cluster", "delete", "first", "--yes")
@@ -197,6 +285,17 @@ async def test_delete_asks_and_takes_the_context_out(invoke: Invoke, platform: F
     document = yaml.safe_load(user.read_text())
     assert [entry["name"] for entry in document["contexts"]] == ["pilvi"]
     assert document["current-context"] == ""
+
+
+async def test_delete_asks_about_the_cloud_by_context_and_server(
+    invoke: Invoke, platform: FakeApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    platform.put(f"{CLUSTERS}first", build_cluster(Key("default", "first"), "v1.37.2", 2, {}))
+    asked: list[str] = []
+    monkeypatch.setattr("pilvi.cli.cluster.delete.confirm", lambda question, _: asked.append(question))
+    assert (await invoke("cluster", "delete", "first")).exit_code == 0
+    server = platform.kubeconfig.server
+    assert asked == [f"Delete cluster default/first of the cloud at {server} (context pilvi), with everything that runs in it?"]
 
 
 async def test_delete_times_out_with_what_it_waits_for(invoke: Invoke, platform: FakeApi) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -10,8 +12,8 @@ import pytest
 from pilvi import kit
 from pilvi.cli.kit import build_missing
 from pilvi.cli.progress import Waiting
-from pilvi.errors import UserError
-from pilvi.kit import Listed, Step
+from pilvi.errors import TimedOut, UserError, format_chain
+from pilvi.kit import Listed, Step, Store
 from pilvi.node import images
 from pilvi.node.images import ListedImage
 from pilvi.plane.prune import Plan
@@ -19,7 +21,8 @@ from tests.unit.cli.conftest import Invoke
 
 
 class FakeKit:
-    def __init__(self) -> None:
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
         self.artefact = "missing"
         self.image = "missing"
         self.built: list[str] = []
@@ -29,7 +32,7 @@ class FakeKit:
         return [Listed("kubernetes-1.37", "abc", self.artefact, Path("/kit/kubernetes-1.37-abc"), 3 << 20, versions)]  # type: ignore[arg-type]
 
     def list_images(self) -> list[ListedImage]:
-        path = Path("/kit/node-image-v1.37.2-def") if self.image == "built" else None
+        path = self.folder / "node-image-v1.37.2-def" if self.image == "built" else None
         return [ListedImage("v1.37.2", self.image, path)]  # type: ignore[arg-type]
 
     async def build(self, progress: object) -> None:
@@ -47,8 +50,8 @@ class FakeKit:
 
 
 @pytest.fixture
-def fake_kit(monkeypatch: pytest.MonkeyPatch) -> FakeKit:
-    made = FakeKit()
+def fake_kit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeKit:
+    made = FakeKit(tmp_path / "kit")
     monkeypatch.setattr("os.geteuid", lambda: 0)
     monkeypatch.setattr(kit, "list_artefacts", made.list_artefacts)
     monkeypatch.setattr(kit, "build", made.build)
@@ -76,6 +79,10 @@ async def test_only_the_image_may_be_missing(fake_kit: FakeKit) -> None:
 
 async def test_list_in_words_and_as_data(fake_kit: FakeKit, invoke: Invoke) -> None:
     fake_kit.image = "built"
+    tree = fake_kit.folder / "node-image-v1.37.2-def" / "usr" / "bin"
+    tree.mkdir(parents=True)
+    (tree / "kubelet").write_bytes(bytes(5 << 20))
+    os.link(tree / "kubelet", tree / "again")
     table = (await invoke("kit", "list")).stdout.splitlines()
     assert table[1].split() == [
         "kubernetes-1.37",
@@ -89,7 +96,7 @@ async def test_list_in_words_and_as_data(fake_kit: FakeKit, invoke: Invoke) -> N
         "v3.7.3,",
         "pause:3.10",
     ]
-    assert table[2].split() == ["node-image-v1.37.2", "def", "built", "kubernetes", "v1.37.2"]
+    assert table[2].split() == ["node-image-v1.37.2", "def", "built", "5", "MiB", "kubernetes", "v1.37.2"]
     rows = json.loads((await invoke("kit", "list", "-o", "json")).stdout)
     assert [(row["name"], row["state"]) for row in rows] == [("kubernetes-1.37", "missing"), ("node-image-v1.37.2", "built")]
 
@@ -137,3 +144,28 @@ async def test_prune_of_a_kit_without_anything_old(invoke: Invoke, monkeypatch: 
     pruning.plan = Plan((), {}, 0)
     assert (await invoke("kit", "prune")).stdout == "There is nothing to remove.\n"
     assert pruning.removed == []
+
+
+async def test_a_full_disk_is_told_in_words(fake_kit: FakeKit, invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(path: Path) -> None:
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr(kit, "export_archive", fail)
+    result = await invoke("kit", "export", str(tmp_path / "kit.tar"))
+    assert format_chain(result.exception or Exception()).startswith(f"{tmp_path}/kit.tar cannot be written: No space left on device; ")
+
+
+async def test_a_build_has_a_deadline(fake_kit: FakeKit, invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def build(_: object) -> None:
+        await asyncio.sleep(60)
+
+    monkeypatch.setattr(kit, "build", build)
+    result = await invoke("kit", "build", "--timeout", "0.1")
+    assert isinstance(result.exception, TimedOut)
+
+
+def test_a_busy_kit_is_told_in_words(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    with store.locked(), pytest.raises(UserError) as raised, store.locked():
+        pass
+    assert format_chain(raised.value) == f"another pilvi command is at work in {tmp_path}; wait until it has finished"

@@ -22,7 +22,7 @@ from pilvi.api.kubevirt import VirtualMachineInstance
 from pilvi.cli import logs, manifests, progress
 from pilvi.cli.output import print_documents, print_table
 from pilvi.cli.progress import Waiting
-from pilvi.errors import UserError
+from pilvi.errors import UserError, WrongUse, format_chain
 from pilvi.host.cloud import save_cloud
 from pilvi.lib.hashing import short_hash
 from tests.fake_api import FakeApi
@@ -106,20 +106,34 @@ def test_documents_can_be_applied_again(capsys: pytest.CaptureFixture[str]) -> N
 
 def test_manifests_as_people_write_them(tmp_path: Path) -> None:
     file = tmp_path / "m.yaml"
-    file.write_text("---\n# only a comment\n---\nkind: A\nmetadata: {name: a}\nspec: {selector: {matchLabels: }}\n---\nkind: B\n")
-    assert [document["kind"] for document in manifests.read([file])] == ["A", "B"]
+    head = "---\n# only a comment\n---\napiVersion: v1\nkind: A\nmetadata: {name: a}\nspec: {selector: {matchLabels: }}\n"
+    file.write_text(head + "---\n{apiVersion: v1, kind: List, items: [{apiVersion: v1, kind: B, metadata: {name: b}}]}\n")
+    assert [document["kind"] for document in manifests.read([file])] == ["A", "List"]
 
 
 @pytest.mark.parametrize(
     ("content", "words"),
-    [(b"a: [", "line 2"), (b"- a\n", "no Kubernetes object"), (b"name: x\n", "no Kubernetes object"), (b"\xff\xfe\x00a: \x80", "")],
+    [
+        (b"a: [", "cannot be read: line 2, column 1: "),
+        (b"- a\n", "document 1 of"),
+        (b"name: x\n", "it has no apiVersion"),
+        (b"apiVersion: v1\n", "it has no kind"),
+        (b"{apiVersion: v1, kind: A, metadata: }", "it has no metadata.name"),
+        (b"{apiVersion: v1, kind: A, metadata: {generateName: a}}", "it has no metadata.name"),
+        (b"{apiVersion: v1, kind: A, metadata: {name: a}}\n---\n{kind: List, items: [5]}", "document 2 of"),
+        (b"{kind: List, items: 5}", "it has no apiVersion"),
+        (b"a: \0", "position 3: control characters are not allowed"),
+        (b"\xff\xfe\x00a: \x80", "cannot be read"),
+    ],
 )
 def test_bad_manifests_name_the_file(content: bytes, words: str, tmp_path: Path) -> None:
     file = tmp_path / "m.yaml"
     file.write_bytes(content)
-    with pytest.raises(UserError, match=r"m\.yaml") as raised:
+    with pytest.raises(WrongUse, match=r"m\.yaml") as raised:
         manifests.read([file])
-    assert words in str(raised.value)
+    text = format_chain(raised.value)
+    assert words in text
+    assert "<" not in text, "the parser's own name of the text"
 
 
 async def test_crds_as_stream_and_as_files(invoke: Invoke, tmp_path: Path) -> None:

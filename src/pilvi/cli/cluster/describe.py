@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pilvi.cli.options import home_option, namespace_option, output_option, parse_name, run_async
+from pilvi.cli.options import cloud_option, namespace_option, output_option, parse_name, run_async, timeout_option
 from pilvi.cli.output import print_data, print_table
+from pilvi.cli.progress import Waiting
 
 if TYPE_CHECKING:
     from pilvi.api import JsonObject, Key
@@ -19,20 +20,22 @@ if TYPE_CHECKING:
 @click.argument("name", metavar="[NAMESPACE/]NAME")
 @namespace_option
 @output_option
-@home_option
-def describe(name: str, namespace: str, output: str, home: Path) -> None:
-    """Show a cluster with its parts, and why it is not ready.
+@timeout_option(20)
+@cloud_option
+def describe(name: str, namespace: str | None, output: str, timeout_s: float, home: Path) -> None:
+    """Show a cluster with its parts, for root also its processes, and why it is not ready.
 
     \b
     Example:
       pilvi cluster describe first
     """
     key = parse_name(name, namespace)
-    run_async(_describe(key, output, home))
+    run_async(_describe(key, output, home, timeout_s))
 
 
-async def _describe(key: Key, output: str, home: Path) -> None:
+async def _describe(key: Key, output: str, home: Path, timeout_s: float) -> None:
     from pilvi.api.builtin import CLUSTERS
+    from pilvi.cli.cluster.units import units_of
     from pilvi.cli.connection import find_units, open_platform
     from pilvi.errors import UserError
     from pilvi.plane.status import cluster_status
@@ -40,16 +43,21 @@ async def _describe(key: Key, output: str, home: Path) -> None:
     from pilvi.plane.world import read_world
 
     units = find_units(home)
-    async with open_platform(home) as client:
-        world = await read_world(client, key.namespace)
+    with Waiting() as waiting:
+        async with open_platform(home, waiting, timeout_s) as client:
+            world = await read_world(client, key.namespace)
     cluster = world.find(CLUSTERS, key)
     if cluster is None:
         raise UserError(f"there is no cluster {key}", hint="pilvi cluster list")
     explanation = explain(world, cluster, units)
     parts = _parts(world, cluster)
     status = cluster_status(world, cluster, units)
+    own = units_of(world, cluster, units)
     if output != "table":
-        print_data({"cluster": status, "endpoint": _endpoint(cluster), "parts": parts, "why": explanation}, output)
+        print_data(
+            {"cluster": status, "endpoint": _endpoint(cluster), "parts": parts, "units": [unit.name for unit in own], "why": explanation},
+            output,
+        )
         return
     click.echo(f"Cluster    {key}")
     click.echo(f"Version    {status.version}")
@@ -59,6 +67,9 @@ async def _describe(key: Key, output: str, home: Path) -> None:
     print_table(
         ("KIND", "NAME", "STATE"), [("  " * part["depth"] + part["kind"], part["name"], part["state"]) for part in parts], indent="  "
     )
+    if own:  # only root sees any
+        click.echo("Units")
+        print_table(("NAME", "STATE", "PID"), [(unit.name, unit.state, str(unit.pid or "")) for unit in own], indent="  ")
     click.echo(explanation.text())
 
 

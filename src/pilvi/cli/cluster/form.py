@@ -9,7 +9,7 @@ import click
 
 from pilvi.api import JsonObject, Key
 from pilvi.api.builtin import CLUSTERS
-from pilvi.errors import UserError
+from pilvi.errors import WrongUse
 
 __all__ = ["CLASS", "POOL", "build_cluster", "check_name", "check_version"]
 
@@ -42,10 +42,10 @@ def check_name(key: Key) -> None:
 
 
 def check_version(version: str | None, known: list[str]) -> str:
-    """The version with `v`, the newest for None. Raises UserError with the known ones."""
+    """The version with `v`, the newest for None. Raises WrongUse with the known ones."""
     if version is None:
         return known[-1]
     wanted = f"v{version.removeprefix('v')}"
     if wanted not in known:
-        raise UserError(f"Kubernetes version {version} is not in the kit, which has: {', '.join(known)}", hint=f"use --version {known[-1]}")
+        raise WrongUse(f"Kubernetes version {version} is not in the kit, which has: {', '.join(known)}", hint=f"use --version {known[-1]}")
     return wanted

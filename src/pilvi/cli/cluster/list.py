@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pilvi.cli.options import home_option, output_option, run_async
+from pilvi.cli.options import check_word, cloud_option, output_option, run_async, timeout_option
 from pilvi.cli.output import print_data, print_table
+from pilvi.cli.progress import Waiting
+from pilvi.cli.typed import as_typed
 
 if TYPE_CHECKING:
     from pilvi.plane.status import ClusterStatus
@@ -17,20 +19,23 @@ if TYPE_CHECKING:
 @click.command("list")
 @click.option("-n", "--namespace", help="Only the clusters of this namespace.")
 @output_option
-@home_option
-def list_(namespace: str | None, output: str, home: Path) -> None:
+@timeout_option(20)
+@cloud_option
+def list_(namespace: str | None, output: str, timeout_s: float, home: Path) -> None:
     """List clusters, with the reason for each that is not ready.
 
     \b
     Example:
       pilvi cluster list -o json
     """
-    clusters = run_async(_read(home, namespace))
+    if namespace is not None:
+        check_word(namespace, "namespace")
+    clusters = run_async(_read(home, namespace, timeout_s))
     if output != "table":
         print_data(clusters, output)
         return
     if not clusters:
-        click.echo("There are no clusters. pilvi cluster create NAME makes one.", err=True)
+        click.echo(as_typed("There are no clusters. pilvi cluster create NAME makes one."), err=True)
         return
     print_table(
         ("NAMESPACE", "NAME", "VERSION", "READY", "NODES", "CAUSE"),
@@ -38,13 +43,14 @@ def list_(namespace: str | None, output: str, home: Path) -> None:
     )
 
 
-async def _read(home: Path, namespace: str | None) -> list[ClusterStatus]:
+async def _read(home: Path, namespace: str | None, timeout_s: float) -> list[ClusterStatus]:
     from pilvi.api.builtin import CLUSTERS
     from pilvi.cli.connection import find_units, open_platform
     from pilvi.plane.status import cluster_status
     from pilvi.plane.world import read_world
 
-    async with open_platform(home) as client:
-        world = await read_world(client, namespace)
+    with Waiting() as waiting:
+        async with open_platform(home, waiting, timeout_s) as client:
+            world = await read_world(client, namespace)
     units = find_units(home)
     return [cluster_status(world, cluster, units) for cluster in world.of_kind(CLUSTERS)]

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from pilvi.api import JsonObject, Key
 from pilvi.api.builtin import CLUSTERS, DEPLOYMENTS, MACHINE_DEPLOYMENTS
 from pilvi.cli.connection import find_units, get_tenant, parse
-from pilvi.errors import ApiUnreachable, NotFound, TimedOut, Transient, UserError
+from pilvi.errors import ApiUnreachable, NotFound, PilviError, TimedOut, Transient, UserError, format_chain
 from pilvi.kube import Client
-from pilvi.lib.deadline import wait_for
+from pilvi.lib.deadline import wait_for, within
 from pilvi.plane.timeline import COREDNS
 from pilvi.plane.why import explain_object
 from pilvi.runtime import find_condition, is_true
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["wait_gone", "wait_ready"]
 
 _POLL_S = 0.2
+_EXPLAIN_S = 5.0
 _CLUSTER_NAME = "cluster.x-k8s.io/cluster-name"
 # The order in which a cluster becomes ready, and what a person calls it.
 _STEPS = {
@@ -115,25 +116,32 @@ async def _find_unfinished(client: Client, cluster: JsonObject) -> str | None:
 
 
 async def _wait_dns(client: Client, cluster: Key) -> None:
-    """Until CoreDNS is available, where the cluster has it and has a worker that can run it."""
+    """Until CoreDNS is available, where the cluster has it and has a worker that can run it. Both APIs may be restarting meanwhile."""
+    while True:
+        try:
+            if await _has_dns(client, cluster):
+                return
+        except Transient:
+            pass  # the deadline is the caller's
+        await asyncio.sleep(_POLL_S)
+
+
+async def _has_dns(client: Client, cluster: Key) -> bool:
     deployments = await client.list(MACHINE_DEPLOYMENTS, namespace=cluster.namespace, labels={_CLUSTER_NAME: cluster.name})
     if not any((deployment.get("status") or {}).get("replicas") for deployment in deployments):
-        return
+        return True
     async with Client.open(parse(await get_tenant(client, cluster)), timeout_s=5) as tenant:
-        while True:
-            try:
-                coredns = await tenant.find(DEPLOYMENTS, COREDNS)
-                if coredns is None or is_true(coredns, "Available"):
-                    return
-            except ApiUnreachable:
-                pass  # the tenant's API server may be restarting; the deadline is the caller's
-            await asyncio.sleep(_POLL_S)
+        coredns = await tenant.find(DEPLOYMENTS, COREDNS)
+        return coredns is None or is_true(coredns, "Available")
 
 
 async def _explain(client: Client, cluster: Key, home: Path) -> str:
+    """The reason, for the text of a time-out. It never raises: what was waited for has to be told in any case."""
     try:
-        return (await explain_object(client, CLUSTERS, cluster, find_units(home))).text()
-    except ApiUnreachable:
+        return (await within(_EXPLAIN_S, explain_object(client, CLUSTERS, cluster, find_units(home)), "the reason")).text()
+    except (ApiUnreachable, TimedOut):
         return "The platform's API does not answer; see `pilvi status`."
     except NotFound:
         return "It is gone."
+    except PilviError as e:
+        return f"Why, cannot be told: {format_chain(e)}"

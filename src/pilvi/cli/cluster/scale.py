@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pilvi.cli.options import home_option, namespace_option, parse_name, run_async, timeout_option
+from pilvi.cli.options import cloud_option, namespace_option, parse_name, run_async, timeout_option
 
 if TYPE_CHECKING:
     from pilvi.api import JsonObject, Key
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 @click.option("--pool", help="Which MachineDeployment of the topology, when there are several.")
 @click.option("--no-wait", is_flag=True, help="Return when the change is asked for.")
 @timeout_option(600)
-@home_option
-def scale(name: str, namespace: str, workers: int, pool: str | None, no_wait: bool, timeout_s: float, home: Path) -> None:
+@cloud_option
+def scale(name: str, namespace: str | None, workers: int, pool: str | None, no_wait: bool, timeout_s: float, home: Path) -> None:
     """Change the number of workers and wait until it is so.
 
     \b
@@ -38,20 +38,22 @@ async def _scale(key: Key, workers: int, pool: str | None, home: Path, timeout_s
     from pilvi.cli.manifests import MANAGER
     from pilvi.cli.progress import Waiting
     from pilvi.errors import UserError
+    from pilvi.lib.deadline import Deadline
 
-    async with open_platform(home) as client:
-        cluster = await client.find(CLUSTERS, key)
-        if cluster is None:
-            raise UserError(f"there is no cluster {key}", hint="pilvi cluster list")
-        index = _find_pool(cluster, key, pool)
-        place = f"/spec/topology/workers/machineDeployments/{index}"
-        name = cluster["spec"]["topology"]["workers"]["machineDeployments"][index]["name"]
-        # The test makes it a conflict when somebody reordered the pools in between.
-        test = {"op": "test", "path": f"{place}/name", "value": name}
-        await client.patch(CLUSTERS, key, [test, {"op": "add", "path": f"{place}/replicas", "value": workers}], manager=MANAGER)
-        if wait:
-            with Waiting() as waiting:
-                await wait_ready(client, key, waiting, timeout_s, home)
+    deadline = Deadline(timeout_s)
+    with Waiting() as waiting:
+        async with open_platform(home, waiting) as client:
+            cluster = await client.find(CLUSTERS, key)
+            if cluster is None:
+                raise UserError(f"there is no cluster {key}", hint="pilvi cluster list")
+            index = _find_pool(cluster, key, pool)
+            place = f"/spec/topology/workers/machineDeployments/{index}"
+            name = cluster["spec"]["topology"]["workers"]["machineDeployments"][index]["name"]
+            # The test makes it a conflict when somebody reordered the pools in between.
+            test = {"op": "test", "path": f"{place}/name", "value": name}
+            await client.patch(CLUSTERS, key, [test, {"op": "add", "path": f"{place}/replicas", "value": workers}], manager=MANAGER)
+            if wait:
+                await wait_ready(client, key, waiting, deadline.left_s, home)
     click.echo(f"Cluster {key} {'has' if wait else 'is asked to have'} {workers} workers.")
 
 
