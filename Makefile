@@ -1,7 +1,8 @@
 # Everything a developer or a first user types. Each target may be run again at any time.
 VENV := .venv
 PYTHON ?= python3
-SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+# sudo drops the environment; of what pilvi itself reads nothing may get lost on the way.
+SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo --preserve-env=KUBECONFIG,PILVI_HOME,PILVI_CACHE)
 PYTEST := $(SUDO) $(VENV)/bin/pytest
 
 .PHONY: help up down test soak check bench environment packages kit lock clean
@@ -12,7 +13,7 @@ help: ## what can be made
 up: packages environment kit ## system packages, environment, kit, cloud, first cluster
 	$(SUDO) $(VENV)/bin/pilvi up -f examples/first-cluster.yaml
 
-down: ## stop the cloud; data stays
+down: environment ## stop the cloud; data stays
 	$(SUDO) $(VENV)/bin/pilvi down
 
 test: packages environment kit ## the whole test suite, linters included
