@@ -63,6 +63,7 @@ def list_(output: str) -> None:
     """
     from pilvi import kit as store
     from pilvi.node.images import list_images
+    from pilvi.plane.prune import measure
 
     rows: list[dict[str, Any]] = [
         {"name": item.name, "key": item.key, "state": item.state, "sizeBytes": item.size_bytes, "versions": item.versions or {}}
@@ -70,7 +71,8 @@ def list_(output: str) -> None:
     ]
     for image in list_images():
         name, _, key = image.path.name.rpartition("-") if image.path else (f"node-image-{image.version}", "", "")
-        size_bytes = _measure(image.path) if image.path else 0
+        # For others than root parts of the tree are closed.
+        size_bytes = measure([image.path]) if image.path and os.geteuid() == 0 else 0
         rows.append({"name": name, "key": key, "state": image.state, "sizeBytes": size_bytes, "versions": {"kubernetes": image.version}})
     if output != "table":
         print_data(rows, output)
@@ -210,17 +212,6 @@ async def _import(file: Path) -> list[str]:
     await extract_node_images(file)
     missing = [item.name for item in listed if item.state == "missing"]
     return missing + [f"node-image-{image.version}" for image in list_images() if image.state == "missing"]
-
-
-def _measure(folder: Path) -> int:
-    """How much disk a tree takes, in bytes; 0 for whoever may not look into all of it. Files with several names count once."""
-    seen: dict[tuple[int, int], int] = {}
-    denied: list[OSError] = []
-    for parent, _, names in os.walk(folder, onerror=denied.append):
-        for name in (".", *names):
-            info = os.lstat(os.path.join(parent, name))
-            seen[info.st_dev, info.st_ino] = info.st_blocks * 512
-    return 0 if denied else sum(seen.values())
 
 
 def _size(size_bytes: int) -> str:

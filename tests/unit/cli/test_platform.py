@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import re
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -213,12 +213,16 @@ async def test_an_api_that_hangs_is_waited_for_within_the_deadline_and_visibly(
 ) -> None:
     monkeypatch.setattr("pilvi.cli.progress._FIRST_S", 0.1)
 
-    async def say_nothing(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        ended = await asyncio.get_running_loop().run_in_executor(None, done.wait, 10)
-        writer.close()
-        assert ended
+    done = asyncio.Event()
+    connections: list[asyncio.Task[None] | None] = []
 
-    done = threading.Event()
+    async def say_nothing(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connections.append(asyncio.current_task())
+        await done.wait()
+        writer.transport.abort()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
+
     async with await asyncio.start_server(say_nothing, "127.0.0.1", 0) as server:
         address = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         document = yaml.safe_load(kubeconfig(server=address))
@@ -226,6 +230,7 @@ async def test_an_api_that_hangs_is_waited_for_within_the_deadline_and_visibly(
         user.write_text(yaml.safe_dump(document))
         result = await invoke(*command, "--timeout", "0.6")
         done.set()
+        await asyncio.gather(*(task for task in connections if task is not None))
     assert isinstance(result.exception, TimedOut), result.output
     assert exit_code(result.exception) == 3
     assert f"… the cloud's API at {address} to answer" in result.stderr
