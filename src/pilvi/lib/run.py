@@ -54,8 +54,8 @@ async def run(
     """
     words = [os.fspath(word) for word in argv]
     started = time.monotonic()
-    try:
-        process = await asyncio.create_subprocess_exec(
+    start = asyncio.ensure_future(
+        asyncio.create_subprocess_exec(
             *words,
             stdin=asyncio.subprocess.DEVNULL if input is None else asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
@@ -64,8 +64,16 @@ async def run(
             cwd=cwd,
             start_new_session=True,
         )
+    )
+    try:
+        process = await asyncio.shield(start)
     except OSError as e:
         raise DriverError(words, 127, "", f"cannot start {words[0]}") from e
+    except asyncio.CancelledError:
+        # Cancelled inside, asyncio would kill the first process only, and wait for pipes that its children hold.
+        with contextlib.suppress(OSError):
+            await _kill_group(await start)
+        raise
 
     stdout = bytearray()
     stderr = bytearray()

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -65,6 +66,24 @@ async def test_timeout_also_when_only_a_grandchild_is_left(tmp_path: Path) -> No
 async def test_cancellation_kills_the_whole_group(tmp_path: Path) -> None:
     child = tmp_path / "child"
     task = asyncio.create_task(run(["sh", "-c", f"sleep 1000 & echo $! > {child}; sleep 1000"], timeout_s=100))
+    await wait_for(lambda: child.exists() and child.read_text().strip(), 5, "the child")
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await _is_dead(int(child.read_text()))
+
+
+async def test_cancellation_while_it_is_being_started_kills_the_whole_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    start = asyncio.create_subprocess_exec
+
+    async def start_slowly(*argv: Any, **options: Any) -> asyncio.subprocess.Process:
+        process = await start(*argv, **options)
+        await asyncio.sleep(0.3)
+        return process
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", start_slowly)
+    child = tmp_path / "child"
+    task = asyncio.create_task(run(["sh", "-c", f"sleep 30 & echo $! > {child}; sleep 30"], timeout_s=100))
     await wait_for(lambda: child.exists() and child.read_text().strip(), 5, "the child")
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
