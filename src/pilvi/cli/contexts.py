@@ -260,8 +260,9 @@ def _write(path: Path, document: Document, owner: tuple[int, int]) -> None:
         owner, mode = (stat.st_uid, stat.st_gid), stat.st_mode & 0o777
     try:
         write_atomic(path, _dump(document), mode=mode, owner=owner)
-    except PermissionError as e:
-        raise UserError(f"{path} may not be written by you", hint="name another file in $KUBECONFIG") from e
+    except OSError as e:
+        # Without its own text, which names the temporary file.
+        raise UserError(f"{path} cannot be written: {e.strerror}", hint="name another file in $KUBECONFIG") from None
 
 
 @contextmanager
@@ -276,9 +277,9 @@ def _locked(path: Path, owner: tuple[int, int]) -> Iterator[None]:
         try:
             os.close(os.open(lock, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
             break
-        except FileExistsError as e:
+        except FileExistsError:
             if time.monotonic() > deadline:
-                raise UserError(f"{path} is locked by another program", hint=f"try again; when nothing uses it, remove {lock}") from e
+                raise UserError(f"{path} is locked by another program", hint=f"try again; when nothing uses it, remove {lock}") from None
             time.sleep(0.02)
         except PermissionError as e:
             raise UserError(f"{path.parent} may not be written by you", hint="name another file in $KUBECONFIG") from e

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from pilvi.cli import contexts
-from pilvi.errors import UserError
+from pilvi.errors import UserError, format_chain
 from pilvi.host.cloud import DEFAULT_HOME, Cloud
 
 OURS, OTHERS = b"our authority", b"their authority"
@@ -204,6 +204,16 @@ def test_two_writers_at_once_lose_nothing(user: Path) -> None:
     for thread in threads:
         thread.join()
     assert sorted(names(user)) == [f"pilvi-abcd{n}" for n in range(8)]
+
+
+def test_a_file_that_cannot_be_written_is_named_and_no_temporary_one(user: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(path: Path, *_: Any, **__: Any) -> None:
+        raise PermissionError(13, "Permission denied", str(path.with_name(".kubeconfig.tmp123")))
+
+    monkeypatch.setattr(contexts, "write_atomic", fail)
+    with pytest.raises(UserError) as raised:
+        contexts.merge(make_cloud(), kubeconfig())
+    assert format_chain(raised.value) == f"{user} cannot be written: Permission denied; name another file in $KUBECONFIG"
 
 
 def test_a_lock_that_nobody_lets_go_is_named(user: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -100,7 +100,7 @@ async def _create(home: Path, cluster: dict[str, Any], timeout_s: float, *, wait
                 raise
             if not wait:
                 waiting.hide()
-                click.echo(as_typed(f"Cluster {key} is asked for. pilvi cluster describe {key}"))
+                click.echo(as_typed(f"Cluster {key} is asked for. pilvi cluster describe{name_home(home)} {key}"))
                 return
             await wait_ready(client, key, waiting, deadline.left_s, home)
             context = contexts.merge_into_user(home, await get_tenant(client, key), str(key))
