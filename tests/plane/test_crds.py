@@ -198,6 +198,8 @@ REFUSED: list[tuple[str, dict[str, Any], list[str]]] = [
         control_plane("x", addons={"kubeProxy": {"imageTag": "latest"}}),
         ["spec.addons.kubeProxy.imageTag", "Instead: a version such as v1.37.2"],
     ),
+    ("KamajiControlPlane", {"metadata": {"name": "x"}}, ["spec is missing", "version"]),
+    ("TenantControlPlane", {"metadata": {"name": "x"}}, ["spec is missing", "controlPlane and kubernetes"]),
     ("TenantControlPlane", tenant(LONG), ["metadata.name", "63", "64"]),
     ("TenantControlPlane", tenant("1a"), ["metadata.name", "a letter first"]),
     ("TenantControlPlane", tenant("x", podCidr="10.96.0.0/12"), ["podCidr", "serviceCidr", "overlap"]),

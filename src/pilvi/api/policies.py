@@ -57,7 +57,7 @@ class Leaf(msgspec.Struct, frozen=True):
 def policies_of(kind: type[Object], kubernetes_versions: Sequence[str]) -> list[JsonObject]:
     """The policies of a kind and their bindings; `kubernetes_versions` are those that clusters may have."""
     found = list(leaves(kind))
-    rules = [*kind.DEFINITION.rules, *version_rules(kind.DEFINITION.version_path, kubernetes_versions)]
+    rules = [*_spec_rules(kind), *kind.DEFINITION.rules, *version_rules(kind.DEFINITION.version_path, kubernetes_versions)]
     # The API server reports the first that fails, and a field that cannot be used may be the cause of what the rules miss.
     refused = [
         {"expression": leaf.unused, "message": f"{leaf.path}: {leaf.note.reason}. Instead: {leaf.note.instead}"}
@@ -109,6 +109,15 @@ def _leaves(part: type[Part], path: str, subject: str, depth: int) -> Iterator[L
                 yield Leaf(leaf.path, leaf.note, f"{field}.orValue([]).all({item}, {leaf.unused})")
         else:
             yield from _leaves(inner, field_path, field, depth)
+
+
+def _spec_rules(kind: type[Object]) -> list[Rule]:
+    """Upstream's schemas leave the spec itself optional, also where it has required fields. A policy asks for it and not the schema,
+    which would keep a finalizer from coming off an object that was stored without one.
+    """
+    spec = next((part_of(member.type)[0] for member in members(kind, NOT_YET) if member.name == "spec" and not member.required), None)
+    required = [member.name for member in members(spec, NOT_YET) if member.required] if spec is not None else []
+    return [Rule("has(object.spec)", f"'spec is missing; write one with {' and '.join(required)}'")] if required else []
 
 
 def _unused(note: Field, field: str, default: Any) -> str:

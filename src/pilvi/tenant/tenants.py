@@ -76,7 +76,7 @@ class Tenants:
 
 def _find_tenant(obj: JsonObject) -> Tenant | None:
     """What there is to work for; None while its pod network is no network, which its controller tells in a condition."""
-    profile = obj["spec"].get("networkProfile") or {}
+    profile = (obj.get("spec") or {}).get("networkProfile") or {}
     vpc = (obj["metadata"].get("annotations") or {}).get(VPC_ANNOTATION) or DEFAULT_VPC
     try:
         return Tenant(Key.of(obj), vpc, IPv4Network(profile.get("podCidr") or DEFAULT_POD_CIDR))

@@ -86,3 +86,15 @@ def test_every_kind_that_has_idle_fields_warns() -> None:
     names = {obj["metadata"]["name"] for obj in all_policies(["v1.37.2"])}
     for kind in KINDS:
         assert f"pilvi-accepted-{kind.RESOURCE.plural}" in names
+
+
+def test_a_kind_whose_spec_has_required_fields_asks_for_one() -> None:
+    asked = {
+        kind.RESOURCE.kind
+        for kind in KINDS
+        for obj in policies_of(kind, ["v1.37.2"])
+        for rule in obj["spec"].get("validations", ())
+        if rule["expression"] == "has(object.spec)"
+    }
+    assert {"TenantControlPlane", "KamajiControlPlane", "KubevirtMachineTemplate", "DataStore"} <= asked
+    assert not asked & {"Vpc", "IP", "KubevirtCluster", "VirtualMachine"}

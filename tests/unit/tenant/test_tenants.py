@@ -161,3 +161,19 @@ async def test_a_pod_network_that_is_none_ends_nobody(fake_api: FakeApi, tmp_pat
         write_kubeconfig(fake_api, tmp_path, second["metadata"]["uid"])
         await wait_for(lambda: len(seen) == 2, 5, "the second")
     assert [one.key.name for one in seen] == ["a", "b"]
+
+
+async def test_a_control_plane_without_a_spec_ends_nobody(fake_api: FakeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Tenant] = []
+
+    async def follow(one: Tenant, client: Client, informers: Informers) -> None:
+        seen.append(one)
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(tenants_module, "follow_nodes", follow)
+    async with running(fake_api, tmp_path):
+        put(fake_api, {"metadata": {"name": "bare", "namespace": "default"}})
+        whole = put(fake_api, ready("whole"))
+        write_kubeconfig(fake_api, tmp_path, whole["metadata"]["uid"])
+        await wait_for(lambda: len(seen) == 1, 5, "the whole one")
+    assert seen[0].key.name == "whole"

@@ -77,7 +77,7 @@ def find_store_problem(name: str | None, field: str) -> str | None:
 
 def compute_status(store: JsonObject, users: list[str]) -> JsonObject:
     """The status of a DataStore that `users` (NAMESPACE/NAME, sorted) name. Pure."""
-    name, driver = store["metadata"]["name"], store["spec"]["driver"]
+    name, driver = store["metadata"]["name"], (store.get("spec") or {}).get("driver")
     generation = store["metadata"].get("generation")
     served = name == DEFAULT_DATASTORE and driver == "etcd"
     if served:

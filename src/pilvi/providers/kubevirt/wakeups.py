@@ -56,7 +56,7 @@ def wake_by_unit(platform: Platform, controller: Controller) -> None:
 def _secret_names(vmi: JsonObject) -> set[str | None]:
     return {
         (volume[source].get("secretRef") or {}).get("name")
-        for volume in vmi["spec"].get("volumes") or []
+        for volume in (vmi.get("spec") or {}).get("volumes") or []
         for source in ("cloudInitNoCloud", "cloudInitConfigDrive")
         if volume.get(source)
     }

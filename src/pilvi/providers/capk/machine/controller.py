@@ -159,7 +159,7 @@ class KubevirtMachines:
     async def _follow(self, kubevirt_machine: JsonObject, machine: JsonObject | None, vm: JsonObject, vmi: JsonObject | None) -> Result:
         node_known = bool(((machine or {}).get("status") or {}).get("nodeRef"))
         progress = Progress(vm=vm, vmi=vmi, node_known=node_known)
-        if progress.running and not kubevirt_machine["spec"].get("providerID"):
+        if progress.running and not (kubevirt_machine.get("spec") or {}).get("providerID"):
             # Before the status: Cluster API reads the id as soon as the machine says that it is provisioned.
             body = {
                 "metadata": {"resourceVersion": kubevirt_machine["metadata"]["resourceVersion"]},

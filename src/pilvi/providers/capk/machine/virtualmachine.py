@@ -53,7 +53,7 @@ def new_virtual_machine(kubevirt_machine: JsonObject, machine: JsonObject, clust
     """The VirtualMachine of `kubevirt_machine`, with the user data of Secret `user_data`, in `subnet` unless its template names one."""
     metadata = kubevirt_machine["metadata"]
     name = metadata["name"]
-    template = kubevirt_machine["spec"].get("virtualMachineTemplate") or {}
+    template = (kubevirt_machine.get("spec") or {}).get("virtualMachineTemplate") or {}
     outer = template.get("metadata") or {}
     spec = copy.deepcopy(template.get("spec") or {})
     inner = spec.get("template") or {}

@@ -73,7 +73,7 @@ class IPReconciler:
                 return Waiting(refusal.reason, refusal.message)
             return Done()
         node = (machine.get("status") or {}).get("nodeName")
-        if node and ip["spec"].get("nodeName") != node:
+        if node and (ip.get("spec") or {}).get("nodeName") != node:
             await self._client.patch(IP.RESOURCE, Key.of(ip), {"metadata": {"uid": ip["metadata"]["uid"]}, "spec": {"nodeName": node}})
         return Done()
 
@@ -132,7 +132,7 @@ def _still_wants(virtual_machine: JsonObject, ip: JsonObject) -> bool:
     """Whether the template of a stopped machine still asks for what it has; another Subnet or address takes effect with the next start."""
     template: dict[str, Any] = (virtual_machine.get("spec") or {}).get("template") or {}
     request: Request = read_request(template.get("metadata") or {})
-    spec = ip["spec"]
+    spec = ip.get("spec") or {}
     return (
         request.subnet in (None, spec.get("subnet"))
         and request.address in (None, spec.get("v4IpAddress"))

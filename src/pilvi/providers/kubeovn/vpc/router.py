@@ -177,8 +177,8 @@ def _host_ports(vpc: JsonObject, problems: list[Problem]) -> tuple[HostPort, ...
 
 def _machines(ips: Iterable[JsonObject]) -> Iterable[Machine]:
     for ip in ips:
-        spec = ip["spec"]
-        yield Machine(f"{spec['podName']}.{spec['namespace']}".lower(), IPv4Address(spec["v4IpAddress"]))
+        # The API server has checked this name, `<machine>.<namespace>`, and not what anybody may write into the spec.
+        yield Machine(ip["metadata"]["name"], IPv4Address(ip["spec"]["v4IpAddress"]))
 
 
 def _pod_routes(ips: Iterable[JsonObject], reserved: Mapping[str, IPv4Network], problems: list[Problem]) -> tuple[Route, ...]:

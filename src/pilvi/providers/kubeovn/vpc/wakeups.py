@@ -46,7 +46,7 @@ def _of_endpoints(objects: Objects, slice_: JsonObject) -> Iterable[Key]:
     namespace = slice_["metadata"].get("namespace") or ""
     addresses = {address for endpoint in slice_.get("endpoints") or () for address in endpoint.get("addresses") or ()}
     ips = objects.ips.by_index("namespace", namespace)
-    return _of_subnets(objects, [subnet_of_ip(ip) for ip in ips if ip["spec"].get("v4IpAddress") in addresses])
+    return _of_subnets(objects, [subnet_of_ip(ip) for ip in ips if (ip.get("spec") or {}).get("v4IpAddress") in addresses])
 
 
 def _of_subnets(objects: Objects, names: Iterable[str]) -> set[Key]:

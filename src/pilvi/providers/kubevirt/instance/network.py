@@ -35,19 +35,20 @@ def plan_leg(cloud: Cloud, ip: JsonObject | None, subnet: JsonObject | None, vpc
     spec = ip.get("spec") or {}
     if subnet is None:
         return NoLeg(f"Subnet {spec.get('subnet') or '?'} of the machine's address does not exist; create it")
-    wanted = subnet["spec"]
+    wanted = subnet.get("spec") or {}
     if vpc is None:
         return NoLeg(f"Vpc {wanted.get('vpc') or 'of the subnet'} of Subnet {subnet['metadata']['name']} does not exist; create it")
     try:
         cidr = IPv4Network(wanted["cidrBlock"])
         address = IPv4Interface(f"{spec['v4IpAddress']}/{cidr.prefixlen}")
         gateway = IPv4Address(wanted.get("gateway") or cidr.network_address + 1)
+        mac = str(spec["macAddress"])
     except (AddressValueError, NetmaskValueError, KeyError, ValueError) as e:
-        return NoLeg(f"Subnet {subnet['metadata']['name']} or IP {ip['metadata']['name']} holds no valid IPv4 addresses: {e}")
+        return NoLeg(f"Subnet {subnet['metadata']['name']} or IP {ip['metadata']['name']} holds no valid IPv4 addresses or no MAC: {e}")
     return MachineLeg(
         netns=vpc_netns(cloud, vpc["metadata"]["uid"]),
         bridge=subnet_bridge(subnet["metadata"]["uid"]),
-        mac=spec["macAddress"],
+        mac=mac,
         address=address,
         gateway=gateway,
     )

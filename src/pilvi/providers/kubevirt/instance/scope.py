@@ -64,5 +64,5 @@ class Caches:
         if ip is not None and ip["metadata"].get("deletionTimestamp"):
             ip = None
         subnet = self._subnets.get(Key("", (ip.get("spec") or {}).get("subnet") or "")) if ip is not None else None
-        vpc = self._vpcs.get(Key("", (subnet["spec"].get("vpc") or DEFAULT_VPC))) if subnet is not None else None
+        vpc = self._vpcs.get(Key("", ((subnet.get("spec") or {}).get("vpc") or DEFAULT_VPC))) if subnet is not None else None
         return Scope(vmi, pod, ip, subnet, vpc)
