@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -21,7 +23,8 @@ from pilvi.host.cgroups import CgroupLimits
 from pilvi.host.cloud import Cloud, save_cloud
 from pilvi.host.leftovers import find_leftovers
 from pilvi.host.netns import ensure_netns, is_inside, unmount_netns
-from pilvi.host.units import TcpProbe, Units, read_units
+from pilvi.host.units import TcpProbe, Units, logs, process, read_units
+from pilvi.host.units import units as units_module
 from pilvi.host.units.record import find_record, lock_unit, save_record
 from pilvi.lib.deadline import wait_for
 from tests.host.unit_specs import script, sleeper
@@ -419,3 +422,68 @@ async def test_records_are_for_root_only(cloud: Cloud, units: Units) -> None:
             read_units(cloud)
     finally:
         os.seteuid(0)
+
+
+async def test_a_full_disk_ends_nobody(cloud: Cloud, units: Units, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither a log that cannot be set aside nor a record that cannot be written; the unit that died meanwhile comes back."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    shortened: list[Path] = []
+
+    def shorten(path: Path) -> None:
+        shortened.append(path)
+        refuse()
+
+    monkeypatch.setattr(units_module, "_LOG_CHECK_S", 0.01)
+    monkeypatch.setattr(logs, "shorten", shorten)
+    await units.ensure(sleeper(cloud))
+    async with supervised(units):
+        await wait_for(lambda: len(shortened) > 4, 5, "every log to be tried again and again")
+        assert len({*shortened}) == 2
+        monkeypatch.setattr(units_module, "save_record", refuse)
+        before = pid_of(units)
+        os.kill(before, signal.SIGKILL)
+        await another_process(units, before)
+
+
+async def test_a_unit_whose_lock_cannot_be_had_is_looked_at_again(cloud: Cloud, units: Units, monkeypatch: pytest.MonkeyPatch) -> None:
+    refused: list[str] = []
+    real = lock_unit
+
+    def lock(units_dir: Path, name: str) -> AbstractAsyncContextManager[int]:
+        if len(refused) < 2:
+            refused.append(name)
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return real(units_dir, name)
+
+    await units.ensure(sleeper(cloud))
+    async with supervised(units):
+        monkeypatch.setattr(units_module, "_REFUSED_RETRY_S", 0.01)
+        monkeypatch.setattr(units_module, "lock_unit", lock)
+        before = pid_of(units)
+        os.kill(before, signal.SIGKILL)
+        await another_process(units, before)
+    assert refused == ["u", "u"]
+
+
+async def test_a_launcher_that_hangs_is_ended_and_reaped(cloud: Cloud, units: Units, monkeypatch: pytest.MonkeyPatch) -> None:
+    spawned: list[int] = []
+    real = os.posix_spawn
+
+    def spawn(*arguments: Any, **options: Any) -> int:
+        spawned.append(real(*arguments, **options))
+        return spawned[-1]
+
+    monkeypatch.setattr(os, "posix_spawn", spawn)
+    monkeypatch.setattr(process, "_LAUNCH_TIMEOUT_S", 1.0)
+    spec = sleeper(cloud)
+    spec.log_path.parent.mkdir()
+    os.mkfifo(spec.log_path)  # opening it for writing waits for a reader
+    with pytest.raises(UnitFailed, match="did not begin within 1 s"):
+        await units.ensure(spec)
+    assert not Path(f"/proc/{spawned[0]}").exists()
+    assert units.state("u").state == "absent"
+    spec.log_path.unlink()
+    assert (await units.ensure(spec)).state == "running"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import BinaryIO
 
 __all__ = ["LOG_LIMIT_BYTES", "TAIL_BYTES", "rotate", "shorten", "tail"]
 
@@ -22,7 +23,8 @@ def shorten(path: Path) -> None:
     """While the unit runs and writes: copy a log that is too long to `<name>.1` and empty it.
 
     The unit appends, so it goes on at the beginning of the emptied file. Lines written between copy and truncation are lost. The
-    copy is made by the kernel.
+    copy is made by the kernel. Raises OSError when it cannot be made; the log is emptied all the same, since a full disk is the most
+    likely cause.
     """
     try:
         size = path.stat().st_size
@@ -30,12 +32,19 @@ def shorten(path: Path) -> None:
         return
     if size <= LOG_LIMIT_BYTES:
         return
-    with open(path, "r+b") as log, open(path.with_name(f"{path.name}.1"), "wb") as aside:
+    with open(path, "r+b") as log:
+        try:
+            _copy_end(log, size, path.with_name(f"{path.name}.1"))
+        finally:
+            log.truncate(0)
+
+
+def _copy_end(log: BinaryIO, size_bytes: int, path: Path) -> None:
+    with open(path, "wb") as aside:
         os.fchmod(aside.fileno(), 0o640)
-        offset = size - LOG_LIMIT_BYTES
-        while (sent := os.sendfile(aside.fileno(), log.fileno(), offset, size - offset)) > 0:
+        offset = size_bytes - LOG_LIMIT_BYTES
+        while (sent := os.sendfile(aside.fileno(), log.fileno(), offset, size_bytes - offset)) > 0:
             offset += sent
-        log.truncate(0)
 
 
 def tail(path: Path, size_bytes: int = TAIL_BYTES) -> str:

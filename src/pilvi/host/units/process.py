@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import fcntl
 import os
@@ -40,7 +41,8 @@ async def launch(
     """Start the process of a unit; returns when the program runs, its record is then in place.
 
     `restarts` and `exit` (how the process before it ended) go into the record.
-    Raises UserError when there is no such program, UnitFailed when the launcher could not do its work: then no process is left.
+    Raises UserError when there is no such program, UnitFailed when the launcher could not do its work in time: then no process
+    is left.
     """
     program = shutil.which(spec.argv[0], path=spec.env.get("PATH", SAFE_PATH))
     if program is None:
@@ -70,7 +72,14 @@ async def launch(
         "env": spec.env,
     }
     pid, report = _spawn(msgspec.json.encode(document), lock_fd)
-    text = await _read_all(report)
+    try:
+        text = await _read_all(report)
+    except TimeoutError as e:
+        # It must not become the program later, when nobody reckons with it any more.
+        os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(TimedOut):
+            await wait_for(lambda: os.waitpid(pid, os.WNOHANG)[0], _KILL_TIMEOUT_S, "the end of a launcher", interval_s=_POLL_S)
+        raise UnitFailed(spec.name, f"did not begin within {_LAUNCH_TIMEOUT_S:g} s") from e
     started = find_record(units_dir, spec.name)
     if text or started is None or started.process.pid != pid:
         # Without the program it exits right after closing its end of the pipe.

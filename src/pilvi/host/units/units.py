@@ -36,6 +36,7 @@ log = logging.getLogger(__name__)
 _STEADY_S = 60.0
 _PROBE_INTERVAL_S = 0.05
 _LOG_CHECK_S = 60.0
+_REFUSED_RETRY_S = 5.0
 
 
 @dataclass
@@ -283,6 +284,10 @@ class Units:
             await self._restart(name)
         except TimedOut as e:
             log.warning("unit %s: %s", name, e)  # somebody takes long to stop it; looked at again below
+        except OSError as e:
+            # Not even its lock can be had: a full disk, or no descriptors left. The other units need us all the more.
+            log.warning("unit %s: %s", name, format_chain(e))
+            await asyncio.sleep(_REFUSED_RETRY_S)
         finally:
             self._reviving.discard(name)
         record = find_record(self._dir, name)
@@ -298,9 +303,9 @@ class Units:
                 if record is None or record.process.is_alive:
                     return
                 if not record.is_over:
-                    how = self._exits.pop(record.process, "unknown")
-                    record = msgspec.structs.replace(record, exit=how, is_over=True)
-                    save_record(self._dir, record)
+                    record = msgspec.structs.replace(record, exit=self._exits.get(record.process, "unknown"), is_over=True)
+                    if self._note_record(record):
+                        self._exits.pop(record.process, None)
             if record.spec.restart == "never":
                 return
             await asyncio.sleep(self._next_delay_s(record))
@@ -313,11 +318,20 @@ class Units:
                 except (UserError, UnitFailed, OSError) as e:
                     log.warning("unit %s is not restarted yet: %s", name, format_chain(e))
                     # The launcher may have left a record of its own process, which has ended.
-                    save_record(self._dir, msgspec.structs.replace(record, exit=str(e), restarts=record.restarts + 1))
+                    self._note_record(msgspec.structs.replace(record, exit=str(e), restarts=record.restarts + 1))
                     continue
                 finally:
                     self._notify(name)
                 return
+
+    def _note_record(self, record: Record) -> bool:
+        """Write down what is only news; returns whether the disk took it. A unit is restarted with a full disk too."""
+        try:
+            save_record(self._dir, record)
+        except OSError as e:
+            log.warning("unit %s: its record is not up to date: %s", record.spec.name, format_chain(e))
+            return False
+        return True
 
     def _next_delay_s(self, record: Record) -> float:
         backoff = self._backoffs.setdefault(record.spec.name, Backoff(0.2, 30.0))
@@ -329,7 +343,10 @@ class Units:
         while True:
             await asyncio.sleep(_LOG_CHECK_S)
             for path in (*(record.spec.log_path for record in list_records(self._dir)), self.cloud.home / "logs" / "engine.log"):
-                logs.shorten(path)
+                try:
+                    logs.shorten(path)
+                except OSError as e:
+                    log.warning("log %s cannot be set aside: %s", path, format_chain(e))
 
     def _notify(self, name: str) -> None:
         for callback in self._subscribers:

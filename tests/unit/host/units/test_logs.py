@@ -1,4 +1,7 @@
+import errno
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -45,3 +48,15 @@ def test_tail_gives_whole_lines(tmp_path: Path) -> None:
     assert logs.tail(log, 10) == "third\n"
     log.write_bytes(b"no newline \xff at all")
     assert logs.tail(log, 5) == "t all"
+
+
+def test_a_log_is_emptied_although_the_disk_has_no_room_for_the_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def sendfile(*_: Any) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "sendfile", sendfile)
+    log = tmp_path / "a.log"
+    log.write_text("x" * 101)
+    with pytest.raises(OSError, match="No space left"):
+        logs.shorten(log)
+    assert log.read_text() == ""
