@@ -53,8 +53,9 @@ def plan_pod_cidrs(
 ) -> list[CidrChange]:
     """What to write so that each machine of the tenant's VPC whose address one of its Nodes has carries that Node's pod networks.
 
-    Nodes are written by the tenant's administrator, who may write anything: only networks inside the cluster's own pod network
-    count, and a machine that belongs to another tenant's Node is left alone. What an earlier Node left behind is removed.
+    Nodes are written by the tenant's administrator, who may write anything: only networks inside the cluster's own pod network and
+    machines of the TenantControlPlane's own namespace count, and a machine that belongs to another tenant's Node is left alone. What an
+    earlier Node left behind is removed.
     """
     wanted: dict[str, tuple[str, str]] = {}
     for node in nodes:
@@ -67,7 +68,9 @@ def plan_pod_cidrs(
         have = (annotations.get(POD_CIDRS_ANNOTATION), annotations.get(NODE_ANNOTATION))
         target = wanted.get(spec.get("v4IpAddress") or "")
         ours = (have[1] or "").startswith(f"{tenant.key}/")
-        if vpc_of_subnet.get(spec.get("subnet") or "") != tenant.vpc or (have[1] and not ours):
+        # An IP object is called `<machine>.<namespace>`, and no namespace has a dot.
+        namespace = ip["metadata"]["name"].rpartition(".")[2]
+        if namespace != tenant.key.namespace or vpc_of_subnet.get(spec.get("subnet") or "") != tenant.vpc or (have[1] and not ours):
             target = None
         if target is not None and have != target:
             changes.append(CidrChange(ip["metadata"]["name"], *target))
