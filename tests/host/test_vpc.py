@@ -270,6 +270,15 @@ async def test_deletion_waits_for_what_is_inside_and_leaves_nothing(lab: Lab) ->
     assert await leftovers(lab.cloud, keep=[lab.outside]) == []
 
 
+async def test_a_control_plane_that_may_not_be_in_a_vpc_keeps_it_from_nothing(lab: Lab) -> None:
+    await lab.vpc("one", "10.0.1.0/24", "one-a", namespaces=["one"])
+    lab.put(TenantControlPlane.RESOURCE, "foreign", "other", metadata={"annotations": {"pilvi.dev/vpc": "one"}}, spec={})
+    await wait_for("refusal", lambda: lab.condition(Vpc.RESOURCE, "one", "Error").get("reason") == "NamespaceNotAllowed")
+    for resource, name in ((Subnet.RESOURCE, "one-a"), (Vpc.RESOURCE, "one")):
+        await lab.delete(resource, name)
+    await wait_for("Vpc gone", lambda: lab.get(Vpc.RESOURCE, "one") is None)
+
+
 async def test_a_router_without_its_vpc_is_removed_at_start(lab: Lab) -> None:
     netns = await lab.vpc("one", "10.0.1.0/24", "one-a")
     await lab.stop_engine()

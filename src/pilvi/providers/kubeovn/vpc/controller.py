@@ -23,7 +23,7 @@ from pilvi.providers.kubeovn.sweep import OwnerSweep
 from pilvi.providers.kubeovn.vpc.host_filter import host_filter
 from pilvi.providers.kubeovn.vpc.network import router_network, router_uplink
 from pilvi.providers.kubeovn.vpc.resolver import Resolver, read_nameservers
-from pilvi.providers.kubeovn.vpc.router import UPLINK, Problem, Router, build_router, vpc_of_control_plane
+from pilvi.providers.kubeovn.vpc.router import UPLINK, Problem, Router, build_router, find_trespass, vpc_of_control_plane
 from pilvi.providers.kubeovn.vpc.rules import router_rules
 from pilvi.providers.kubeovn.vpc.status import vpc_status
 from pilvi.providers.kubeovn.vpc.strays import remove_strays
@@ -194,8 +194,11 @@ class VpcReconciler:
     async def _delete(self, vpc: JsonObject) -> Result:
         name, uid = vpc["metadata"]["name"], vpc["metadata"]["uid"]
         inside = [f"Subnet {subnet['metadata']['name']}" for subnet in self._objects.subnets.list() if vpc_of_subnet(subnet) == name]
+        # Whose annotation names a Vpc that is not for its namespace has no leg in it, and must not keep it from ending either.
         inside += [
-            f"TenantControlPlane {Key.of(item)}" for item in self._objects.control_planes.list() if vpc_of_control_plane(item) == name
+            f"TenantControlPlane {Key.of(item)}"
+            for item in self._objects.control_planes.list()
+            if vpc_of_control_plane(item) == name and find_trespass(vpc, item) is None
         ]
         if inside:
             message = f"Vpc {name} is not deleted yet: {inside[0]} is still in it ({len(inside)} in all); delete what is in it first"
