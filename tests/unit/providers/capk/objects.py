@@ -11,12 +11,13 @@ CAPI = "cluster.x-k8s.io/v1beta2"
 INFRA = "infrastructure.cluster.x-k8s.io/v1alpha1"
 
 
-def make_cluster(*, provisioned: bool = True, initialized: bool = True, **network: Any) -> JsonObject:
+def make_cluster(*, provisioned: bool = True, initialized: bool = True, paused: bool = False, **network: Any) -> JsonObject:
     return {
         "apiVersion": CAPI,
         "kind": "Cluster",
         "metadata": {"name": "first", "namespace": "shop"},
         "spec": {
+            "paused": paused,
             "clusterNetwork": {"pods": {"cidrBlocks": ["10.244.0.0/16"]}, "services": {"cidrBlocks": ["10.96.0.0/16"]}, **network},
             "infrastructureRef": {"apiGroup": "infrastructure.cluster.x-k8s.io", "kind": "KubevirtCluster", "name": "first"},
         },

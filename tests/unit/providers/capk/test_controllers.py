@@ -152,12 +152,22 @@ class TestCluster:
         assert not [path for path in stage.api.objects if "kubeovn.io" in path]
 
     async def test_paused_does_nothing(self, stage: Stage) -> None:
-        paused = make_cluster()
-        paused["spec"]["paused"] = True
-        put(stage, paused, make_kubevirt_cluster())
+        put(stage, make_cluster(paused=True), make_kubevirt_cluster())
         await stage.until(lambda: is_true(cluster(stage), "Paused"))
         await stage.settled()
         assert not [path for path in stage.api.objects if "kubeovn.io" in path]
+
+    async def test_what_is_paused_stays_as_it_is_and_is_not_deleted(self, stage: Stage) -> None:
+        put(stage, make_cluster(), make_kubevirt_cluster())
+        name = await make_network(stage)
+        put(stage, make_cluster(paused=True))
+        await stage.until(lambda: is_true(cluster(stage), "Paused"))
+        await stage.platform.client.delete(KUBEVIRT_CLUSTERS, Key("shop", "first"))
+        await stage.settled()
+        assert is_true(cluster(stage), "NetworkReady")
+        assert stage.find(VPCS, name) is not None
+        put(stage, make_cluster())
+        await stage.until(lambda: stage.find(KUBEVIRT_CLUSTERS, "first", "shop") is None, "its end")
 
 
 class TestMachine:
@@ -219,6 +229,18 @@ class TestMachine:
         stage.api.remove(INSTANCES.object_path(MACHINE_KEY))
         await stage.until(lambda: machine(stage) is None, "the machine to go")
         assert stage.find(SECRETS, f"{NAME}-userdata", "shop") is None
+
+    async def test_what_is_paused_stays_as_it_is_and_is_not_deleted(self, stage: Stage) -> None:
+        run_vm(stage, await make_vm(stage))
+        await stage.until(lambda: (machine(stage) or {}).get("status", {}).get("ready"))
+        put(stage, make_cluster(paused=True))
+        await stage.until(lambda: is_true(machine(stage) or {}, "Paused"))
+        await stage.platform.client.delete(KUBEVIRT_MACHINES, MACHINE_KEY)
+        await stage.settled()
+        assert (machine(stage) or {})["status"]["ready"]
+        assert stage.find(VIRTUAL_MACHINES, NAME, "shop") is not None
+        put(stage, make_cluster())
+        await stage.until(lambda: stage.find(VIRTUAL_MACHINES, NAME, "shop") is None, "the VirtualMachine to go")
 
     async def test_a_strange_machine_of_that_name_is_left_alone(self, stage: Stage) -> None:
         stage.put(VIRTUAL_MACHINES, {"metadata": {"name": NAME, "namespace": "shop"}, "spec": {"runStrategy": "Halted"}})

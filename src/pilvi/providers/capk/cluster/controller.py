@@ -16,7 +16,7 @@ from pilvi.providers.capk.cluster.network import (
     own_name,
     place_cluster,
 )
-from pilvi.providers.capk.cluster.status import Network, plan_status
+from pilvi.providers.capk.cluster.status import Network, paused_status, plan_status
 from pilvi.providers.capk.contract import cluster_key, is_paused
 from pilvi.providers.capk.names import (
     CLUSTER_FINALIZER,
@@ -57,13 +57,14 @@ class KubevirtClusters:
         cluster = self._kubevirt_clusters.get(key)
         if cluster is None:
             return Done()
-        if is_deleting(cluster):
-            return await self._delete(cluster)
         owner = cluster_key(cluster)
         capi_cluster = self._clusters.get(owner) if owner is not None else None
+        # Cluster API's contract: pause stops everything, deletion too. Of a Cluster that is gone nothing is paused any more.
         if is_paused(cluster, capi_cluster):
-            await self._report(cluster, Network("Paused", "paused"), paused=True)
+            await write_status(self._client, KUBEVIRT_CLUSTERS, cluster, paused_status(cluster, utc_now()))
             return Done()
+        if is_deleting(cluster):
+            return await self._delete(cluster)
         if capi_cluster is None:
             await self._report(
                 cluster, Network("WaitingForCluster", "no Cluster refers to this object yet; set its spec.infrastructureRef")
@@ -146,6 +147,6 @@ class KubevirtClusters:
             self._events.record(cluster, "Warning", reason, message)
         return Failed(message, permanent=True)
 
-    async def _report(self, cluster: JsonObject, network: Network, *, paused: bool = False, deleting: bool = False) -> bool:
-        status = plan_status(cluster, network, utc_now(), paused=paused, deleting=deleting)
+    async def _report(self, cluster: JsonObject, network: Network, *, deleting: bool = False) -> bool:
+        status = plan_status(cluster, network, utc_now(), deleting=deleting)
         return await write_status(self._client, KUBEVIRT_CLUSTERS, cluster, status) is not cluster

@@ -13,7 +13,7 @@ from pilvi.api import JsonObject
 from pilvi.providers.capk.contract import capk_condition, merge_capk_conditions
 from pilvi.providers.capk.names import MANAGED_BY
 
-__all__ = ["Network", "plan_status"]
+__all__ = ["Network", "paused_status", "plan_status"]
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,13 @@ class Network:
     problem: str | None = None
 
 
-def plan_status(cluster: JsonObject, network: Network, now: datetime, *, paused: bool = False, deleting: bool = False) -> JsonObject:
+def paused_status(cluster: JsonObject, now: datetime) -> JsonObject:
+    """`status` of a KubevirtCluster that is paused: as it was, nobody has looked."""
+    paused = capk_condition("Paused", True, "Paused", "the Cluster or this object is paused")
+    return {**(cluster.get("status") or {}), "conditions": merge_capk_conditions(cluster, [paused], now)}
+
+
+def plan_status(cluster: JsonObject, network: Network, now: datetime, *, deleting: bool = False) -> JsonObject:
     """`status` of the KubevirtCluster after one pass."""
     old = cluster.get("status") or {}
     managed = MANAGED_BY in (cluster["metadata"].get("annotations") or {})
@@ -45,7 +51,7 @@ def plan_status(cluster: JsonObject, network: Network, now: datetime, *, paused:
         _network(network),
         _endpoint(managed=managed, has_endpoint=has_endpoint),
         _ready(network, managed=managed, has_endpoint=has_endpoint, deleting=deleting),
-        capk_condition("Paused", paused, "Paused" if paused else "NotPaused", "the Cluster or this object is paused" if paused else ""),
+        capk_condition("Paused", False, "NotPaused"),
     ]
     status["conditions"] = merge_capk_conditions(cluster, conditions, now)
     return status

@@ -78,11 +78,12 @@ class KubevirtMachines:
         owner = find_owner(kubevirt_machine, "Machine")
         machine = self._machines.get(owner) if owner is not None else None
         cluster = self._find_cluster(kubevirt_machine, machine)
-        if is_deleting(kubevirt_machine):
-            return await self._delete(kubevirt_machine)
+        # Cluster API's contract: pause stops everything, deletion too. Of a Cluster that is gone nothing is paused any more.
         if is_paused(kubevirt_machine, cluster):
             await self._report(kubevirt_machine, Progress(paused=True))
             return Done()
+        if is_deleting(kubevirt_machine):
+            return await self._delete(kubevirt_machine)
         kubevirt_machine = await ensure_finalizer(self._client, KUBEVIRT_MACHINES, kubevirt_machine, MACHINE_FINALIZER)
         vm, vmi = self._find_vm(kubevirt_machine)
         if vm is not None:

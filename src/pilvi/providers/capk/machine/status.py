@@ -61,6 +61,10 @@ def plan_status(kubevirt_machine: JsonObject, progress: Progress, now: datetime)
     """`status` of the KubevirtMachine after one pass."""
     old = kubevirt_machine.get("status") or {}
     status = dict(old)
+    if progress.paused:
+        # As it was: nobody has looked.
+        status["conditions"] = merge_capk_conditions(kubevirt_machine, [_paused(paused=True)], now)
+        return status
     status["ready"] = progress.running and not progress.deleting
     if status["ready"] and progress.vmi is not None:
         status["initialization"] = {"provisioned": True}
@@ -77,11 +81,8 @@ def plan_status(kubevirt_machine: JsonObject, progress: Progress, now: datetime)
 
 
 def _conditions(kubevirt_machine: JsonObject, progress: Progress, terminal: str | None) -> list[JsonObject]:
-    paused = capk_condition("Paused", progress.paused, "Paused" if progress.paused else "NotPaused")
-    if progress.paused:
-        return [paused]
     provisioned = _provisioned(progress)
-    conditions = [provisioned, paused]
+    conditions = [provisioned, _paused(paused=False)]
     if progress.vm is not None:
         conditions.append(_bootstrapped(kubevirt_machine, progress))
     if progress.deleting:
@@ -91,6 +92,10 @@ def _conditions(kubevirt_machine: JsonObject, progress: Progress, terminal: str 
     else:
         ready = {**provisioned, "type": "Ready"}
     return [ready, *conditions]
+
+
+def _paused(*, paused: bool) -> JsonObject:
+    return capk_condition("Paused", paused, "Paused" if paused else "NotPaused", "the Cluster or this object is paused" if paused else "")
 
 
 def _provisioned(progress: Progress) -> JsonObject:
