@@ -138,6 +138,19 @@ class TestCluster:
         stage.put(SUBNETS, make_subnet("blue", "sky"))
         await stage.until(lambda: cluster(stage)["metadata"]["annotations"].get("pilvi.dev/subnet") == "blue")
 
+    @pytest.mark.parametrize("cidr", ["10.0.1.1/24", None])
+    async def test_a_subnet_without_a_valid_range_is_refused(self, stage: Stage, cidr: str | None) -> None:
+        blue = make_subnet("blue", "sky")
+        blue["spec"]["cidrBlock"] = cidr
+        stage.put(SUBNETS, blue)
+        annotated = make_kubevirt_cluster()
+        annotated["metadata"]["annotations"]["pilvi.dev/vpc"] = "sky"
+        put(stage, make_cluster(), annotated)
+        await stage.until(lambda: reason(cluster(stage), "NetworkReady") == "InvalidNetwork")
+        assert "Subnet blue" in (find_condition(cluster(stage), "NetworkReady") or {})["message"]
+        stage.put(SUBNETS, make_subnet("blue", "sky"))
+        await stage.until(lambda: reason(cluster(stage), "NetworkReady") == "WaitingForNetwork", "the correction to be seen")
+
     async def test_deletion_waits_for_the_network(self, stage: Stage) -> None:
         put(stage, make_cluster(), make_kubevirt_cluster())
         name = await make_network(stage)
