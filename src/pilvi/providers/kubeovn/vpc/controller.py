@@ -6,11 +6,12 @@ Each run computes the whole router from the caches and lets the host layer find 
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import TYPE_CHECKING
 
 from pilvi.api import JsonObject, Key
 from pilvi.api.kubeovn import Vpc
-from pilvi.errors import DriverError, PilviError, format_chain
+from pilvi.errors import DriverError, PilviError, UserError, format_chain
 from pilvi.host.netns import ensure_netns, has_netns
 from pilvi.host.network import delete_link, delete_netns, ensure_network, ensure_veth, list_links
 from pilvi.lib.backoff import Backoff
@@ -25,7 +26,7 @@ from pilvi.providers.kubeovn.vpc.network import router_network, router_uplink
 from pilvi.providers.kubeovn.vpc.resolver import Resolver, read_nameservers
 from pilvi.providers.kubeovn.vpc.router import UPLINK, Problem, Router, build_router, find_trespass, vpc_of_control_plane
 from pilvi.providers.kubeovn.vpc.rules import router_rules
-from pilvi.providers.kubeovn.vpc.status import vpc_status
+from pilvi.providers.kubeovn.vpc.status import refused_status, vpc_status
 from pilvi.providers.kubeovn.vpc.strays import remove_strays
 from pilvi.providers.kubeovn.vpc.transit import choose_transit, find_own_transit, find_transit
 from pilvi.providers.kubeovn.vpc.wakeups import vpc_watches
@@ -39,7 +40,10 @@ if TYPE_CHECKING:
 
 __all__ = ["VpcReconciler"]
 
+log = logging.getLogger(__name__)
+
 MANAGER = "pilvi-vpc"
+NO_TRANSIT = "NoTransitAddress"
 # The leg of a control plane is made by another controller, mostly milliseconds after the namespace is there, and nothing in the API
 # tells when.
 LEG_RETRY_S = (0.2, 15.0)
@@ -77,8 +81,7 @@ class VpcReconciler:
     async def reconcile(self, key: Key) -> Result:
         """Make one router be as the objects say, or take it away."""
         if not self._swept:
-            self._swept = True
-            await remove_strays(self._cloud, self._units, [vpc["metadata"]["uid"] for vpc in self._objects.vpcs.list()])
+            await self._remove_strays()
         vpc = self._objects.vpcs.get(key)
         if vpc is None:
             await self._ensure_host_filter()
@@ -89,7 +92,10 @@ class VpcReconciler:
             return Done()
         # The finalizer first: whatever is made from here on is taken away again.
         vpc = await ensure_finalizer(self._client, Vpc.RESOURCE, vpc, FINALIZER)
-        vpc, transit = await self._record_transit(vpc)
+        try:
+            vpc, transit = await self._record_transit(vpc)
+        except UserError as e:
+            return await self._refuse(vpc, format_chain(e))
         router = self._build(vpc, transit)
         nameservers = read_nameservers()
         problems = [*router.problems, *([] if nameservers else [_NO_NAMESERVER])]
@@ -107,6 +113,15 @@ class VpcReconciler:
             return RequeueAfter(self._leg_backoffs.setdefault(router.uid, Backoff(*LEG_RETRY_S)).next_s())
         self._leg_backoffs.pop(router.uid, None)
         return Done()
+
+    async def _remove_strays(self) -> None:
+        """Once after a start. A router that cannot be removed yet keeps nobody from theirs: the next pass tries again."""
+        self._swept = True  # the other workers need not do the same meanwhile
+        try:
+            await remove_strays(self._cloud, self._units, [vpc["metadata"]["uid"] for vpc in self._objects.vpcs.list()])
+        except (PilviError, OSError) as e:
+            self._swept = False
+            log.warning("routers whose Vpc is gone are not all removed yet: %s", format_chain(e))
 
     async def _record_transit(self, vpc: JsonObject) -> tuple[JsonObject, IPv4Address]:
         """The Vpc with its transit address, which stands in the API before anything uses it. Raises UserError when there is none left."""
@@ -183,13 +198,23 @@ class VpcReconciler:
             await self._tables.ensure(None, host_filter(self._cloud, routers, read_nameservers()))
 
     async def _write_status(self, vpc: JsonObject, router: Router, problems: list[Problem], failure: str | None) -> None:
-        status = vpc_status(vpc, router, vpc_netns(self._cloud, router.uid), problems, failure)
+        if await self._put_status(vpc, vpc_status(vpc, router, vpc_netns(self._cloud, router.uid), problems, failure)):
+            for problem in problems:
+                self._events.record(vpc, "Warning", problem.reason, problem.message)
+
+    async def _refuse(self, vpc: JsonObject, message: str) -> Result:
+        """No router for this Vpc, until another one gives its outer address back."""
+        if await self._put_status(vpc, refused_status(vpc, NO_TRANSIT, message)):
+            self._events.record(vpc, "Warning", NO_TRANSIT, message)
+        return Failed(message)
+
+    async def _put_status(self, vpc: JsonObject, status: JsonObject) -> bool:
+        """Write what differs; returns whether anything does."""
         before = vpc.get("status") or {}
         if all(before.get(field) == value for field, value in status.items()):
-            return
+            return False
         await self._client.apply_status(Vpc.RESOURCE, {**vpc, "status": status}, manager=MANAGER)
-        for problem in problems:
-            self._events.record(vpc, "Warning", problem.reason, problem.message)
+        return True
 
     async def _delete(self, vpc: JsonObject) -> Result:
         name, uid = vpc["metadata"]["name"], vpc["metadata"]["uid"]

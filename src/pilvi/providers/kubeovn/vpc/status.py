@@ -11,7 +11,7 @@ from pilvi.providers.kubeovn.subnet.plan import find_default_subnet
 from pilvi.providers.kubeovn.vpc.router import Problem, Router
 from pilvi.runtime import condition, conditions_of, merge_conditions
 
-__all__ = ["vpc_status"]
+__all__ = ["refused_status", "vpc_status"]
 
 
 def vpc_status(
@@ -49,3 +49,9 @@ def vpc_status(
             now=now,
         ),
     }
+
+
+def refused_status(vpc: JsonObject, reason: str, message: str, *, now: datetime | None = None) -> JsonObject:
+    """`status` of a Vpc that gets no router; what stands there beside is kept."""
+    refused = condition("Ready", False, reason, message)
+    return {**(vpc.get("status") or {}), "standby": False, "conditions": merge_conditions(conditions_of(vpc), [refused], now=now)}
