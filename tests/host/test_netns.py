@@ -2,9 +2,13 @@ import asyncio
 import os
 import socket
 import subprocess
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from pilvi.errors import TimedOut
+from pilvi.host import netns
 from pilvi.host.cloud import Cloud
 from pilvi.host.netns import NETNS_DIR, ensure_netns, has_netns, in_netns, list_netns, netns_path
 from pilvi.host.network import Veth, VethEnd, delete_netns, ensure_veth, list_links
@@ -91,3 +95,31 @@ async def test_deletion_takes_the_other_ends_along_even_with_a_process_inside(cl
             assert [link.name for link in await list_links(outside)] == ["lo"]
         finally:
             process.kill()
+
+
+async def test_no_step_waits_for_a_free_thread_of_the_others(cloud: Cloud) -> None:
+    """Somebody's slow disk may hold all threads of the event loop."""
+    await list_links(None)  # loads pyroute2, which does need one
+    inside, outside = cloud.netns("in"), cloud.netns("out")
+    cable = Veth(a=VethEnd(netns=inside, name="eth0"), b=VethEnd(netns=outside, name="x"))
+    free, loop = threading.Event(), asyncio.get_running_loop()
+    loop.set_default_executor(ThreadPoolExecutor(1))
+    held = loop.run_in_executor(None, free.wait)
+    try:
+        async with asyncio.timeout(20):
+            for name in (inside, outside, inside):
+                await ensure_netns(name)
+            await ensure_veth(cable)
+            await delete_netns(inside)
+    finally:
+        free.set()
+        await held
+
+
+async def test_a_kernel_that_takes_too_long_is_told(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    free = threading.Event()
+    monkeypatch.setattr(netns, "_make", lambda _name: free.wait(20))
+    monkeypatch.setattr(netns, "KERNEL_TIMEOUT_S", 0.05)
+    with pytest.raises(TimedOut, match="to make network namespace"):
+        await ensure_netns(cloud.netns("a"))
+    free.set()

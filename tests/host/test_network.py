@@ -12,9 +12,11 @@ from pilvi.host.network import (
     Address,
     Bridge,
     NamespaceNetwork,
+    ObservedLink,
     Route,
     Veth,
     VethEnd,
+    apply,
     delete_link,
     ensure_network,
     ensure_veth,
@@ -197,3 +199,20 @@ async def test_refusals_say_what_and_where(cloud: Cloud) -> None:
         await ensure_network(NamespaceNetwork(netns=vpc, sysctls={"net.ipv4.none": "1"}))
     with pytest.raises(FileNotFoundError):
         await ensure_network(NamespaceNetwork(netns=cloud.netns("none")))
+
+
+async def test_a_pair_is_found_although_a_list_would_lack_it(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel may leave links out of a list that changes while it is read."""
+    machine, vpc = await namespaces(cloud, "machine", "vpc")
+    await ensure_network(router(vpc))
+    await ensure_veth(cable(machine, vpc))
+    before = (await observe(machine)).links
+
+    async def nothing(_ip: object) -> dict[str, ObservedLink]:
+        return {}
+
+    monkeypatch.setattr(apply, "observe_links", nothing)
+    await ensure_veth(cable(machine, vpc))
+    assert (await observe(machine)).links == before
+    # And its other end is still a port of the bridge, so nothing was to be done there either.
+    assert (await observe(vpc)).links["m1"].master == "br0"

@@ -10,16 +10,26 @@ import fcntl
 import os
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
-from pilvi.errors import Bug
+from pilvi.errors import Bug, TimedOut
 from pilvi.host import libc, mounts
 
 __all__ = ["NETNS_DIR", "ensure_netns", "has_netns", "in_netns", "is_inside", "list_netns", "netns_path", "unmount_netns"]
 
+T = TypeVar("T")
+
 NETNS_DIR = Path("/run/netns")
+
+# Making one takes milliseconds, on a busy host a second.
+KERNEL_TIMEOUT_S = 30.0
+# One thread of its own: the directory's lock lets one in at a time anyhow, and those that wait for it must not hold up other work.
+_maker = ThreadPoolExecutor(1, thread_name_prefix="netns")
+_shared: set[Path] = set()  # directories that this process has seen to
 
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 0x1
 
@@ -51,13 +61,19 @@ def is_inside(pid: int, name: str) -> bool:
 
 
 async def ensure_netns(name: str) -> bool:
-    """Make the namespace, with its loopback up, unless it is there; returns whether it was made. Raises OSError when the kernel refuses."""
-    return await asyncio.to_thread(_make, name)
+    """Make the namespace, with its loopback up, unless it is there; returns whether it was made.
+
+    Raises OSError when the kernel refuses, TimedOut when it takes longer than `KERNEL_TIMEOUT_S`; the namespace may then come later.
+    """
+    return not has_netns(name) and await _in_thread(_make, name, f"the kernel to make network namespace {name}")
 
 
 async def unmount_netns(name: str) -> None:
-    """Take the name away. A process that is still in the namespace keeps it alive, and so do its links: see `network.delete_netns`."""
-    await asyncio.to_thread(_remove, name)
+    """Take the name away. A process that is still in the namespace keeps it alive, and so do its links: see `network.delete_netns`.
+
+    Raises OSError and TimedOut as `ensure_netns` does.
+    """
+    await _in_thread(_remove, name, f"the kernel to unmount network namespace {name}")
 
 
 @contextmanager
@@ -86,8 +102,20 @@ def _return(fd: int) -> None:
         raise Bug("a thread cannot leave the network namespace that it entered") from e
 
 
+async def _in_thread(function: Callable[[str], T], name: str, what: str) -> T:
+    """The thread goes on after a time-out, since nothing can stop it; whoever asks again waits behind it."""
+    try:
+        async with asyncio.timeout(KERNEL_TIMEOUT_S) as deadline:
+            return await asyncio.get_running_loop().run_in_executor(_maker, function, name)
+    except TimeoutError as e:
+        if not deadline.expired():
+            raise
+        raise TimedOut(what, KERNEL_TIMEOUT_S) from e
+
+
 def _make(name: str) -> bool:
-    _share_directory()
+    if NETNS_DIR not in _shared:
+        _share_directory()
     path = netns_path(name)
     # The lock keeps two creators of one name apart: without it both could see no mount and put two on one file.
     with _locked_directory():
@@ -123,6 +151,7 @@ def _share_directory() -> None:
         if mounts.find_mount(NETNS_DIR) is None:
             mounts.bind(NETNS_DIR, NETNS_DIR, recursive=True)
             mounts.make_shared(NETNS_DIR)
+    _shared.add(NETNS_DIR)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
 import logging
@@ -11,7 +12,7 @@ from pilvi.errors import Bug, DriverError, UserError
 from pilvi.host.netns import has_netns, in_netns, netns_path, unmount_netns
 from pilvi.host.network.model import LINK_PROTOCOL, OUR_PROTOCOL, NamespaceNetwork, ObservedLink, Route, Veth, VethEnd
 from pilvi.host.network.netlink import NO_SUCH_LINK, netlink, refused
-from pilvi.host.network.observe import observe, observe_links, sysctl_path
+from pilvi.host.network.observe import dump, find_link, observe, observe_links, sysctl_path
 from pilvi.host.network.plan import (
     BRIDGE_ALIAS,
     Action,
@@ -64,7 +65,8 @@ async def ensure_veth(veth: Veth) -> None:
     Raises FileNotFoundError when a namespace is missing, DriverError when the kernel refuses something.
     """
     async with netlink(veth.a.netns) as ip_a, netlink(veth.b.netns) as ip_b:
-        a, b = (await observe_links(ip_a)).get(veth.a.name), (await observe_links(ip_b)).get(veth.b.name)
+        # By name, since a list that changes while it is read may lack a link, and a healthy pair would be taken apart.
+        a, b = await find_link(ip_a, veth.a.name), await find_link(ip_b, veth.b.name)
         if not await _are_pair(ip_a, a, b, veth):
             # The peer of a left-over end disappears with it, so the second deletion may find nothing.
             for ip, end, link in ((ip_a, veth.a, a), (ip_b, veth.b, b)):
@@ -130,7 +132,8 @@ async def _apply(ip: Any, netns: str | None, action: Action) -> None:
             with refused(f"route del {_route_words(route)}", netns, ignore=_NO_SUCH_ROUTE):
                 await ip.route("del", **await _route(ip, netns, route))
         case SetSysctl(name=name, value=value):
-            _write_sysctl(netns, name, value)
+            # In a thread: some settings wait for the kernel's one lock over all links.
+            await asyncio.to_thread(_write_sysctl, netns, name, value)
 
 
 async def _set_link(ip: Any, netns: str | None, change: SetLink) -> None:
@@ -160,15 +163,14 @@ async def _add_veth(ip: Any, veth: Veth) -> None:
 
 
 async def _ensure_end(ip: Any, end: VethEnd, mtu: int) -> None:
-    links = await observe_links(ip)
-    link = links.get(end.name)
+    link = await find_link(ip, end.name)
     if link is None:
         raise DriverError(
             ("ip", "link", "show", end.name), 1, "", f"link {end.name} of namespace {end.netns} disappeared while it was set up"
         )
     for action in plan_link(link, mac=end.mac, mtu=mtu, master=end.master):
         await _apply(ip, end.netns, action)
-    present = [message async for message in await ip.addr("dump", index=link.index, family=2)]
+    present = await dump(ip.addr, index=link.index, family=2)
     have = {
         f"{message.get_attr('IFA_LOCAL')}/{message['prefixlen']}": message.get_attr("IFA_PROTO")
         for message in present

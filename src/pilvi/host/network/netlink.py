@@ -23,6 +23,9 @@ __all__ = ["NO_SUCH_LINK", "netlink", "refused"]
 ANSWER_TIMEOUT_S = 30.0
 NO_SUCH_LINK = (errno.ENODEV, errno.ENOENT)
 
+# Not sys.modules, which has a module before its import is through.
+_loaded: dict[str, Any] = {}
+
 
 @asynccontextmanager
 async def netlink(netns: str | None) -> AsyncIterator[Any]:
@@ -31,14 +34,14 @@ async def netlink(netns: str | None) -> AsyncIterator[Any]:
     Raises FileNotFoundError when there is no such namespace, TimedOut when the block takes longer than `ANSWER_TIMEOUT_S`: an answer that
     is lost on the way would be awaited for ever.
     """
-    # In a thread, because the loop has other things to do for half a second. Later calls find it loaded.
-    pyroute2 = await asyncio.to_thread(importlib.import_module, "pyroute2")
-    with in_netns(netns):
-        # IPRoute takes the descriptor over; it is closed with it.
-        descriptor = socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE).detach()
     try:
-        async with asyncio.timeout(ANSWER_TIMEOUT_S) as deadline, pyroute2.AsyncIPRoute(fileno=descriptor, ext_ack=True) as ip:
-            yield ip
+        async with asyncio.timeout(ANSWER_TIMEOUT_S) as deadline:
+            pyroute2: Any = _loaded.get("pyroute2") or await asyncio.to_thread(_load)
+            with in_netns(netns):
+                # IPRoute takes the descriptor over; it is closed with it.
+                descriptor = socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE).detach()
+            async with pyroute2.AsyncIPRoute(fileno=descriptor, ext_ack=True) as ip:
+                yield ip
     except TimeoutError as e:
         if not deadline.expired():
             raise
@@ -56,6 +59,11 @@ def refused(what: str, netns: str | None, ignore: tuple[int, ...] = ()) -> Itera
         if e.code in ignore:
             return
         raise DriverError(("ip", *what.split()), e.code, "", f"the kernel refused `{what}` in {_words(netns)}: {e.args[1]}") from e
+
+
+def _load() -> Any:
+    """Runs in a thread, because the loop has other things to do for half a second. Once: a socket must not wait for a free thread."""
+    return _loaded.setdefault("pyroute2", importlib.import_module("pyroute2"))
 
 
 def _words(netns: str | None) -> str:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
 from typing import Any
 
+from pilvi.errors import DriverError
 from pilvi.host.netns import in_netns
 from pilvi.host.network.model import OUR_PROTOCOL, Observed, ObservedAddress, ObservedLink, Route
-from pilvi.host.network.netlink import netlink
+from pilvi.host.network.netlink import NO_SUCH_LINK, netlink
 
-__all__ = ["observe", "observe_links", "sysctl_path"]
+__all__ = ["dump", "find_link", "observe", "observe_links", "sysctl_path"]
 
+_INTERRUPTED = 0x10  # NLM_F_DUMP_INTR
+_DUMP_ROUNDS = 10
 _AF_INET, _MAIN_TABLE, _UNICAST, _SCOPE_LINK, _UP = 2, 254, 1, 253, 1
 
 
@@ -21,10 +24,10 @@ async def observe(netns: str | None, sysctls: Iterable[str] = ()) -> Observed:
     async with netlink(netns) as ip:
         links = await observe_links(ip)
         names = {link.index: link.name for link in links.values()}
-        addresses = [_address(message, names) async for message in await ip.addr("dump", family=_AF_INET)]
+        addresses = [_address(message, names) for message in await dump(ip.addr, family=_AF_INET)]
         routes = [
             _route(message, names)
-            async for message in await ip.route("dump", family=_AF_INET, table=_MAIN_TABLE)
+            for message in await dump(ip.route, family=_AF_INET, table=_MAIN_TABLE)
             if _table(message) == _MAIN_TABLE and message["type"] == _UNICAST and message["proto"] == OUR_PROTOCOL
         ]
     return Observed(links=links, addresses=tuple(addresses), routes=tuple(routes), sysctls=_read_sysctls(netns, sysctls))
@@ -32,14 +35,47 @@ async def observe(netns: str | None, sysctls: Iterable[str] = ()) -> Observed:
 
 async def observe_links(ip: Any) -> dict[str, ObservedLink]:
     """All links of the namespace that `ip` (an AsyncIPRoute) is in, by name."""
-    messages = [message async for message in await ip.link("dump")]
+    messages = await dump(ip.link)
     names = {message["index"]: message.get_attr("IFLA_IFNAME") for message in messages}
     return {link.name: link for link in (_link(message, names) for message in messages)}
+
+
+async def find_link(ip: Any, name: str) -> ObservedLink | None:
+    """One link of the namespace that `ip` is in, or None; cheaper than all of them."""
+    found = await _get_link(ip, ifname=name)
+    if found is None:
+        return None
+    index = found.get_attr("IFLA_MASTER")
+    master = await _get_link(ip, index=index) if index else None
+    return _link(found, {index: master.get_attr("IFLA_IFNAME")} if master is not None else {})
+
+
+async def dump(request: Callable[..., Awaitable[Any]], **filters: Any) -> list[Any]:
+    """All that the kernel lists. Read again when something changed between two pieces of the list: it may lack what has always been there.
+
+    Raises DriverError when the list never stays as it is for long enough.
+    """
+    for _ in range(_DUMP_ROUNDS):
+        messages = [message async for message in await request("dump", **filters)]
+        if not any(message["header"]["flags"] & _INTERRUPTED for message in messages):
+            return messages
+    raise DriverError(("ip",), 1, "", "the kernel's list of links, addresses or routes changes faster than it can be read")
 
 
 def sysctl_path(name: str) -> Path:
     """The file of a setting. Link names may hold dots, so a slash as separator is taken as it is."""
     return Path("/proc/sys") / (name if "/" in name else name.replace(".", "/"))
+
+
+async def _get_link(ip: Any, **which: Any) -> Any | None:
+    from pyroute2.netlink.exceptions import NetlinkError  # noqa: PLC0415
+
+    try:
+        return next(iter(await ip.link("get", **which)), None)
+    except NetlinkError as e:
+        if e.code in NO_SUCH_LINK:
+            return None
+        raise DriverError(("ip", "link", "show"), e.code, "", f"the kernel does not show link {which}: {e.args[1]}") from e
 
 
 def _link(message: Any, names: dict[int, str]) -> ObservedLink:
