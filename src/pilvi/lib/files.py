@@ -1,6 +1,6 @@
 """Files that are whole or absent, whatever happens, and trees that are removed without reaching into a mount.
 
-All functions block for as long as the disk takes: small files are fine in the event loop, trees belong in `asyncio.to_thread`.
+All functions block for as long as the disk takes: small files are fine in the event loop, trees belong in `lib.disk`.
 """
 
 from __future__ import annotations

@@ -112,7 +112,7 @@ def node_machine(facts: NodeFacts, image: NodeImage) -> NodeMachine:
 def prepare_node_machine(machine: NodeMachine) -> None:
     """Write everything that the machine's unit needs; blocking (some 20 ms), idempotent, may be called while it runs.
 
-    Use `asyncio.to_thread`. Raises OSError when the file system refuses.
+    Use `lib.disk`. Raises OSError when the file system refuses.
     """
     machine.sandbox.state.mkdir(mode=0o700, parents=True, exist_ok=True)
     copy_containerd_state(machine.image.containerd, machine.containerd)

@@ -7,6 +7,7 @@ address is added.
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import struct
 from collections.abc import Iterable
@@ -14,7 +15,7 @@ from ipaddress import IPv4Address
 
 from pilvi.host.netns import in_netns
 
-__all__ = ["announce_addresses", "arp_announcement"]
+__all__ = ["Announcer", "arp_announcement"]
 
 _BROADCAST = b"\xff" * 6
 _ETHERNET, _IPV4, _REQUEST = 1, 0x0800, 1
@@ -29,9 +30,30 @@ def arp_announcement(mac: str, address: IPv4Address) -> bytes:
     return header + body + sender + address.packed + bytes(6) + address.packed
 
 
-def announce_addresses(netns: str, link: str, mac: str, addresses: Iterable[IPv4Address]) -> None:
-    """Announce the addresses of `link`, whose MAC is `mac`, in a namespace. Never waits. Raises OSError when it is down."""
-    with in_netns(netns), socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK) as sender:
+class Announcer:
+    """Announces each address once where it is, for as long as it stays there. One for each kind of place, in each engine."""
+
+    def __init__(self) -> None:
+        self._here: dict[str, set[IPv4Address]] = {}
+
+    async def announce(self, netns: str, link: str, mac: str, addresses: Iterable[IPv4Address]) -> None:
+        """Say which `addresses` the link, whose MAC is `mac`, of the namespace has now; those that it had at the last call are known.
+
+        Raises OSError when the link is down; then they are announced with the next call.
+        """
+        here = set(addresses)
+        if new := sorted(here - self._here.get(netns, set())):
+            await asyncio.to_thread(_send, netns, link, [arp_announcement(mac, address) for address in new])
+        self._here[netns] = here
+
+    def forget(self, netns: str) -> None:
+        """The namespace is gone."""
+        self._here.pop(netns, None)
+
+
+def _send(netns: str, link: str, frames: list[bytes]) -> None:
+    """In a thread: closing a bound packet socket waits for a grace period of the kernel, some 16 ms."""
+    with in_netns(netns), socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as sender:
         sender.bind((link, 0))
-        for address in addresses:
-            sender.send(arp_announcement(mac, address))
+        for frame in frames:
+            sender.send(frame)

@@ -28,6 +28,7 @@ from pilvi.host.units.record import Record, find_record, list_records, lock_unit
 from pilvi.host.units.spec import UnitSpec, UnitState, check_spec
 from pilvi.host.units.state import read_state
 from pilvi.lib.backoff import Backoff
+from pilvi.lib.disk import on_disk
 
 __all__ = ["Units"]
 
@@ -344,7 +345,7 @@ class Units:
             await asyncio.sleep(_LOG_CHECK_S)
             for path in (*(record.spec.log_path for record in list_records(self._dir)), self.cloud.home / "logs" / "engine.log"):
                 try:
-                    logs.shorten(path)
+                    await on_disk(logs.shorten, path)
                 except OSError as e:
                     log.warning("log %s cannot be set aside: %s", path, format_chain(e))
 

@@ -16,6 +16,7 @@ from pilvi.host.cloud import Cloud
 from pilvi.host.netns import list_netns
 from pilvi.host.network import delete_netns
 from pilvi.host.units import Units
+from pilvi.lib.disk import on_disk
 from pilvi.lib.files import remove_tree
 from pilvi.providers.legs import control_plane_unit
 from pilvi.tenant import control_planes_dir
@@ -47,7 +48,7 @@ async def remove_strays(cloud: Cloud, units: Units, uids: Iterable[str]) -> None
 async def _remove(cloud: Cloud, units: Units, name: str) -> None:
     await asyncio.gather(*(units.stop(unit, GRACE_S) for unit in unit_names(name)))
     await delete_netns(cloud.netns(name))
-    await asyncio.to_thread(_remove_files, control_planes_dir(cloud) / name, cloud.home / "logs", name)
+    await on_disk(_remove_files, control_planes_dir(cloud) / name, cloud.home / "logs", name)
 
 
 def _list_names(cloud: Cloud) -> set[str]:

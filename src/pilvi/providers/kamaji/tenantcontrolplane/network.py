@@ -18,11 +18,14 @@ from pilvi.host import nft
 from pilvi.host.cloud import Cloud
 from pilvi.host.network import Address, NamespaceNetwork, Route, Veth, VethEnd, ensure_netns, ensure_network, ensure_veth
 from pilvi.lib.together import together
-from pilvi.providers.announce import announce_addresses
+from pilvi.providers.announce import Announcer
 from pilvi.providers.legs import control_plane_leg
 from pilvi.tenant import VPC_ANNOTATION
 
 __all__ = ["PlaneNetwork", "apply_network", "find_subnets", "plan_network", "vpc_name"]
+
+# A control plane keeps its address as long as it lives, and no other has its namespace after it.
+_announcer = Announcer()
 
 EVERYWHERE = IPv4Network("0.0.0.0/0")
 
@@ -100,7 +103,7 @@ async def _apply_links(wanted: PlaneNetwork) -> None:
     if wanted.uplink.b.mac is not None:
         # What had the address before, a load balancer perhaps, is still in the neighbours' tables.
         own = [entry.address.ip for entry in wanted.inside.addresses if entry.link == wanted.uplink.b.name]
-        announce_addresses(wanted.netns, wanted.uplink.b.name, wanted.uplink.b.mac, own)
+        await _announcer.announce(wanted.netns, wanted.uplink.b.name, wanted.uplink.b.mac, own)
 
 
 def _mac(address: IPv4Address) -> str:

@@ -16,7 +16,7 @@ from pilvi.host.netns import ensure_netns, has_netns
 from pilvi.host.network import delete_link, delete_netns, ensure_network, ensure_veth, list_links
 from pilvi.lib.backoff import Backoff
 from pilvi.lib.together import together
-from pilvi.providers.announce import announce_addresses
+from pilvi.providers.announce import Announcer
 from pilvi.providers.kubeovn.names import FINALIZER, HOST_PORTS, TRANSIT
 from pilvi.providers.kubeovn.objects import Objects, vpc_of_subnet
 from pilvi.providers.kubeovn.subnet.plan import SubnetPlan
@@ -70,7 +70,7 @@ class VpcReconciler:
         self._host_lock = asyncio.Lock()
         self._resolvers: dict[str, Resolver] = {}
         self._leg_backoffs: dict[str, Backoff] = {}
-        self._announced: dict[str, set[IPv4Address]] = {}
+        self._announcer = Announcer()
 
     def controller(self) -> Controller:
         """The controller that runs it."""
@@ -171,16 +171,13 @@ class VpcReconciler:
             if links == before:
                 raise
             await ensure_network(router_network(router, self._cloud, links))
-        self._announce(router, netns)
+        await self._announce(router, netns)
         return any(leg.link not in links for leg in router.legs)
 
-    def _announce(self, router: Router, netns: str) -> None:
-        """Say on the bridge where addresses are that this engine has not spoken of yet; they may have been elsewhere before."""
-        here = {router.transit.ip, *(item.address for item in router.published)}
-        new = here - self._announced.get(router.uid, set())
-        if new and (mac := router_uplink(router, self._cloud).b.mac):
-            announce_addresses(netns, UPLINK, mac, sorted(new))
-        self._announced[router.uid] = here
+    async def _announce(self, router: Router, netns: str) -> None:
+        """Say on the bridge where the router's addresses are; they may have been elsewhere before."""
+        if mac := router_uplink(router, self._cloud).b.mac:
+            await self._announcer.announce(netns, UPLINK, mac, {router.transit.ip, *(item.address for item in router.published)})
 
     async def _ensure_host_filter(self, router: Router | None = None, *, without: str | None = None) -> None:
         """Have the host let in what all Vpcs together say, `router` as it is now, and nothing for the Vpc with the UID `without`."""
@@ -236,7 +233,7 @@ class VpcReconciler:
         await self._ensure_host_filter(without=uid)
         self._resolvers.pop(uid, None)
         self._tables.forget(vpc_netns(self._cloud, uid))
-        self._announced.pop(uid, None)
+        self._announcer.forget(vpc_netns(self._cloud, uid))
         self._leg_backoffs.pop(uid, None)
         await remove_finalizer(self._client, Vpc.RESOURCE, vpc, FINALIZER)
         return Done()

@@ -18,6 +18,7 @@ from pilvi.errors import DriverError, UserError
 from pilvi.host.netns import is_inside
 from pilvi.host.sandbox import remove_sandbox, sandbox_unit
 from pilvi.kit.store import Store
+from pilvi.lib.disk import on_disk
 from pilvi.lib.files import remove_tree, write_atomic
 from pilvi.node import NodeFacts, NodeImage, NodeMachine, find_node_image, node_machine, prepare_node_machine
 from pilvi.node.machine import find_first_boot_exit
@@ -73,7 +74,7 @@ class SandboxBackend(MachineBackend):
             await self._adopt(spec)
         else:
             machine = node_machine(await self._facts(spec), self._get_image(spec.image))
-            await asyncio.to_thread(prepare_node_machine, machine)
+            await on_disk(prepare_node_machine, machine)
             unit = await self._units.ensure(sandbox_unit(self._cloud, machine.sandbox, self._enter()))
             self._machines[spec.uid] = machine
         return _machine_state(unit, self._machines.get(spec.uid))
@@ -93,7 +94,7 @@ class SandboxBackend(MachineBackend):
         await self._units.stop(machine_unit(uid), grace_s=0)
         await delete_netns(machine_netns(self._cloud, uid))
         folder = machine_folder(self._cloud, uid)
-        await asyncio.to_thread(_remove_folder, folder)
+        await on_disk(_remove_folder, folder)
         self._machines.pop(uid, None)
 
     async def list_uids(self) -> list[str]:
