@@ -12,6 +12,7 @@ from contextlib import AsyncExitStack
 
 from pilvi import kit
 from pilvi.controlplane import Flags
+from pilvi.engine.dump import dump_on_signal
 from pilvi.engine.serve.admission import serve_admission
 from pilvi.engine.serve.health import serve_health
 from pilvi.engine.serve.kubelet import serve_kubelet
@@ -43,6 +44,7 @@ async def run_engine(cloud: Cloud, settings: Settings, plane_flags: Mapping[str,
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, task.cancel if task else loop.stop)
+    dump_on_signal(loop)
     progress = Progress(cloud, os.getpid())
     try:
         await _run(cloud, settings, progress, plane_flags)

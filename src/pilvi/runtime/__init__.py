@@ -14,6 +14,7 @@ from pilvi.runtime.owners import controller_key, controller_of, is_controlled_by
 from pilvi.runtime.predicates import any_change, conditions_changed, desire_changed
 from pilvi.runtime.queue import WorkQueue
 from pilvi.runtime.results import Done, Failed, RequeueAfter, Result, Waiting
+from pilvi.runtime.stacks import render_tasks
 from pilvi.runtime.supervise import Supervisor, run_together
 
 __all__ = [
@@ -48,6 +49,7 @@ __all__ = [
     "merge_conditions",
     "owner_reference",
     "remove_finalizer",
+    "render_tasks",
     "run_together",
     "set_condition",
 ]

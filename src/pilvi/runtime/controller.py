@@ -11,7 +11,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from pilvi.api import JsonObject, Key, Resource
 from pilvi.errors import Bug, Conflict, PilviError, Transient, format_chain
@@ -23,6 +23,7 @@ from pilvi.runtime.owners import controller_key
 from pilvi.runtime.predicates import Predicate, any_change, desire_changed
 from pilvi.runtime.queue import WorkQueue
 from pilvi.runtime.results import Done, Failed, RequeueAfter, Result, Waiting
+from pilvi.runtime.stacks import where
 from pilvi.runtime.writes import current_writes
 
 __all__ = ["Controller", "KeysFunction", "Reconcile", "Watch"]
@@ -35,6 +36,7 @@ KeysFunction: TypeAlias = Callable[[JsonObject], Iterable[Key]]
 RESYNC_S = 3600.0
 RECONCILE_TIMEOUT_S = 600.0
 SEEN_TIMEOUT_S = 5.0
+SLOW_S = 30.0
 
 
 class Watch(NamedTuple):
@@ -159,6 +161,7 @@ class Controller:
         started = loop.time()
         writes: list[tuple[Informer, int]] = []
         token = current_writes.set(writes)
+        slow = loop.call_later(SLOW_S, self._say_slow, key, asyncio.current_task())
         try:
             async with asyncio.timeout(self._timeout_s):
                 result = await self._reconcile(key)
@@ -169,10 +172,15 @@ class Controller:
         else:
             outcome = self._after_result(key, result)
         finally:
+            slow.cancel()
             current_writes.reset(token)
         metrics.add("pilvi_reconcile_total", controller=self.name, outcome=outcome)
         metrics.add("pilvi_reconcile_seconds_total", loop.time() - started, controller=self.name)
         await self._wait_seen(key, writes)
+
+    def _say_slow(self, key: Key, task: asyncio.Task[Any] | None) -> None:
+        """Once for each reconcile. Some may take long, a machine that powers off for one; of the others this is the only trace."""
+        log.warning("controller %s: reconciling %s for %g s now, in %s", self.name, key, SLOW_S, where(task) if task else "no task")
 
     async def _wait_seen(self, key: Key, writes: list[tuple[Informer, int]]) -> None:
         """Hold the key until the caches have seen what it wrote, else its next run would decide on what it has just changed."""

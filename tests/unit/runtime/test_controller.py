@@ -375,3 +375,23 @@ def test_but_no_longer_than_five_seconds(caplog: pytest.LogCaptureFixture) -> No
     with caplog.at_level(logging.WARNING):
         run_virtual(main)
     assert "has not seen a write of default/a in time" in caplog.text
+
+
+def test_a_slow_reconcile_says_once_where_it_is(caplog: pytest.LogCaptureFixture) -> None:
+    async def wait_for_disk() -> Result:
+        await asyncio.sleep(100)
+        return Done()
+
+    async def main() -> None:
+        world = World(MemoryClient())
+        world.client.write(THINGS, thing())
+        world.answer = lambda _key: wait_for_disk()
+        async with world.running():
+            await asyncio.sleep(28)
+            assert "reconciling" not in caplog.text
+            await asyncio.sleep(200)
+
+    with caplog.at_level(logging.WARNING):
+        run_virtual(main)
+    assert caplog.text.count("controller things: reconciling default/a for 30 s now, in ") == 1
+    assert "wait_for_disk (test_controller.py:" in caplog.text
