@@ -487,3 +487,17 @@ async def test_a_launcher_that_hangs_is_ended_and_reaped(cloud: Cloud, units: Un
     assert units.state("u").state == "absent"
     spec.log_path.unlink()
     assert (await units.ensure(spec)).state == "running"
+
+
+async def test_a_stop_that_is_cancelled_can_be_begun_again_with_less_grace(cloud: Cloud, units: Units) -> None:
+    async with supervised(units):
+        await units.ensure(script(cloud, "trap '' TERM; echo deaf; while :; do sleep 0.1; done"))
+        await logged(units, "u", "deaf")
+        before = pid_of(units)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.3):
+                await units.stop("u", 60)
+        assert pid_of(units) == before
+        await units.stop("u", 0)
+        assert units.state("u").state == "absent"
+        assert not Path(f"/proc/{before}").exists()

@@ -35,6 +35,7 @@ __all__ = ["checks", "controllers"]
 # A pass may wait for a guest to power off; that must not hold up the others.
 _MACHINES_AT_ONCE = 64
 _LONGEST_STOP_S = 2 * 3600.0
+_NOBODY = Key("", "")  # the key of no instance: its pass looks for machines without one
 
 
 def controllers(platform: Platform, backends: dict[str, MachineBackend] | None = None) -> list[Controller]:
@@ -60,7 +61,7 @@ def controllers(platform: Platform, backends: dict[str, MachineBackend] | None =
         timeout_s=_LONGEST_STOP_S,
     )
     wake_by_unit(platform, instance_controller)
-    host = VirtualHost(platform, facts, sweep.run)
+    host = VirtualHost(platform, facts, lambda: instance_controller.enqueue(_NOBODY))
     host_key = Key("", facts.name)
     return [
         Controller(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime
 
+from pilvi.errors import UnitFailed
 from pilvi.providers.kubevirt.machines.backend import MachineBackend, MachineSpec, MachineState
 
 
@@ -20,6 +22,8 @@ class FakeMachines(MachineBackend):
         self.failure: Exception | None = None
         self.removal_failure: Exception | None = None
         self.first_boot: int | None = 0
+        self.deaf = False  # the guests do not power off by themselves
+        self.undying: set[str] = set()
 
     async def ensure(self, spec: MachineSpec) -> MachineState:
         self.calls.append("ensure")
@@ -36,6 +40,10 @@ class FakeMachines(MachineBackend):
 
     async def stop(self, uid: str, grace_s: float) -> None:
         self.calls.append(f"stop {grace_s:g}")
+        if self.deaf:
+            await asyncio.sleep(grace_s)
+        if uid in self.undying:
+            raise UnitFailed(uid, "has processes that cannot be killed")
         self.states.pop(uid, None)
 
     async def remove(self, uid: str) -> None:

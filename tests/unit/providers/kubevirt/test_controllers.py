@@ -174,6 +174,38 @@ async def test_a_pod_that_is_evicted_takes_its_instance_along(stage: Stage, mach
     await stage.until(lambda: (vmi := find_vmi(stage)) and vmi["metadata"]["uid"] != first, "a new instance, as Always asks")
 
 
+async def test_a_grace_that_becomes_shorter_counts_at_once(stage: Stage, machines: FakeMachines) -> None:
+    await run_machine(stage)
+    machines.deaf = True
+    (pod,) = pods(stage)
+    marks = {"deletionTimestamp": "2026-01-01T00:00:00Z", "deletionGracePeriodSeconds": 25, "finalizers": ["test/grace"]}
+    stage.put(PODS, {**pod, "metadata": {**pod["metadata"], **marks}})
+    await stage.until(lambda: "stop 25" in machines.calls, "the machine to be asked to stop")
+    stage.put(PODS, {**pod, "metadata": {**pod["metadata"], **marks, "deletionGracePeriodSeconds": 0}})
+    await stage.until(lambda: "stop 0" in machines.calls, "the machine to be ended")
+    assert machines.states == {}
+
+
+async def test_an_instance_deleted_by_force_is_not_waited_for(stage: Stage, machines: FakeMachines) -> None:
+    await run_machine(stage, "Once")
+    machines.deaf = True
+    await stage.platform.client.delete(INSTANCES, make_key())
+    await stage.until(lambda: "stop 30" in machines.calls, "the machine to be asked to stop")
+    stage.api.remove(INSTANCES.object_path(make_key()))
+    await stage.until(lambda: machines.layers == set(), "the machine to be ended and removed")
+
+
+async def test_a_refusal_after_a_power_cut_takes_no_phase_back(stage: Stage, machines: FakeMachines) -> None:
+    await run_machine(stage, "Once")
+    vmi = stage.get(INSTANCES, "web", "shop")
+    machines.states.clear()
+    vmi["spec"]["volumes"][0]["containerDisk"]["image"] = "quay.io/containerdisks/fedora:41"
+    stage.put(INSTANCES, vmi)
+    await stage.until(lambda: "fedora" in _ready_message(stage), "the refusal")
+    assert phase(stage) == "Running"
+    assert (find_condition(stage.get(INSTANCES, "web", "shop"), "Ready") or {})["reason"] == "GuestNotRunning"
+
+
 async def test_a_pod_deleted_by_force_fails_the_instance(stage: Stage, machines: FakeMachines) -> None:
     await run_machine(stage, "Once")
     stage.api.remove(PODS.object_path(make_key(pods(stage)[0]["metadata"]["name"])))
@@ -296,6 +328,21 @@ class TestHost:
         assert int(node["status"]["allocatable"]["pods"]) > 0
         assert stage.get(LEASES, HOST, "kube-node-lease")["spec"]["holderIdentity"] == HOST
         await stage.settled()
+
+    async def test_what_cannot_be_removed_holds_up_neither_the_lease_nor_the_rest(
+        self, stage: Stage, machines: FakeMachines, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("pilvi.providers.kubevirt.virtualhost.controller.RENEW_SECONDS", 0.05)
+        machines.layers |= {"a-stuck", "b-left"}
+        machines.undying.add("a-stuck")
+        machines.deaf = True
+        stage.put(NAMESPACES, {"metadata": {"name": "kube-node-lease"}})
+        await stage.until(lambda: machines.layers == {"a-stuck"}, "the other to be removed")
+        written, calls = len(stage.api.requests), len(machines.calls)
+        await stage.until(lambda: sum("/leases/" in path for _, path in stage.api.requests[written:]) > 5, "more Leases")
+        machines.undying.clear()
+        await stage.until(lambda: machines.layers == set(), "another try")
+        assert len(machines.calls) - calls < 20, "without haste"
 
     async def test_a_cordon_stays_and_the_taint_comes_back(self, stage: Stage) -> None:
         stage.put(NAMESPACES, {"metadata": {"name": "kube-node-lease"}})

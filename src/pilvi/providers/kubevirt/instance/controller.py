@@ -14,6 +14,7 @@ and what the machine does is written to Pod and instance. Every pass starts from
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 
 from pilvi.api import JsonObject
@@ -21,6 +22,7 @@ from pilvi.api.builtin import PODS
 from pilvi.api.resource import Key
 from pilvi.errors import AlreadyExists, DriverError, Forbidden, Invalid, NotFound, UnitFailed, UserError, format_chain
 from pilvi.lib.clock import format_time, utc_now
+from pilvi.providers.kubevirt.instance.grace import stop_within
 from pilvi.providers.kubevirt.instance.network import NoLeg, plan_interfaces, plan_leg
 from pilvi.providers.kubevirt.instance.pod import launcher_name, new_launcher, plan_pod_status
 from pilvi.providers.kubevirt.instance.scope import Caches, Scope
@@ -28,7 +30,7 @@ from pilvi.providers.kubevirt.instance.status import FINAL_PHASES, Report, phase
 from pilvi.providers.kubevirt.instance.sweep import MachineSweep
 from pilvi.providers.kubevirt.instance.userdata import decode_secret, find_user_data
 from pilvi.providers.kubevirt.kinds import INSTANCES
-from pilvi.providers.kubevirt.machines.backend import MachineBackend, MachineLeg, MachineSpec, NetworkNotReady
+from pilvi.providers.kubevirt.machines.backend import MachineBackend, MachineLeg, MachineSpec, MachineState, NetworkNotReady
 from pilvi.providers.kubevirt.machines.choice import Refusal, choose_backend, get_boot_image
 from pilvi.providers.kubevirt.virtualhost.pressure import describe_pressure
 from pilvi.providers.kubevirt.virtualmachine.instance import INSTANCE_FINALIZER
@@ -68,7 +70,7 @@ class Instances:
     async def reconcile(self, key: Key) -> Result:
         """One pass for the instance `key`."""
         scope = self._caches.find_scope(key)
-        if scope is None:
+        if scope is None:  # also for the key of no instance, by which the host's first Lease wakes
             await self._sweep.run()
             return Done()
         if is_deleting(scope.vmi):
@@ -116,7 +118,12 @@ class Instances:
 
     async def _refuse(self, scope: Scope, refusal: Refusal) -> Result:
         """No machine can be made of this instance: say so, and leave nothing half-made."""
+        phase, running = phase_of(scope.vmi), self._find_backend(scope.uid)
         report = Report("Pending", "PodNotExists", refusal.message, refusal=(refusal.reason, refusal.message))
+        if phase not in ("", "Pending"):
+            # It went further once, before a power cut or under another pilvi; as in KubeVirt no phase ever goes back.
+            machine = running.state(scope.uid) if running is not None else MachineState("absent")
+            report = dataclasses.replace(report, phase=phase, ready_reason="GuestNotRunning", machine=machine, pod=scope.pod)
         if await self._report(scope, report):
             self._events.record(scope.vmi, "Warning", refusal.reason, refusal.message)
         return Failed(f"{refusal.reason}: {refusal.message}", permanent=True)
@@ -205,9 +212,8 @@ class Instances:
 
     async def _evict(self, scope: Scope, pod: JsonObject, backend: MachineBackend) -> Result:
         """The Pod is being deleted: an eviction, `kubectl delete pod`, or a namespace that ends."""
-        grace = pod["metadata"].get("deletionGracePeriodSeconds")
         await self._say_stopping(scope)
-        await backend.stop(scope.uid, scope.grace_s if grace is None else min(scope.grace_s, float(grace)))
+        await self._stop(scope, backend)
         ran = phase_of(scope.vmi) == "Running"
         report = Report("Succeeded" if ran else "Failed", "PodTerminating", "the machine was stopped because its Pod is being deleted")
         self._events.record(scope.vmi, "Normal", "Stopped", "The VirtualMachineInstance was shut down.")
@@ -234,7 +240,7 @@ class Instances:
         await self._say_stopping(scope)
         try:
             for backend in self._backends.values():
-                await backend.stop(scope.uid, scope.grace_s)
+                await self._stop(scope, backend)
                 await backend.remove(scope.uid)
         except (UnitFailed, DriverError, OSError) as e:
             message = f"the machine cannot be removed: {format_chain(e)}"
@@ -248,6 +254,17 @@ class Instances:
         if vmi is not None and vmi["metadata"]["uid"] == scope.uid:
             await remove_finalizer(self._client, INSTANCES, vmi, INSTANCE_FINALIZER)
         return Done()
+
+    async def _stop(self, scope: Scope, backend: MachineBackend) -> None:
+        await stop_within(lambda grace_s: backend.stop(scope.uid, grace_s), lambda: self._grace_s(scope))
+
+    def _grace_s(self, scope: Scope) -> float:
+        """What the guest is given now: nothing any more once the instance, or the Pod that it had, was removed by force."""
+        now = self._caches.find_scope(scope.key)
+        if now is None or now.uid != scope.uid or (scope.pod is not None and now.pod is None):
+            return 0.0
+        grace = now.pod["metadata"].get("deletionGracePeriodSeconds") if now.pod is not None else None
+        return scope.grace_s if grace is None else min(scope.grace_s, float(grace))
 
     async def _say_stopping(self, scope: Scope) -> None:
         """Ready goes first, so that load balancers and clusters turn away before the guest is asked to power off."""

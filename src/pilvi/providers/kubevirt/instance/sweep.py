@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 
+from pilvi.errors import DriverError, UnitFailed
 from pilvi.providers.kubevirt.kinds import INSTANCES
 from pilvi.providers.kubevirt.machines.backend import MachineBackend
 from pilvi.runtime import Informers
@@ -23,11 +24,20 @@ class MachineSweep:
         self._backends = backends
 
     async def run(self) -> None:
-        """Remove every machine that no instance stands for. Waits until the cache has listed once: an empty one proves nothing."""
+        """Remove every machine that no instance stands for. Waits until the cache has listed once: an empty one proves nothing.
+
+        Raises the first UnitFailed, DriverError or OSError; the other machines have been removed then.
+        """
         await self._instances.synced.wait()
+        failures: list[Exception] = []
         for backend in self._backends.values():
             for uid in await backend.list_uids():
                 if not self._instances.by_index("uid", uid):
-                    log.info("machine=%s backend=%s removed: its VirtualMachineInstance is gone", uid, backend.name)
-                    await backend.stop(uid, 0)
-                    await backend.remove(uid)
+                    log.info("machine=%s backend=%s is removed: its VirtualMachineInstance is gone", uid, backend.name)
+                    try:
+                        await backend.stop(uid, 0)
+                        await backend.remove(uid)
+                    except (UnitFailed, DriverError, OSError) as e:
+                        failures.append(e)
+        if failures:
+            raise failures[0]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 from pilvi.api import JsonObject, Key
 from pilvi.api.builtin import LEASES, NODES
@@ -24,17 +24,18 @@ MANAGER = "pilvi-virtual-host"
 class VirtualHost:
     """The reconciler of the one Node.
 
-    `sweep` is run once, after the first Lease: removals come only when the host is vouched for.
+    `wake_sweep` is called once, after the first Lease: removals come only when the host is vouched for. It must not do them itself,
+    since the next Lease does not wait for what cannot be removed.
     """
 
-    def __init__(self, platform: Platform, facts: HostFacts, sweep: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, platform: Platform, facts: HostFacts, wake_sweep: Callable[[], None]) -> None:
         self._client = platform.client
         self._events = platform.events
         self._home = platform.cloud.home
         self._nodes = platform.informers.get(NODES)
         self._planes = platform.informers.get(TENANT_CONTROL_PLANES)
         self._facts = facts
-        self._sweep: Callable[[], Awaitable[None]] | None = sweep
+        self._wake_sweep: Callable[[], None] | None = wake_sweep
 
     async def reconcile(self, key: Key) -> Result:
         """One pass; other Nodes are none of ours."""
@@ -43,9 +44,9 @@ class VirtualHost:
         node = await self._ensure_node(key)
         await self._client.apply(LEASES, new_lease(self._facts, node["metadata"]["uid"], utc_now()), manager=MANAGER)
         await self._report(node)
-        if self._sweep is not None:
-            await self._sweep()
-            self._sweep = None
+        if self._wake_sweep is not None:
+            self._wake_sweep()
+            self._wake_sweep = None
         return RequeueAfter(RENEW_SECONDS)
 
     async def _ensure_node(self, key: Key) -> JsonObject:
