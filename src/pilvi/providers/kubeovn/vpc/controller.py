@@ -34,6 +34,7 @@ from pilvi.providers.names import vpc_netns
 from pilvi.runtime import Controller, Done, Failed, RequeueAfter, Result, Waiting, ensure_finalizer, is_deleting, remove_finalizer
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from ipaddress import IPv4Address
 
     from pilvi.providers.platform import Platform
@@ -47,6 +48,8 @@ NO_TRANSIT = "NoTransitAddress"
 # The leg of a control plane is made by another controller, mostly milliseconds after the namespace is there, and nothing in the API
 # tells when.
 LEG_RETRY_S = (0.2, 15.0)
+NAMESERVERS_LOOK_S = 20.0
+NOBODY = Key("", "")  # the key of no Vpc: its pass looks at what concerns all
 _NO_NAMESERVER = Problem(
     "NoNameserver",
     "the host has no nameserver that a VPC can reach, so its resolver knows only machines; "
@@ -66,6 +69,8 @@ class VpcReconciler:
         self._sweep = sweep
         self._swept = False
         self._tables = platform.tables
+        self._nameservers = read_nameservers()
+        self._enqueue: Callable[[Key], None] = lambda _key: None
         self._transit_lock = asyncio.Lock()
         self._host_lock = asyncio.Lock()
         self._resolvers: dict[str, Resolver] = {}
@@ -76,10 +81,14 @@ class VpcReconciler:
         """The controller that runs it."""
         controller = Controller("vpc", Vpc.RESOURCE, self.reconcile, watches=vpc_watches(self._objects))
         self._units.subscribe(lambda unit: self._unit_changed(controller, unit))
+        self._enqueue = controller.enqueue
+        controller.enqueue(NOBODY)
         return controller
 
     async def reconcile(self, key: Key) -> Result:
         """Make one router be as the objects say, or take it away."""
+        if key == NOBODY:
+            return self._look_at_nameservers()
         if not self._swept:
             await self._remove_strays()
         vpc = self._objects.vpcs.get(key)
@@ -113,6 +122,15 @@ class VpcReconciler:
             return RequeueAfter(self._leg_backoffs.setdefault(router.uid, Backoff(*LEG_RETRY_S)).next_s())
         self._leg_backoffs.pop(router.uid, None)
         return Done()
+
+    def _look_at_nameservers(self) -> Result:
+        """The host's nameservers are in no object, so nothing tells when they change."""
+        nameservers = read_nameservers()
+        if nameservers != self._nameservers:
+            self._nameservers = nameservers
+            for key in [*self._objects.vpcs.keys()]:
+                self._enqueue(key)
+        return RequeueAfter(NAMESERVERS_LOOK_S)
 
     async def _remove_strays(self) -> None:
         """Once after a start. A router that cannot be removed yet keeps nobody from theirs: the next pass tries again."""

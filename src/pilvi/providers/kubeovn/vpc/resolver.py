@@ -144,10 +144,11 @@ class Resolver:
             _write_changed(path, text)
         before = self._units.state(self.spec.name).pid
         state = await self._units.ensure(self.spec)
+        # First, since one that was restarted a moment ago has no handler for the signal yet, and would end by it.
+        await self._units.wait_ready(self.spec.name, _READY_TIMEOUT_S)
         # Nothing told yet: an engine that died between writing and telling leaves a process with old names.
         if wanted != self._told and state.pid is not None and state.pid == before:
             os.kill(state.pid, signal.SIGHUP)
-        await self._units.wait_ready(self.spec.name, _READY_TIMEOUT_S)
         self._told = wanted
 
     async def remove(self) -> None:

@@ -1,0 +1,50 @@
+"""When a resolver is told to read its files again."""
+
+from __future__ import annotations
+
+import os
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pilvi.host.units import UnitState
+from pilvi.providers.kubeovn.vpc.resolver import Resolver
+from pilvi.providers.kubeovn.vpc.router import Router
+from tests.unit.providers.kubeovn.objects import make_ip
+from tests.unit.providers.kubeovn.test_router import build
+from tests.unit.providers.stage import make_cloud
+
+SERVERS = (IPv4Address("192.0.2.53"),)
+
+
+class OneUnit:
+    """A unit that is restarted whenever `pid` changes; notes what is asked of it."""
+
+    def __init__(self) -> None:
+        self.pid = 7
+        self.log: list[str] = []
+
+    def state(self, name: str) -> UnitState:
+        return UnitState(name=name, state="running", pid=self.pid)
+
+    async def ensure(self, spec: Any) -> UnitState:
+        return self.state(spec.name)
+
+    async def wait_ready(self, name: str, timeout_s: float) -> None:
+        self.log.append("ready")
+
+
+def router(*names: str) -> Router:
+    return build(ips=[make_ip(name, f"10.0.1.{number}") for number, name in enumerate(names, 2)])
+
+
+async def test_only_a_ready_process_is_told_and_only_of_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    units = OneUnit()
+    monkeypatch.setattr(os, "kill", lambda pid, number: units.log.append(f"signal {pid}"))
+    resolver = Resolver(make_cloud(tmp_path), units, "uid")  # type: ignore[arg-type]
+    for machines in (("a",), ("a",), ("a", "b")):
+        await resolver.ensure(router(*machines), SERVERS)
+    # The first has been there before us, perhaps with other names.
+    assert units.log == ["ready", "signal 7", "ready", "ready", "signal 7"]
