@@ -5,16 +5,21 @@ Start order matters: the controller manager exits when no API server answers, so
 an API server whose etcd is gone does not end on SIGTERM.
 """
 
+import msgspec
+
 from pilvi import kit
 from pilvi.controlplane.components import CONTROLLER_MANAGER_PORT, ETCD_CLIENT_PORT, SCHEDULER_PORT, flags
 from pilvi.controlplane.spec import API_SERVER, COMPONENTS, CONTROLLER_MANAGER, ETCD, SCHEDULER, ControlPlane
-from pilvi.host.units import HttpProbe, TcpProbe, UnitSpec
+from pilvi.host.units import CgroupLimits, HttpProbe, TcpProbe, UnitSpec
 from pilvi.host.units.probes import Probe
 
 FIRST_COMPONENTS = (ETCD, API_SERVER)
 LATER_COMPONENTS = (CONTROLLER_MANAGER, SCHEDULER)
 
 STOP_GRACE_S = 5.0
+# Threads too. A component has some twenty, and Go starts more while the disk stands still; one that runs wild must not take all that
+# the host has.
+PIDS = 1024
 
 
 def unit_spec(plane: ControlPlane, component: str) -> UnitSpec:
@@ -27,7 +32,7 @@ def unit_spec(plane: ControlPlane, component: str) -> UnitSpec:
         uid=plane.uid,
         gid=plane.gid,
         cwd=plane.data_dir,
-        cgroup=plane.limits.get(component),
+        cgroup=msgspec.structs.replace(plane.limits.get(component, CgroupLimits()), pids=PIDS),
         log_path=plane.log_dir / f"{plane.unit(component)}.log",
         ready=_probe(plane, component),
         stop_grace_s=STOP_GRACE_S,

@@ -166,7 +166,8 @@ def test_limits_bound_the_component_that_they_are_for(tmp_path: Path, monkeypatc
     limits = CgroupLimits(memory_bytes=1 << 30, cpu_milli=500)
     plane = make_plane(tmp_path, limits={API_SERVER: limits})
     assert {component: unit_spec(plane, component).cgroup for component in COMPONENTS} == {
-        component: limits if component == API_SERVER else None for component in COMPONENTS
+        component: CgroupLimits(memory_bytes=1 << 30, cpu_milli=500, pids=1024) if component == API_SERVER else CgroupLimits(pids=1024)
+        for component in COMPONENTS
     }
 
 
