@@ -45,7 +45,7 @@ def control_planes_dir(cloud: Cloud) -> Path:
 
 
 def control_plane_dir(cloud: Cloud, uid: str) -> Path:
-    """Where the data and the credentials of the control plane of the TenantControlPlane with this UID are (0700, its own user)."""
+    """Where data and credentials of the control plane of the TenantControlPlane with this UID are (0750, root's, its user's group)."""
     return control_planes_dir(cloud) / f"cp-{short_hash(uid)}"
 
 

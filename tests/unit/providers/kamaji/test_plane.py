@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from pilvi.api import JsonObject
 from pilvi.api.kamaji import TenantControlPlane
 from pilvi.api.object import decode
 from pilvi.controlplane import API_SERVER, SCHEDULER, AddonImage
@@ -120,10 +121,56 @@ def test_what_cannot_be_names_the_field(profile: dict[str, Any], field: str) -> 
         plane(tenant(networkProfile=profile))
 
 
-def test_an_argument_that_is_no_flag() -> None:
-    deployment = {"extraArgs": {"controllerManager": ["v=4"]}}
-    with pytest.raises(UserError, match=r"extraArgs\.controllerManager"):
-        plane(tenant(controlPlane={"service": {"serviceType": "LoadBalancer"}, "deployment": deployment}))
+def with_arguments(component: str, *arguments: str) -> JsonObject:
+    deployment = {"extraArgs": {component: list(arguments)}}
+    return tenant(controlPlane={"service": {"serviceType": "LoadBalancer"}, "deployment": deployment})
+
+
+@pytest.mark.parametrize(
+    ("component", "argument", "hint"),
+    [
+        ("controllerManager", "v=4", "--name=value"),
+        ("apiServer", "--audit-log-path=/dev/shm/x", "no files but its own"),
+        ("apiServer", "--token-auth-file=/etc/passwd", "no files but its own"),
+        ("apiServer", "--token-auth-file=../../../../etc/passwd", "no files but its own"),
+        ("apiServer", "--token-auth-file=etcd/../../x", "no files but its own"),
+        ("apiServer", "--/../../etc/passwd", "no files but its own"),
+        ("apiServer", "--tls-sni-cert-key=a.crt,/etc/shadow", "no files but its own"),
+        ("apiServer", '--service-account-key-file="/etc/passwd"', "no files but its own"),
+        ("apiServer", "--encryption-provider-config=unix:///run/x", "no files but its own"),
+        ("scheduler", "--config=/etc/passwd", "no files but its own"),
+        ("apiServer", "--etcd-servers=https://192.0.2.1:2379", "leave it out"),
+        ("apiServer", "--etcd_servers=https://192.0.2.1:2379", "leave it out"),
+        ("apiServer", "--bind-address", "leave it out"),
+        ("apiServer", "--secure-port=7443", "spec.networkProfile.port"),
+        ("controllerManager", "--cluster-cidr=10.0.0.0/8", "spec.networkProfile.podCidr"),
+    ],
+)
+def test_an_argument_that_may_not_be_names_its_field_and_what_to_do(component: str, argument: str, hint: str) -> None:
+    with pytest.raises(UserError, match=rf"extraArgs\.{component}") as caught:
+        plane(with_arguments(component, "--v=2", argument))
+    assert hint in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize(
+    "argument",
+    [
+        "--audit-log-path=-",
+        "--authorization-always-allow-paths=/healthz,/readyz",
+        "--cors-allowed-origins=//localhost(:|$)",
+        "--oidc-issuer-url=https://accounts.example/realms/x",
+        "--feature-gates=A=true,B=false",
+        "--runtime-config=api/all=true",
+        "--profiling",
+    ],
+)
+def test_an_argument_that_may_be(argument: str) -> None:
+    assert plane(with_arguments("apiServer", argument)).extra_flags[API_SERVER] == (argument,)
+
+
+def test_a_control_plane_may_name_files_of_its_own() -> None:
+    argument = f"--audit-log-path={plane().data_dir}/etcd/audit.log"
+    assert plane(with_arguments("apiServer", argument)).extra_flags[API_SERVER] == (argument,)
 
 
 @pytest.mark.parametrize(

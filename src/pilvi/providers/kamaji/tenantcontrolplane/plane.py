@@ -17,11 +17,11 @@ from pilvi.api.kamaji import (
     TenantControlPlaneSpec,
 )
 from pilvi.controlplane import API_SERVER, CONTROLLER_MANAGER, SCHEDULER, AddonImage, ControlPlane, KubeadmOptions
-from pilvi.controlplane.spec import Flags
 from pilvi.errors import UserError
 from pilvi.host.cloud import Cloud
 from pilvi.host.units import CgroupLimits
 from pilvi.lib.quantity import quantity_bytes, quantity_milli
+from pilvi.providers.kamaji.tenantcontrolplane.arguments import read_arguments
 from pilvi.providers.legs import control_plane_netns, control_plane_unit
 from pilvi.tenant import control_plane_dir
 
@@ -50,6 +50,7 @@ def control_plane(tcp: TenantControlPlane, cloud: Cloud, *, address: IPv4Address
     names, addresses = _split_sans(profile.cert_sans)
     deployment = spec.control_plane.deployment or Deployment()
     arguments, resources = deployment.extra_args or ExtraArgs(), deployment.resources or ComponentResources()
+    data_dir = control_plane_dir(cloud, uid_of_object)
     return ControlPlane(
         name=control_plane_unit(uid_of_object),
         cluster_name=name,
@@ -60,7 +61,7 @@ def control_plane(tcp: TenantControlPlane, cloud: Cloud, *, address: IPv4Address
         advertise_address=_address(profile.advertise_address, "spec.networkProfile.advertiseAddress"),
         uid=uid,
         gid=uid,
-        data_dir=control_plane_dir(cloud, uid_of_object),
+        data_dir=data_dir,
         log_dir=cloud.home / "logs",
         pod_cidr=pod_cidr,
         service_cidr=service_cidr,
@@ -71,9 +72,9 @@ def control_plane(tcp: TenantControlPlane, cloud: Cloud, *, address: IPv4Address
         admission_plugins=tuple(dict.fromkeys([*kubernetes.admission_controllers, ALWAYS_ADMITTED])),
         kubelet_address_types=tuple(kubernetes.kubelet.preferred_address_types),
         extra_flags={
-            API_SERVER: _flags(arguments.api_server, "apiServer"),
-            CONTROLLER_MANAGER: _flags(arguments.controller_manager, "controllerManager"),
-            SCHEDULER: _flags(arguments.scheduler, "scheduler"),
+            API_SERVER: read_arguments(arguments.api_server, "apiServer", data_dir),
+            CONTROLLER_MANAGER: read_arguments(arguments.controller_manager, "controllerManager", data_dir),
+            SCHEDULER: read_arguments(arguments.scheduler, "scheduler", data_dir),
         },
         limits={
             component: limits
@@ -197,13 +198,3 @@ def _split_sans(sans: Iterable[str]) -> tuple[list[str], list[IPv4Address]]:
                 ) from e
             names.append(text)
     return names, addresses
-
-
-def _flags(arguments: Iterable[str], component: str) -> Flags:
-    flags = tuple(arguments)
-    for flag in flags:
-        if not flag.startswith("--"):
-            raise UserError(
-                f"spec.controlPlane.deployment.extraArgs.{component} has {flag!r}, which is not a flag", hint="write it as --name=value"
-            )
-    return flags
