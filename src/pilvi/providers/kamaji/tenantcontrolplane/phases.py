@@ -6,7 +6,6 @@ seconds are spent here.
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Coroutine, Iterable
 from datetime import UTC, datetime
@@ -33,6 +32,7 @@ from pilvi.errors import Bug, TimedOut
 from pilvi.host.netns import ensure_netns, has_netns
 from pilvi.host.units.probes import Probe
 from pilvi.lib.clock import utc_now
+from pilvi.lib.disk import on_disk
 from pilvi.lib.together import together
 from pilvi.providers.kamaji.datastore import find_store_problem
 from pilvi.providers.kamaji.names import (
@@ -148,7 +148,7 @@ class Phases:
         # Recorded before they are used: whatever fails below, the next pass goes on with the same keys.
         await together(*(self._write_secret(suffix, encode(content), present.get(suffix)) for suffix, content in data.items()))
         await together(
-            asyncio.to_thread(install_files, plane, file_set(plane, planned.keys)),
+            on_disk(install_files, plane, file_set(plane, planned.keys)),
             apply_network(plan_network(self._platform.cloud, plane, subnets.values(), router), self._platform.tables),
         )
         self._progress.checksums = {suffix: checksum(content) for suffix, content in data.items()}

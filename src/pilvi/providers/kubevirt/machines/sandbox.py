@@ -6,7 +6,6 @@ What a machine has on the host: the folder `<home>/machines/<uid>` (its writable
 
 from __future__ import annotations
 
-import asyncio
 import platform as host_platform
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -130,7 +129,7 @@ class SandboxBackend(MachineBackend):
             cpu_milli=spec.cpu_milli,
             address=spec.leg.address,
             resolver=spec.leg.gateway,
-            user_data=await asyncio.to_thread(_keep_user_data, folder, spec.user_data) or _NOTHING_TO_DO,
+            user_data=await on_disk(_keep_user_data, folder, spec.user_data) or _NOTHING_TO_DO,
             meta_data=spec.meta_data,
             stop_grace_s=spec.stop_grace_s,
         )
