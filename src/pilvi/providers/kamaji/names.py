@@ -7,6 +7,7 @@ PROJECT_LABEL = "kamaji.clastix.io/project"
 TENANT_FINALIZER = "kamaji.clastix.io/finalizer"
 DATASTORE_FINALIZER = "kamaji.clastix.io/datastore"
 ROTATE_ANNOTATION = "certs.kamaji.clastix.io/rotate"
+TENANT_PAUSED_ANNOTATION = "kamaji.clastix.io/paused"
 KUBECONFIG_KEY_ANNOTATION = "kamaji.clastix.io/kubeconfig-secret-key"
 
 # Cluster API's

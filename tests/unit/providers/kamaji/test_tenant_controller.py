@@ -364,11 +364,27 @@ async def test_deletion_needs_no_tenant_and_leaves_nothing(fake_api: FakeApi, mo
 async def test_paused_is_left_alone(fake_api: FakeApi, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     async with started_world(fake_api, monkeypatch, tmp_path) as world:
         obj = tenant("held")
-        obj["metadata"]["annotations"] = {"cluster.x-k8s.io/paused": ""}
+        obj["metadata"]["annotations"] = {"kamaji.clastix.io/paused": ""}
         world.put(TENANTS, obj)
         world.put(TENANTS, tenant("free"))
         await world.until(lambda: world.find(SERVICES, "free"), "the other one")
         assert world.find(SERVICES, "held") is None
+
+
+async def test_a_paused_one_is_not_deleted_either(fake_api: FakeApi, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    async with started_world(fake_api, monkeypatch, tmp_path) as world:
+        world.put(TENANTS, tenant())
+        await addressed(world)
+        await ready(world)
+        await world.platform.client.patch(TENANTS, _key("first"), {"metadata": {"annotations": {"kamaji.clastix.io/paused": "true"}}})
+        await world.platform.client.delete(TENANTS, _key("first"))
+        world.put(TENANTS, tenant("second"))
+        await addressed(world, "second")
+        await ready(world, "second")
+        assert world.find(TENANTS, "first") is not None
+        assert "etcd" in " ".join(world.units.specs)
+        await world.platform.client.patch(TENANTS, _key("first"), {"metadata": {"annotations": {"kamaji.clastix.io/paused": None}}})
+        await world.until(lambda: world.find(TENANTS, "first") is None, "it to go")
 
 
 def _wake(world: World) -> None:

@@ -24,7 +24,7 @@ from pilvi.errors import (
 )
 from pilvi.lib.clock import utc_now
 from pilvi.lib.versions import normalize
-from pilvi.providers.kamaji.names import MANAGER, PAUSED_ANNOTATION, PROJECT_LABEL, TENANT_FINALIZER
+from pilvi.providers.kamaji.names import MANAGER, PROJECT_LABEL, TENANT_FINALIZER, TENANT_PAUSED_ANNOTATION
 from pilvi.providers.kamaji.tenantcontrolplane.ending import remove_control_plane, remove_strays
 from pilvi.providers.kamaji.tenantcontrolplane.network import vpc_name
 from pilvi.providers.kamaji.tenantcontrolplane.phases import Blocked, Phases, Starting
@@ -84,10 +84,10 @@ class TenantControlPlanes:
             uids = [present["metadata"]["uid"] for present in self._tenants.list()]
             await remove_strays(self._platform.cloud, self._platform.units, uids)
             return Done()
+        if TENANT_PAUSED_ANNOTATION in (tenant["metadata"].get("annotations") or {}):
+            return Done()  # as in Kamaji, whatever its value, and its deletion waits too
         if is_deleting(tenant):
             return await self._end(tenant)
-        if PAUSED_ANNOTATION in (tenant["metadata"].get("annotations") or {}):
-            return Done()
         tenant = await ensure_finalizer(self._platform.client, RESOURCE, tenant, TENANT_FINALIZER)
         tenant, uid = await self._users.ensure(tenant)
         typed = decode(TenantControlPlane, tenant)
@@ -218,6 +218,8 @@ def controller(platform: Platform) -> Controller:
         ],
         # A start waits for its API server for seconds, and a dead one must not hold up the others.
         concurrency=16,
+        # Every wait in it has a shorter deadline; should one be forgotten, a cluster stands still for two minutes and not for ten.
+        timeout_s=120.0,
     )
 
     def on_unit(name: str) -> None:
