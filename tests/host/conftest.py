@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from ipaddress import IPv4Network
 from pathlib import Path
 
@@ -26,6 +27,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for item in items:
             if item.path.is_relative_to(Path(__file__).parent):
                 item.add_marker(pytest.mark.skip(reason="needs root: real namespaces, control groups and mounts"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_run_root() -> Iterator[None]:
+    """The clouds here are in no registry, so nobody removes the folder of all clouds after the last of them."""
+    yield
+    with suppress(OSError):  # real clouds may be in it
+        RUN_ROOT.rmdir()
 
 
 @pytest_asyncio.fixture

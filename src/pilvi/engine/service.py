@@ -15,11 +15,6 @@ def is_available() -> bool:
     return Path("/run/systemd/system").is_dir()
 
 
-def unit_name(cloud: Cloud) -> str:
-    """Name of the service."""
-    return f"pilvi-{cloud.id}.service"
-
-
 def unit_file(cloud: Cloud, argv: list[str]) -> str:
     """The service's unit file. Only the engine is killed with the service: units belong to the cloud, not to it.
 
@@ -47,17 +42,17 @@ WantedBy=multi-user.target
 
 async def install(cloud: Cloud, argv: list[str]) -> None:
     """Write the unit file, enable it at boot and start it; may be called repeatedly. Raises DriverError."""
-    write_atomic(_path(cloud), unit_file(cloud, argv))
+    write_atomic(cloud.service_file, unit_file(cloud, argv))
     await run(["systemctl", "daemon-reload"], timeout_s=SYSTEMCTL_TIMEOUT_S)
-    await run(["systemctl", "enable", "--now", unit_name(cloud)], timeout_s=SYSTEMCTL_TIMEOUT_S)
+    await run(["systemctl", "enable", "--now", cloud.service_file.name], timeout_s=SYSTEMCTL_TIMEOUT_S)
 
 
 async def remove(cloud: Cloud) -> None:
     """Stop the service and remove its file; fine when there is none. Raises DriverError."""
-    if not _path(cloud).exists():
+    if not cloud.service_file.exists():
         return
-    await run(["systemctl", "disable", "--now", unit_name(cloud)], timeout_s=SYSTEMCTL_TIMEOUT_S)
-    _path(cloud).unlink(missing_ok=True)
+    await run(["systemctl", "disable", "--now", cloud.service_file.name], timeout_s=SYSTEMCTL_TIMEOUT_S)
+    cloud.service_file.unlink(missing_ok=True)
     await run(["systemctl", "daemon-reload"], timeout_s=SYSTEMCTL_TIMEOUT_S)
 
 
@@ -65,10 +60,6 @@ def _environment() -> str:
     """What of our own environment the engine needs too: where the kit is."""
     cache = os.environ.get("PILVI_CACHE")
     return f"Environment={_quote(f'PILVI_CACHE={cache}')}\n" if cache else ""
-
-
-def _path(cloud: Cloud) -> Path:
-    return Path("/etc/systemd/system") / unit_name(cloud)
 
 
 def _quote(word: str) -> str:

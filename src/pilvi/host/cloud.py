@@ -9,6 +9,7 @@ ever touched.
 from __future__ import annotations
 
 import builtins
+import errno
 import secrets
 import string
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
@@ -49,6 +50,7 @@ CLOUD_FORMAT = 1
 """Format of a home; a home with a higher number was made by a newer pilvi and is refused."""
 
 RUN_ROOT = Path("/run/pilvi")
+SERVICES = Path("/etc/systemd/system")
 RANGE_POOL = IPv4Network("10.250.0.0/16")
 TRANSIT_POOL = IPv4Network("100.64.0.0/10")
 _DEFAULT_RANGE_LENGTH, _TRANSIT_LENGTH = 24, 22
@@ -105,6 +107,11 @@ class Cloud(msgspec.Struct, frozen=True, kw_only=True):
     def units_dir(self) -> Path:
         """Where the records of running units are."""
         return self.run / "units"
+
+    @property
+    def service_file(self) -> Path:
+        """The unit file of the systemd service that is the cloud's engine, on machines that systemd runs."""
+        return SERVICES / f"pilvi-{self.id}.service"
 
     @property
     def netns_prefix(self) -> str:
@@ -227,10 +234,15 @@ def create_cloud(
 
 
 def forget_cloud(cloud: Cloud, *, host_file: Path = HOST_FILE) -> None:
-    """Give back range, transit pool and uids, and remove `cloud.json`: the last step of a purge. Blocking, short."""
+    """Give back range, transit pool and uids, and remove `cloud.json`: the last step of a purge. Blocking, short.
+
+    With the last cloud goes the folder that all of them have below /run. Raises OSError.
+    """
     with open_host_file(host_file) as host:
         host.clouds.pop(cloud.id, None)
         (cloud.home / CLOUD_FILE).unlink(missing_ok=True)
+        if not host.clouds:  # another cloud that starts is in there already, and so keeps the folder that it is about to use
+            _remove_empty(cloud.run.parent)
 
 
 def check_same_range(cloud: Cloud, range: IPv4Network) -> None:
@@ -262,6 +274,14 @@ def _check_unused(home: Path) -> None:
             f"{home} is no home of a cloud, but holds {', '.join(present[:3])}{' and more' if len(present) > 3 else ''}",
             hint=f"choose a new or empty folder with --home; if this was a cloud, restore {home / CLOUD_FILE} from a backup",
         )
+
+
+def _remove_empty(folder: Path) -> None:
+    try:
+        folder.rmdir()
+    except OSError as e:
+        if e.errno not in (errno.ENOENT, errno.ENOTEMPTY):
+            raise
 
 
 def _choose(host: HostFile, home: Path, range: IPv4Network | None, machines: Machines, run_root: Path) -> Cloud:

@@ -52,7 +52,10 @@ def ensure_setting(
 
 
 def release_settings(cloud_id: str, *, host_file: Path = HOST_FILE, proc_sys: Path = _PROC_SYS) -> list[str]:
-    """The cloud needs none any more: put back those that no other cloud needs, and return their names. Blocking, short."""
+    """The cloud needs none any more: put back those that no other cloud needs, and return their names. Blocking, short.
+
+    They are read again before they count as put back. Raises UserError when the kernel refuses one or shows another value.
+    """
     restored = []
     with open_host_file(host_file) as host:
         for name, setting in list(host.settings.items()):
@@ -62,10 +65,17 @@ def release_settings(cloud_id: str, *, host_file: Path = HOST_FILE, proc_sys: Pa
             del host.settings[name]
             if read_setting(name, proc_sys=proc_sys) == setting.ours:
                 _write(proc_sys, name, setting.before)
+                _check(proc_sys, name, setting.before)
                 restored.append(name)
             else:
                 log.info("host setting %s is left alone: somebody has changed it since", name)
     return restored
+
+
+def _check(proc_sys: Path, name: str, wanted: str) -> None:
+    present = read_setting(name, proc_sys=proc_sys)
+    if present != wanted:
+        raise UserError(f"{name} was set back to {wanted}, but is {present}", hint=f"run `sysctl -w {name}={wanted}` on the host itself")
 
 
 def _write(proc_sys: Path, name: str, value: str) -> None:

@@ -5,13 +5,13 @@ Works from the kernel and from unit records, so it needs neither engine nor API.
 
 import asyncio
 import shutil
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from pilvi.controlplane import COMPONENTS, ETCD
 from pilvi.errors import TimedOut, UserError
 from pilvi.host import mounts, nft
 from pilvi.host.cloud import CLOUD_FILE, Cloud, forget_cloud
-from pilvi.host.leftovers import Leftover, find_leftovers
+from pilvi.host.leftovers import Leftover, find_leftovers, find_records
 from pilvi.host.network import delete_link, delete_netns, list_links, list_netns
 from pilvi.host.settings import release_settings
 from pilvi.host.units import Units, read_units
@@ -54,22 +54,25 @@ async def purge_cloud(cloud: Cloud, show: Callable[[str], None]) -> list[str]:
     for path in cloud.home.iterdir():  # the home itself may be a disk of its own
         mounts.unmount_below(path)
     restored = release_settings(cloud.id)
+    hint = "run `pilvi down --purge` again; what then remains is held by a process outside of the cloud"
+    await _prove_none(cloud, lambda: find_leftovers(cloud), hint)
+    await asyncio.to_thread(_remove_home, cloud)
+    await _prove_none(cloud, lambda: asyncio.to_thread(find_records, cloud), "the cloud's data is gone; remove by hand what is named")
+    return restored
+
+
+async def _prove_none(cloud: Cloud, find: Callable[[], Awaitable[list[Leftover]]], hint: str) -> None:
+    """Look until there is nothing: the kernel takes namespaces and links away in its own time. Raises UserError with what is left."""
     left: list[Leftover] = []
 
     async def is_clean() -> bool:
-        left[:] = await find_leftovers(cloud)
+        left[:] = await find()
         return not left
 
-    # The kernel takes namespaces and links away in its own time.
     try:
-        await wait_for(is_clean, PROOF_TIMEOUT_S, "the kernel to let go of everything")
+        await wait_for(is_clean, PROOF_TIMEOUT_S, "everything of the cloud to be gone")
     except TimedOut as e:
-        raise UserError(
-            f"cloud {cloud.id} has left {len(left)} things behind: {', '.join(map(str, left))}",
-            hint="run `pilvi down --purge` again; what then remains is held by a process outside of the cloud",
-        ) from e
-    await asyncio.to_thread(_remove_home, cloud)
-    return restored
+        raise UserError(f"cloud {cloud.id} has left {len(left)} things behind: {', '.join(map(str, left))}", hint=hint) from e
 
 
 def _remove_home(cloud: Cloud) -> None:

@@ -165,6 +165,20 @@ def test_forget_gives_everything_back(tmp_path: Path, host_file: Path) -> None:
     assert create_cloud(tmp_path / "b", host_file=host_file).range == cloud.range
 
 
+def test_the_last_cloud_takes_the_folder_below_run_with_it(tmp_path: Path, host_file: Path) -> None:
+    root = tmp_path / "run"
+    one, other = (create_cloud(tmp_path / name, host_file=host_file, run_root=root) for name in "ab")
+    root.mkdir()
+    forget_cloud(one, host_file=host_file)
+    assert root.exists(), "the other cloud is about to make its own folder in it"
+    (root / "foreign").touch()
+    forget_cloud(other, host_file=host_file)
+    assert root.exists(), "what somebody else has put there is not ours to remove"
+    (root / "foreign").unlink()
+    forget_cloud(other, host_file=host_file)
+    assert not root.exists()
+
+
 def test_cloud_whose_home_was_removed_by_hand_is_forgotten(tmp_path: Path, host_file: Path) -> None:
     lost = create_cloud(tmp_path / "a", host_file=host_file)
     (lost.home / "cloud.json").unlink()

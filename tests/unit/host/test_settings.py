@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from pilvi.errors import UserError
+from pilvi.host import settings
 from pilvi.host.settings import ensure_setting, read_setting, release_settings
 
 
@@ -73,6 +74,17 @@ def test_somebody_reset_it_while_we_need_it(host: Host) -> None:
     (host.proc_sys / "net/ipv4/ip_forward").write_text("0")
     host.ensure("aaaaa", "net.ipv4.ip_forward", "1")
     assert host.read("net.ipv4.ip_forward") == "1"
+
+
+def test_a_value_that_does_not_come_back_is_told(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel takes the write and keeps its value; the purge can be repeated."""
+    host.ensure("aaaaa", "net.limit", "256")
+    with monkeypatch.context() as patch:
+        patch.setattr(settings, "_write", lambda *_arguments: None)
+        with pytest.raises(UserError, match=r"net\.limit was set back to 128, but is 256"):
+            host.release("aaaaa")
+    assert host.release("aaaaa") == ["net.limit"]
+    assert host.read("net.limit") == "128"
 
 
 def test_unknown_setting(host: Host) -> None:
