@@ -16,12 +16,23 @@ __all__ = ["Fault", "find_fault", "is_healthy"]
 _SUMMARIES = ("Available", "Ready")
 _VAGUE = (*_SUMMARIES, "RemoteConnectionProbe")  # false while anything else is
 _FIRST = "TopologyReconciled"  # without it nothing else of a Cluster can be, and the rest only says so
-_TROUBLE = {"Paused", "Error", "ReplicaFailure", "MemoryPressure", "DiskPressure", "PIDPressure", "NetworkUnavailable"}
+_TROUBLE = {
+    "DiskPressure",
+    "DisruptionTarget",
+    "Error",
+    "MemoryPressure",
+    "NetworkUnavailable",
+    "PIDPressure",
+    "Paused",
+    "PodResizePending",
+    "ReplicaFailure",
+}
 _NEWS = {
     "ControlPlaneMachinesUpToDate",
     "Deleting",
     "LiveMigratable",
     "MachinesUpToDate",
+    "PodResizeInProgress",
     "Remediating",
     "ReplicasLimited",
     "RollingOut",
@@ -32,20 +43,37 @@ _NEWS = {
     "WorkerMachinesUpToDate",
     "pilvi.dev/Fidelity",
 }
-# Their controllers write conditions at once, so an object without any has not been seen.
-_WITH_CONTROLLER = {
-    "Cluster",
-    "KamajiControlPlane",
-    "KubevirtCluster",
-    "KubevirtMachine",
-    "Machine",
-    "MachineDeployment",
-    "Subnet",
-    "TenantControlPlane",
-    "VirtualMachine",
-    "VirtualMachineInstance",
-    "Vpc",
+# By kind, what its controller judges; an object without any of these has not been seen. Single conditions, such as that it is not
+# paused, are noted before the whole is judged.
+_VERDICTS: dict[str, tuple[str, ...]] = {
+    "Cluster": _SUMMARIES,
+    "ClusterClass": ("VariablesReady", "RefVersionsUpToDate"),
+    "ClusterResourceSet": ("ResourcesApplied",),
+    "DataStore": _SUMMARIES,
+    "IP": ("Allocated",),
+    "KamajiControlPlane": _SUMMARIES,
+    "KubeadmConfig": _SUMMARIES,
+    "KubevirtCluster": _SUMMARIES,
+    "KubevirtMachine": _SUMMARIES,
+    "Machine": _SUMMARIES,
+    "MachineDeployment": _SUMMARIES,
+    "MachineHealthCheck": ("RemediationAllowed",),
+    "MachineSet": ("MachinesReady", "MachinesUpToDate", "ScalingUp", "ScalingDown"),
+    "Node": _SUMMARIES,
+    "Pod": ("PodScheduled", "Initialized", *_SUMMARIES),
+    "Subnet": _SUMMARIES,
+    "TenantControlPlane": _SUMMARIES,
+    "VirtualMachine": _SUMMARIES,
+    "VirtualMachineInstance": _SUMMARIES,
+    "Vpc": _SUMMARIES,
 }
+# Of a Namespace that ends: what is left in it. Each is bad when True.
+_REMAINS = (
+    "NamespaceContentRemaining",
+    "NamespaceFinalizersRemaining",
+    "NamespaceDeletionContentFailure",
+    "NamespaceDeletionDiscoveryFailure",
+)
 
 
 class Fault(msgspec.Struct, frozen=True):
@@ -114,24 +142,54 @@ def _conditions(obj: JsonObject) -> list[JsonObject]:
     if kind == "TenantControlPlane":  # Kamaji has no conditions of its own, it shows those of its Deployment
         resources = (obj.get("status") or {}).get("kubernetesResources") or {}
         return (resources.get("deployment") or {}).get("conditions") or []
-    if kind == "Pod":  # that its containers are not ready yet is the machine's story
-        return [entry for entry in conditions_of(obj) if entry["type"] == "PodScheduled"]
+    if kind == "Pod":
+        return _pod(obj)
+    if kind == "IP":  # Kube-OVN has no conditions for it: the address is all
+        address = (obj.get("spec") or {}).get("v4IpAddress")
+        return [{"type": "Allocated", "status": "True"}] if address else []
     if kind == "Service":
-        return _address(obj)
+        return _service(obj)
     return conditions_of(obj)
 
 
-def _address(service: JsonObject) -> list[JsonObject]:
+def _pod(pod: JsonObject) -> list[JsonObject]:
+    """The Pod's conditions, and before them what its status and its containers say beside them."""
+    status = pod.get("status") or {}
+    conditions = conditions_of(pod)
+    owners = pod["metadata"].get("ownerReferences") or []
+    if any(owner.get("kind") == "VirtualMachineInstance" for owner in owners) or status.get("phase") == "Succeeded":
+        # That a machine's containers are not ready is the machine's story, and who has ended well is ready for nothing more.
+        return [entry for entry in conditions if entry["type"] == "PodScheduled"]
+    told = []
+    if status.get("phase") == "Failed":
+        told.append(_bad("Phase", status.get("reason") or "Failed", status.get("message") or ""))
+    for container in [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]:
+        waiting = (container.get("state") or {}).get("waiting") or {}
+        # These two are what the Pod's own conditions say as well.
+        if waiting.get("reason") not in (None, "ContainerCreating", "PodInitializing"):
+            told.append(
+                _bad("ContainerWaiting", waiting["reason"], f"container {container['name']}: {waiting.get('message') or 'it waits'}")
+            )
+    return [*told, *conditions]
+
+
+def _service(service: JsonObject) -> list[JsonObject]:
+    """The conditions of a Service that asks for a cloud address: whether it got one, and whether it leads anywhere."""
     if (service.get("spec") or {}).get("type") != "LoadBalancer":
         return []
-    if ((service.get("status") or {}).get("loadBalancer") or {}).get("ingress"):
-        return []
-    return [{"type": "Address", "status": "False", "reason": "AddressPending", "message": "it has no cloud address yet"}]
+    conditions = conditions_of(service)
+    if ((service.get("status") or {}).get("loadBalancer") or {}).get("ingress") or any(entry["status"] == "False" for entry in conditions):
+        return conditions
+    return [*conditions, _bad("Address", "AddressPending", "it has no cloud address yet")]
+
+
+def _bad(type: str, reason: str, message: str) -> JsonObject:
+    return {"type": type, "status": "False", "reason": reason, "message": message}
 
 
 def _unseen(obj: JsonObject) -> Fault | None:
-    # Single conditions, such as that it is not paused, are noted before the whole is judged.
-    if obj.get("kind") in _WITH_CONTROLLER and not any(entry["type"] in _SUMMARIES for entry in _conditions(obj)):
+    verdicts = _VERDICTS.get(obj["kind"])
+    if verdicts and not any(entry["type"] in verdicts for entry in _conditions(obj)):
         return Fault("Observed", "Unknown", "NoStatus", "its controller has not looked at it yet; `pilvi status` tells whether it runs")
     return None
 
@@ -140,6 +198,7 @@ def _deletion(obj: JsonObject) -> Fault:
     """Cluster API and ours tell what a deletion waits for; of other kinds only the finalizers are known."""
     told = next((entry for entry in _conditions(obj) if entry["type"] == "Deleting" and entry.get("message")), None)
     told = told or next((entry for entry in _conditions(obj) if entry.get("reason") == "Deleting" and entry.get("message")), None)
+    told = told or next((entry for entry in _conditions(obj) if entry["type"] in _REMAINS and entry["status"] == "True"), None)
     if told is not None:
         return Fault("Deleting", "True", told.get("reason") or "Deleting", told["message"])
     finalizers = ", ".join(obj["metadata"].get("finalizers") or [])

@@ -16,6 +16,7 @@ from pilvi.host.cloud import Cloud
 from pilvi.host.units import UnitState, read_units
 from pilvi.kube import Client, Kubeconfig
 from pilvi.plane.faults import is_healthy
+from pilvi.plane.heartbeat import ENGINE_AWAY
 from pilvi.plane.why import explain
 from pilvi.plane.world import World, read_world
 from pilvi.runtime import find_condition, is_true
@@ -86,7 +87,11 @@ class ClusterStatus(msgspec.Struct, rename="camel"):
 
 
 class MachineStatus(msgspec.Struct, rename="camel"):
-    """One VirtualMachineInstance. `fidelity` says how real it is: kvm, tcg or sandbox; empty until it runs."""
+    """One VirtualMachineInstance.
+
+    `backend` is what was chosen to run it: qemu or sandbox. `fidelity` says how real that makes it: kvm, tcg or sandbox. Both are empty
+    while the engine has not looked at the machine, or has refused it.
+    """
 
     namespace: str
     name: str
@@ -126,6 +131,8 @@ async def read_status(
     except PilviError as e:
         status.api = format_chain(e)
         return status
+    if cloud is not None and engine.pid is None:
+        world.engine = ENGINE_AWAY  # known at once: its process would be on this host
     status.hosts = [_host(world, node, states) for node in world.of_kind(NODES)]
     status.clusters = [cluster_status(world, cluster, states) for cluster in world.of_kind(CLUSTERS)]
     status.machines = [_machine(world, machine, states) for machine in world.of_kind(VirtualMachineInstance.RESOURCE)]

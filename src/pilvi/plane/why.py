@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import msgspec
 
 from pilvi.api import JsonObject, Key, Resource
+from pilvi.api.builtin import NAMESPACES
 from pilvi.errors import NotFound
 from pilvi.host.units import UnitState
 from pilvi.kube import Client
@@ -42,6 +43,7 @@ class Explanation(msgspec.Struct, frozen=True, rename="camel"):
     """Why an object is not ready. `trail` leads from its topmost owner concerned to the culprit; it is empty when all is well.
 
     `events` are lines, oldest first. `unit` is the process behind the culprit, `log` its last lines; both empty when none is known.
+    `engine` says that nobody acts at all; empty when all is well, or the engine is. An object is `stateless` when it has no status.
     """
 
     subject: Link
@@ -49,6 +51,8 @@ class Explanation(msgspec.Struct, frozen=True, rename="camel"):
     events: tuple[str, ...] = ()
     unit: str = ""
     log: str = ""
+    engine: str = ""
+    stateless: bool = False
 
     @property
     def cause(self) -> str:
@@ -56,17 +60,20 @@ class Explanation(msgspec.Struct, frozen=True, rename="camel"):
         if not self.trail:
             return ""
         culprit = self.trail[-1]
-        return culprit.fault if culprit == self.subject else f"{culprit}: {culprit.fault}"
+        told = culprit.fault if culprit == self.subject else f"{culprit}: {culprit.fault}"
+        return f"{told}; {self.engine}" if self.engine else told
 
     def text(self) -> str:
         """Everything, for a person."""
         if not self.trail:
-            return f"{self.subject} is ready."
+            return f"{self.subject} is there; it has no status that could say more." if self.stateless else f"{self.subject} is ready."
         lines = [f"{self.subject} is not ready:"]
         for depth, link in enumerate(self.trail):
             # Summaries repeat what is said below them, so only the culprit is shown in full.
             told = link.fault if depth == len(self.trail) - 1 else link.reason
             lines.append("  " * (depth + 1) + str(link) + (f" - {told}" if told else ""))
+        if self.engine:
+            lines.append(f"{self.engine[0].upper()}{self.engine[1:]}.")
         if self.events:
             lines += ["Last events:", *(f"  {event}" for event in self.events)]
         if self.unit:
@@ -83,7 +90,7 @@ def explain(world: World, obj: JsonObject, units: Sequence[UnitState] = ()) -> E
     """
     trail = _find_trail(world, obj)
     if not trail:
-        return Explanation(_link(obj, None))
+        return Explanation(_link(obj, None), stateless=not obj.get("status"))
     culprit, fault = trail[-1]
     told = next((events for link, _ in reversed(trail) if (events := world.events_of(link))), [])
     unit = _find_unit(world, culprit, units)
@@ -93,12 +100,14 @@ def explain(world: World, obj: JsonObject, units: Sequence[UnitState] = ()) -> E
         tuple(_event_line(event) for event in told[-LAST_EVENTS:]),
         unit.name if unit else "",
         "\n".join(unit.log_tail.splitlines()[-LAST_LINES:]) if unit else "",
+        world.engine,
     )
 
 
 async def explain_object(client: Client, resource: Resource, key: Key, units: Sequence[UnitState] = ()) -> Explanation:
     """Read what is around the object and explain it. Raises NotFound, and what the API refuses."""
-    world = await read_world(client, key.namespace or None)
+    namespace = key.name if resource == NAMESPACES else key.namespace
+    world = await read_world(client, namespace or None)
     obj = world.find(resource, key) or await client.find(resource, key)
     if obj is None:
         raise NotFound(f"there is no {resource.kind} {key}", {"code": 404, "reason": "NotFound"})

@@ -14,26 +14,36 @@ import msgspec
 
 from pilvi.api import JsonObject, Key, Resource
 from pilvi.api.builtin import (
+    CLUSTER_CLASSES,
+    CLUSTER_RESOURCE_SETS,
     CLUSTERS,
+    CONFIG_MAPS,
     EVENTS,
+    KUBEADM_CONFIG_TEMPLATES,
     KUBEADM_CONFIGS,
+    LEASES,
     MACHINE_DEPLOYMENTS,
+    MACHINE_HEALTH_CHECKS,
     MACHINE_SETS,
     MACHINES,
+    NAMESPACES,
     NODES,
     PODS,
+    SECRETS,
+    SERVICE_ACCOUNTS,
     SERVICES,
 )
-from pilvi.api.capk import KubevirtCluster, KubevirtMachine
-from pilvi.api.controlplane import KamajiControlPlane
+from pilvi.api.capk import KubevirtCluster, KubevirtClusterTemplate, KubevirtMachine, KubevirtMachineTemplate
+from pilvi.api.controlplane import KamajiControlPlane, KamajiControlPlaneTemplate
 from pilvi.api.kamaji import DataStore, TenantControlPlane
 from pilvi.api.kubeovn import IP, Subnet, Vpc
 from pilvi.api.kubevirt import VirtualMachine, VirtualMachineInstance
-from pilvi.errors import NotFound, WrongUse
+from pilvi.errors import Forbidden, NotFound, WrongUse
 from pilvi.kube import Client
 from pilvi.lib.similar import find_similar
+from pilvi.plane.heartbeat import find_silence
 
-__all__ = ["KINDS", "World", "find_kind", "rank_of", "read_world"]
+__all__ = ["KINDS", "LONE_KINDS", "World", "find_kind", "rank_of", "read_world"]
 
 # In the order in which a cluster comes to be: what stands first has to work before what stands later can.
 KINDS: tuple[Resource, ...] = (
@@ -55,14 +65,34 @@ KINDS: tuple[Resource, ...] = (
     VirtualMachine.RESOURCE,
     VirtualMachineInstance.RESOURCE,
     PODS,
+    MACHINE_HEALTH_CHECKS,
+)
+# What a person may ask about as well, one object at a time: nothing that is read belongs to them.
+LONE_KINDS: tuple[Resource, ...] = (
+    NAMESPACES,
+    SECRETS,
+    CONFIG_MAPS,
+    SERVICE_ACCOUNTS,
+    CLUSTER_CLASSES,
+    CLUSTER_RESOURCE_SETS,
+    KUBEADM_CONFIG_TEMPLATES,
+    KamajiControlPlaneTemplate.RESOURCE,
+    KubevirtClusterTemplate.RESOURCE,
+    KubevirtMachineTemplate.RESOURCE,
 )
 _SHORT_NAMES = {
+    "cc": "ClusterClass",
+    "cm": "ConfigMap",
+    "crs": "ClusterResourceSet",
     "ds": "DataStore",
     "kcp": "KamajiControlPlane",
     "md": "MachineDeployment",
+    "mhc": "MachineHealthCheck",
     "ms": "MachineSet",
+    "ns": "Namespace",
     "no": "Node",
     "po": "Pod",
+    "sa": "ServiceAccount",
     "svc": "Service",
     "tcp": "TenantControlPlane",
     "vm": "VirtualMachine",
@@ -75,10 +105,10 @@ _OWNER_UID = "pilvi.dev/owner-uid"  # on cluster-scoped objects, which cannot ha
 def find_kind(text: str) -> Resource:
     """The kind that a person means by `cluster`, `clusters`, `Cluster` or `vmi`. Raises WrongUse with those that are known."""
     wanted = _SHORT_NAMES.get(text.lower(), text).lower()
-    for resource in KINDS:
+    for resource in (*KINDS, *LONE_KINDS):
         if wanted in {resource.kind.lower(), resource.plural, str(resource)}:
             return resource
-    known = sorted(resource.kind.lower() for resource in KINDS)
+    known = sorted(resource.kind.lower() for resource in (*KINDS, *LONE_KINDS))
     meant = find_similar(text.lower(), [*_SHORT_NAMES, *known])
     raise WrongUse(
         f"{text!r} is no kind that can be explained", hint=f"{f'did you mean {meant}? ' if meant else ''}one of: {', '.join(known)}"
@@ -91,10 +121,11 @@ def rank_of(obj: JsonObject) -> int:
 
 
 class World(msgspec.Struct, dict=True):
-    """Objects of `KINDS` and the Events about them."""
+    """Objects of `KINDS` and the Events about them. `engine` says what is wrong with the engine; empty when nothing is known to be."""
 
     objects: list[JsonObject]
     events: list[JsonObject] = []
+    engine: str = ""
 
     def of_kind(self, resource: Resource) -> list[JsonObject]:
         """All objects of a kind, by namespace and name."""
@@ -106,8 +137,11 @@ class World(msgspec.Struct, dict=True):
         return next((obj for obj in self.objects if obj["kind"] == resource.kind and Key.of(obj) == wanted), None)
 
     def children(self, obj: JsonObject) -> list[JsonObject]:
-        """What belongs to the object, in the order of events."""
-        return sorted(self._children.get(obj["metadata"].get("uid", ""), ()), key=lambda child: (rank_of(child), Key.of(child)))
+        """What belongs to the object, in the order of events; to a Namespace all in it that belongs to nothing else."""
+        found = self._children.get(obj["metadata"].get("uid", ""), [])
+        if obj["kind"] == NAMESPACES.kind:
+            found = [child for child in self.objects if Key.of(child).namespace == obj["metadata"]["name"] and self.owner(child) is None]
+        return sorted(found, key=lambda child: (rank_of(child), Key.of(child)))
 
     def descendants(self, obj: JsonObject) -> list[JsonObject]:
         """The object and all below it, depth first."""
@@ -139,7 +173,7 @@ class World(msgspec.Struct, dict=True):
 async def read_world(client: Client, namespace: str | None = None, *, timeout_s: float | None = None) -> World:
     """Read all kinds side by side, of one namespace and what is cluster-scoped, or of all. Raises ApiError, ApiUnreachable.
 
-    A kind that is not served yet, while a platform starts, has no objects.
+    A kind that is not served yet, while a platform starts, has no objects. Who may not read Leases does not learn how the engine is.
     """
 
     async def read(resource: Resource) -> list[JsonObject]:
@@ -149,8 +183,16 @@ async def read_world(client: Client, namespace: str | None = None, *, timeout_s:
         except NotFound:
             return []
 
-    lists: Sequence[list[JsonObject]] = await asyncio.gather(*(read(resource) for resource in (*KINDS, EVENTS)))
-    return World([obj for objects in lists[:-1] for obj in objects], lists[-1])
+    async def read_leases() -> list[JsonObject]:
+        try:
+            return await client.list(LEASES, timeout_s=timeout_s)
+        except (Forbidden, NotFound):
+            return []
+
+    lists: Sequence[list[JsonObject]] = await asyncio.gather(*(read(resource) for resource in (*KINDS, EVENTS)), read_leases())
+    *kinds, events, leases = lists
+    objects = [obj for found in kinds for obj in found]
+    return World(objects, events, find_silence([obj for obj in objects if obj["kind"] == NODES.kind], leases))
 
 
 def _owners(obj: JsonObject) -> Iterable[str]:

@@ -99,7 +99,7 @@ async def test_why_in_words_and_as_data(invoke: Invoke, platform: FakeApi) -> No
     assert isinstance(result.exception, NotFound)
     assert (await invoke("why", "cluster")).exit_code == 2
     assert "no kind" in str((await invoke("why", "clutser/first")).exception)
-    node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "vm"}, "status": {"conditions": []}}
+    node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "vm"}, "status": {"conditions": [{"type": "Ready", "status": "True"}]}}
     platform.put("/api/v1/nodes/vm", node)
     assert (await invoke("why", "node/vm")).stdout == "Node vm is ready.\n"
     assert json.loads((await invoke("why", "node/vm", "-o", "json")).stdout)["subject"]["name"] == "vm"

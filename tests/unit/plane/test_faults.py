@@ -49,7 +49,29 @@ def test_an_object_that_no_controller_has_seen_says_so() -> None:
     fault = find_fault(obj("VirtualMachine", "m1"))
     assert fault is not None
     assert fault.reason == "NoStatus"
-    assert find_fault(obj("IP", "m1")) is None  # nobody writes conditions there
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["ClusterClass", "DataStore", "IP", "KubeadmConfig", "MachineHealthCheck", "MachineSet", "Node", "Pod", "VirtualMachine"],
+)
+def test_nothing_is_ready_before_its_controller_has_judged_it(kind: str) -> None:
+    """Also when somebody has noted that it is not paused."""
+    for conditions in ([], [cond("Paused", "False", "NotPaused")]):
+        entry = obj(kind, "x", *conditions)
+        fault = find_fault(entry)
+        assert not is_healthy(entry)
+        assert fault is not None
+        assert fault.reason == "NoStatus"
+
+
+@pytest.mark.parametrize("kind", ["KubevirtMachineTemplate", "Namespace", "Secret"])
+def test_what_has_no_controller_waits_for_none(kind: str) -> None:
+    assert is_healthy(obj(kind, "x"))
+
+
+def test_an_ip_is_its_address() -> None:
+    assert is_healthy(obj("IP", "m1", spec={"v4IpAddress": "10.9.0.2"}))
 
 
 def test_a_control_plane_shows_the_conditions_of_its_deployment() -> None:
@@ -72,6 +94,53 @@ def test_a_load_balancer_without_address_and_a_pod_without_node() -> None:
     fault = find_fault(pod)
     assert fault is not None
     assert fault.reason == "Unschedulable"
+
+
+@pytest.mark.parametrize(
+    ("reason", "message"),
+    [
+        ("AllocationFailed", 'Failed to allocate IP for "team/web": "10.250.0.3" is in use by "team/other"; ask for another'),
+        ("SeveralVpcs", "the endpoints are in 2 Vpcs (a, b)"),
+        ("NotInVpc", "endpoint 10.1.2.3 is not a machine of this namespace"),
+    ],
+)
+def test_a_refused_load_balancer_says_why(reason: str, message: str) -> None:
+    """Also one that has an address: it may ask for another, or lead nowhere."""
+    for ingress in ([], [{"ip": "10.250.0.9"}]):
+        status = {"loadBalancer": {"ingress": ingress}}
+        service = obj("Service", "web", cond("pilvi.dev/x", "False", reason, message), spec={"type": "LoadBalancer"}, status=status)
+        fault = find_fault(service)
+        assert fault is not None
+        assert fault.summary == f"{reason}: {message}"
+
+
+def pod(*conditions: JsonObject, **status: object) -> JsonObject:
+    return obj("Pod", "p", cond("Ready", "False", "ContainersNotReady"), cond("ContainersReady", "False"), *conditions, status=status)
+
+
+def test_a_pod_is_what_its_containers_are() -> None:
+    waiting = {"name": "web", "state": {"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}}}
+    fault = find_fault(pod(cond("PodScheduled"), containerStatuses=[{"name": "side", "state": {"running": {}}}, waiting]))
+    assert fault is not None
+    assert fault.summary == "ImagePullBackOff: container web: no such image"
+    fault = find_fault(
+        pod(cond("PodScheduled"), containerStatuses=[{"name": "web", "state": {"waiting": {"reason": "ContainerCreating"}}}])
+    )
+    assert fault is not None
+    assert fault.type == "ContainersReady"
+    fault = find_fault(pod(cond("PodScheduled"), phase="Failed", reason="MachinesOnly", message="this host runs no containers"))
+    assert fault is not None
+    assert fault.summary == "MachinesOnly: this host runs no containers"
+    assert find_fault(pod(cond("PodScheduled"), phase="Succeeded")) is None
+    assert is_healthy(obj("Pod", "p", cond("Ready"), cond("PodScheduled")))
+
+
+def test_a_namespace_that_ends_says_what_is_left_in_it() -> None:
+    left = cond("NamespaceContentRemaining", "True", "SomeResourcesRemain", "clusters.cluster.x-k8s.io has 1 resource instances")
+    gone = cond("NamespaceDeletionContentFailure", "False", "ContentDeleted")
+    fault = find_fault(obj("Namespace", "team", gone, left, namespace="", metadata={"deletionTimestamp": "2026-01-01T00:00:00Z"}))
+    assert fault is not None
+    assert fault.summary == "SomeResourcesRemain: clusters.cluster.x-k8s.io has 1 resource instances"
 
 
 @pytest.mark.parametrize(

@@ -67,6 +67,26 @@ async def test_a_host_under_pressure_is_ready_and_has_a_cause(fake_api: FakeApi,
     ]
 
 
+async def test_a_dead_engine_stands_in_every_cause(fake_api: FakeApi, tmp_path: Path) -> None:
+    fake_api.put(PATHS["Cluster"] + "first", obj("Cluster", "first", cond("Available", "False", "NotAvailable")))
+    status = await read_status(make_cloud(tmp_path), EngineStatus(), fake_api.kubeconfig)
+    assert status.clusters[0].cause == "NotAvailable; the engine does not run; sudo pilvi up starts it"
+    # Without a cloud on this host nothing is known of processes.
+    status = await read_status(None, EngineStatus(), fake_api.kubeconfig)
+    assert status.clusters[0].cause == "NotAvailable"
+
+
+async def test_a_machine_that_does_not_run_yet_has_its_backend(fake_api: FakeApi, tmp_path: Path) -> None:
+    conditions = [
+        cond("Ready", "False", "PodNotReady", "the scheduler has not chosen a host yet"),
+        cond("pilvi.dev/Fidelity", "True", "Tcg"),
+    ]
+    machine = obj("VirtualMachineInstance", "m1", *conditions, status={"phase": "Scheduling"})
+    fake_api.put(PATHS["VirtualMachineInstance"] + "m1", machine)
+    status = await read_status(make_cloud(tmp_path), EngineStatus(7, "0.1.0"), fake_api.kubeconfig)
+    assert [(entry.backend, entry.fidelity, entry.phase) for entry in status.machines] == [("qemu", "tcg", "Scheduling")]
+
+
 async def test_a_dead_api_is_told_and_the_rest_stands(tmp_path: Path) -> None:
     status = await read_status(make_cloud(tmp_path), EngineStatus(), Kubeconfig(server="http://127.0.0.1:1"))
     assert "127.0.0.1:1" in status.api

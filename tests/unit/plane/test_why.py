@@ -9,12 +9,13 @@ from pilvi.errors import NotFound, UserError
 from pilvi.host.units import UnitState
 from pilvi.kube import Client
 from pilvi.lib.hashing import short_hash
+from pilvi.plane.heartbeat import ENGINE_AWAY
 from pilvi.plane.why import explain, explain_object, unit_prefix
-from pilvi.plane.world import KINDS, find_kind
+from pilvi.plane.world import KINDS, LONE_KINDS, find_kind
 from pilvi.providers import legs, names
 from pilvi.providers.kubeovn.vpc.resolver import resolver_unit
-from tests.fake_api import FakeApi
-from tests.unit.plane.objects import cond, event, obj, ready_cluster, replace_conditions, tenant_control_plane, world_of
+from tests.fake_api import FakeApi, status_response
+from tests.unit.plane.objects import NAMESPACE, cond, event, obj, ready_cluster, replace_conditions, tenant_control_plane, world_of
 
 
 def unit(name: str, state: str = "running", log: str = "", restarts: int = 0) -> UnitState:
@@ -169,8 +170,60 @@ def test_an_unknown_kind_names_the_known_ones() -> None:
     assert "cluster" in raised.value.hint
 
 
+@pytest.mark.parametrize("text", ["mhc", "clusterclass", "kubevirtmachinetemplate", "ns", "secrets"])
+def test_what_is_no_part_of_a_cluster_can_be_asked_about_too(text: str) -> None:
+    assert find_kind(text)
+
+
 def test_every_kind_has_one_place_in_the_order() -> None:
-    assert len({resource.kind for resource in KINDS}) == len(KINDS)
+    kinds = (*KINDS, *LONE_KINDS)
+    assert len({resource.kind for resource in kinds}) == len(kinds)
+
+
+def test_what_has_no_status_is_not_called_ready() -> None:
+    secret = obj("Secret", "s")
+    del secret["status"]
+    assert explain(world_of({}), secret).text() == "Secret default/s is there; it has no status that could say more."
+
+
+def test_a_dead_engine_is_told_with_what_is_not_ready_and_only_then() -> None:
+    objects = broken_worker()
+    world = world_of(objects)
+    world.engine = ENGINE_AWAY
+    found = explain(world, objects["Cluster/first"])
+    assert found.cause == f"VirtualMachineInstance default/m1: MachineNotStarted: no node image is built; {ENGINE_AWAY}"
+    assert "\nThe engine does not run; sudo pilvi up starts it." in found.text()
+    well = explain(world, objects["KamajiControlPlane/first"])
+    assert (well.cause, well.text()) == ("", "KamajiControlPlane default/first is ready.")
+
+
+def test_a_namespace_that_ends_waits_for_what_is_in_it() -> None:
+    marked = {"deletionTimestamp": "2026-01-01T00:00:00Z", "finalizers": ["x"]}
+    space = obj("Namespace", NAMESPACE, namespace="", metadata=marked, status={"phase": "Terminating"})
+    objects = ready_cluster()
+    objects["KubevirtMachine/m1"]["metadata"] |= marked
+    objects["elsewhere"] = obj("Machine", "m1", cond("Ready", "False", "Broken"), namespace="other")
+    found = explain(world_of(objects), space)
+    assert [link.kind for link in found.trail][:2] == ["Namespace", "Cluster"]
+    assert found.cause == "KubevirtMachine default/m1: Deleting: waiting for x"
+
+
+async def test_a_silent_engine_is_told(fake_api: FakeApi) -> None:
+    """From what the API has, since a person on another machine sees no process."""
+    fake_api.put(
+        "/apis/cluster.x-k8s.io/v1beta2/namespaces/default/clusters/first",
+        obj("Cluster", "first", cond("Available", "False", "NotAvailable")),
+    )
+    node = obj("Node", "vm", cond("Ready"), namespace="", metadata={"labels": {"pilvi.dev/cloud": "abcde"}})
+    fake_api.put("/api/v1/nodes/vm", node)
+    for namespace, name, time in (("kube-node-lease", "vm", "12:00:00"), ("kube-system", "apiserver-x", "12:01:03")):
+        lease = obj("Lease", name, namespace=namespace, spec={"renewTime": f"2026-01-01T{time}.000000Z"})
+        fake_api.put(f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases/{name}", lease)
+    async with Client.open(fake_api.kubeconfig) as client:
+        found = await explain_object(client, CLUSTERS, Key("default", "first"))
+        assert found.cause == "NotAvailable; the engine does not run (silent for 63 s); sudo pilvi up starts it"
+        fake_api.faults.append(lambda request: status_response(403, "Forbidden") if request.path.endswith("/leases") else None)
+        assert (await explain_object(client, CLUSTERS, Key("default", "first"))).cause == "NotAvailable"
 
 
 async def test_it_reads_what_it_needs(fake_api: FakeApi, tmp_path: Path) -> None:

@@ -42,7 +42,10 @@ from pilvi.runtime import (
 if TYPE_CHECKING:
     from pilvi.providers.platform import Platform
 
-__all__ = ["REACHABLE", "LoadBalancerReconciler"]
+__all__ = ["ALLOCATED", "REACHABLE", "LoadBalancerReconciler"]
+
+ALLOCATED = "pilvi.dev/AddressAllocated"
+"""Condition of a Service of type LoadBalancer: whether it has the address it asks for, and why not."""
 
 REACHABLE = "pilvi.dev/EndpointsReachable"
 """Condition of a Service whose address leads to machines: whether it does."""
@@ -86,7 +89,9 @@ class LoadBalancerReconciler:
         if service is None or is_deleting(service):
             return Done()
         if not is_load_balancer(service):
-            await self._write(service, {"conditions": [entry for entry in conditions_of(service) if entry["type"] != REACHABLE]})
+            await self._write(
+                service, {"conditions": [entry for entry in conditions_of(service) if entry["type"] not in (ALLOCATED, REACHABLE)]}
+            )
             return Done()
         refusal: Refusal | None = None
         ingress = (service.get("status") or {}).get("loadBalancer") or {}
@@ -104,7 +109,7 @@ class LoadBalancerReconciler:
             elif choice != find_cloud_address(service):
                 ingress = {"ingress": [{"ip": str(choice), "ipMode": "VIP"}]}
                 self._events.record(service, "Normal", "IPAllocated", f'Assigned IP ["{choice}"]')
-        await self._write(service, {"loadBalancer": ingress, "conditions": self._conditions(service, ingress)})
+        await self._write(service, {"loadBalancer": ingress, "conditions": self._conditions(service, ingress, refusal)})
         return Waiting("AllocationFailed", refusal.message) if refusal is not None else Done()
 
     def _is_settled(self, service: JsonObject) -> bool:
@@ -115,9 +120,10 @@ class LoadBalancerReconciler:
     def _held(self) -> dict[IPv4Address, Key]:
         return held_addresses(self._control_planes.list())
 
-    def _conditions(self, service: JsonObject, ingress: JsonObject) -> list[JsonObject]:
-        """The conditions of the Service; ours says whether its address leads anywhere."""
-        before = conditions_of(service)
+    def _conditions(self, service: JsonObject, ingress: JsonObject, refusal: Refusal | None) -> list[JsonObject]:
+        """The conditions of the Service; ours say whether it has its address, and whether that leads anywhere."""
+        told = ("AllocationFailed", refusal.message) if refusal is not None else ("Allocated", "")
+        before = merge_conditions(conditions_of(service), [condition(ALLOCATED, refusal is None, *told)])
         found = self._publish({**service, "status": {"loadBalancer": ingress}})
         if found is None:
             return before

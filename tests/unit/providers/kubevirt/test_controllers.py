@@ -99,6 +99,13 @@ async def test_from_nothing_to_a_running_machine(stage: Stage, machines: FakeMac
     assert (spec.name, spec.vcpus, spec.cpu_milli, spec.memory_bytes, spec.image) == ("web", 2, 1500, 1536 * 1024**2, "v1.37.2")
 
 
+async def test_how_real_a_machine_will_be_is_known_before_it_runs(stage: Stage) -> None:
+    put_network(stage)
+    put_vm(stage, "Always")
+    await stage.until(lambda: phase(stage) == "Scheduling", "the instance to wait for its host")
+    assert find_condition(stage.get(INSTANCES, "web", "shop"), "pilvi.dev/Fidelity")["reason"] == "Sandbox"  # type: ignore[index]
+
+
 async def test_deleting_the_machine_leaves_nothing(stage: Stage, machines: FakeMachines) -> None:
     await run_machine(stage)
     await stage.platform.client.delete(MACHINES, make_key())

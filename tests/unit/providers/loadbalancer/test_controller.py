@@ -9,7 +9,7 @@ from pilvi.api.builtin import ENDPOINT_SLICES, SERVICES
 from pilvi.api.kamaji import TenantControlPlane
 from pilvi.api.kubeovn import IP, Subnet
 from pilvi.providers import loadbalancer
-from pilvi.providers.loadbalancer.controller import REACHABLE
+from pilvi.providers.loadbalancer.controller import ALLOCATED, REACHABLE
 from tests.fake_api import FakeApi, status_response
 from tests.unit.providers.kubeovn.objects import make_ip, make_service, make_slice, make_subnet
 from tests.unit.providers.kubeovn.running import events_of, find, put, quiet, remove, running, wait_for
@@ -21,6 +21,10 @@ def address(api: FakeApi, name: str = "web") -> str | None:
     service = find(api, SERVICES, name, "team") or {}
     ingress = ((service.get("status") or {}).get("loadBalancer") or {}).get("ingress") or []
     return ingress[0]["ip"] if ingress else None
+
+
+def allocated(api: FakeApi, name: str) -> JsonObject:
+    return next(entry for entry in (find(api, SERVICES, name, "team") or {})["status"]["conditions"] if entry["type"] == ALLOCATED)
 
 
 def reachable(api: FakeApi) -> JsonObject:
@@ -49,8 +53,13 @@ async def test_a_freed_address_goes_to_who_waits_for_it(fake_api: FakeApi) -> No
     async with running(fake_api, make):
         await wait_for("event", lambda: "AllocationFailed" in events_of(fake_api))
         assert address(fake_api, "new") is None
+        refused = allocated(fake_api, "new")
+        assert (refused["status"], refused["reason"]) == ("False", "AllocationFailed")
+        assert '"10.250.0.9" is in use by "team/old"' in refused["message"]
+        assert allocated(fake_api, "old")["status"] == "True"
         remove(fake_api, SERVICES, "old", "team")
         await wait_for("address", lambda: address(fake_api, "new") == "10.250.0.9")
+        await wait_for("condition", lambda: allocated(fake_api, "new")["status"] == "True")
 
 
 async def test_an_address_is_held_until_its_control_plane_has_ended(fake_api: FakeApi) -> None:

@@ -94,8 +94,7 @@ class Instances:
         if scope.pod["spec"].get("nodeName") != self._host:
             # Unbound, or bound to a host whose engine has to act.
             pressure = describe_pressure(self._caches.nodes.get(Key("", self._host)))
-            report = Report("Scheduling", "PodNotReady", "the scheduler has not chosen a host yet", pod=scope.pod, pressure=pressure)
-            await self._report(scope, report)
+            await self._report(scope, _scheduling(scope.pod, backend, pressure))
             return Done()
         return await self._start(scope, backend, version)
 
@@ -138,7 +137,7 @@ class Instances:
             await backend.stop(scope.uid, scope.grace_s)
             message = "the virt-launcher Pod was deleted by force"
             self._events.record(vmi, "Warning", "Stopped", f"The VirtualMachineInstance crashed: {message}")
-            await self._report(scope, Report("Failed", "PodNotExists", message))
+            await self._report(scope, Report("Failed", "PodNotExists", message, fidelity=_fidelity(backend)))
             return Done()
         try:
             pod = await self._client.create(PODS, new_launcher(vmi, get_boot_image(vmi["spec"]) or ""))
@@ -147,11 +146,12 @@ class Instances:
         except (Forbidden, Invalid) as e:
             # A quota, a limit range, a namespace whose default ServiceAccount is not there yet.
             message = f"the virt-launcher Pod cannot be made: {format_chain(e)}"
-            await self._report(scope, Report("Pending", "PodNotExists", message, refusal=("FailedCreate", message)))
+            refusal = ("FailedCreate", message)
+            await self._report(scope, Report("Pending", "PodNotExists", message, refusal=refusal, fidelity=_fidelity(backend)))
             self._events.record(vmi, "Warning", "FailedCreate", message)
             return Failed(message)
         self._events.record(vmi, "Normal", "SuccessfulCreate", f"Created virtual machine pod {pod['metadata']['name']}")
-        await self._report(scope, Report("Scheduling", "PodNotReady", "the scheduler has not chosen a host yet", pod=pod))
+        await self._report(scope, _scheduling(pod, backend))
         return Done()
 
     async def _start(self, scope: Scope, backend: MachineBackend, version: str) -> Result:
@@ -177,7 +177,7 @@ class Instances:
             machine,
             scope.pod,
             plan_interfaces(scope.vmi["spec"], leg),
-            fidelity=(backend.fidelity, backend.fidelity_message),
+            fidelity=_fidelity(backend),
         )
         await self._report_pod(scope, report)
         await self._report(scope, report)
@@ -192,8 +192,8 @@ class Instances:
     async def _wait(self, scope: Scope, backend: MachineBackend, reason: str, message: str, retry_s: float = 30.0) -> Result:
         machine = backend.state(scope.uid)
         phase = phase_of(scope.vmi)
-        fidelity = (backend.fidelity, backend.fidelity_message)
-        report = Report("Running" if phase == "Running" else "Scheduled", reason, message, machine, scope.pod, fidelity=fidelity)
+        phase = "Running" if phase == "Running" else "Scheduled"
+        report = Report(phase, reason, message, machine, scope.pod, fidelity=_fidelity(backend))
         await self._report(scope, report)
         return Waiting(reason, message, retry_s=retry_s)
 
@@ -215,7 +215,8 @@ class Instances:
         await self._say_stopping(scope)
         await self._stop(scope, backend)
         ran = phase_of(scope.vmi) == "Running"
-        report = Report("Succeeded" if ran else "Failed", "PodTerminating", "the machine was stopped because its Pod is being deleted")
+        message = "the machine was stopped because its Pod is being deleted"
+        report = Report("Succeeded" if ran else "Failed", "PodTerminating", message, fidelity=_fidelity(backend))
         self._events.record(scope.vmi, "Normal", "Stopped", "The VirtualMachineInstance was shut down.")
         await self._report(scope, report)
         await self._remove_pod(pod)
@@ -278,7 +279,7 @@ class Instances:
             backend.state(scope.uid),
             scope.pod,
             stopping=True,
-            fidelity=(backend.fidelity, backend.fidelity_message),
+            fidelity=_fidelity(backend),
         )
         await self._report_pod(scope, report)
         await self._report(scope, report)
@@ -317,6 +318,16 @@ class Instances:
         old = pod.get("status") or {}
         conditions = merge_conditions(old.get("conditions"), wanted.pop("conditions"))
         await write_status(self._client, PODS, pod, {**old, **wanted, "conditions": conditions})
+
+
+def _scheduling(pod: JsonObject, backend: MachineBackend, pressure: str = "") -> Report:
+    message = "the scheduler has not chosen a host yet"
+    return Report("Scheduling", "PodNotReady", message, pod=pod, fidelity=_fidelity(backend), pressure=pressure)
+
+
+def _fidelity(backend: MachineBackend) -> tuple[str, str]:
+    """How real the machine is, or will be: known as soon as its backend is chosen."""
+    return backend.fidelity, backend.fidelity_message
 
 
 def _machine_spec(scope: Scope, leg: MachineLeg, version: str, user_data: bytes | None) -> MachineSpec:
