@@ -1,4 +1,4 @@
-"""One archive with everything that somebody needs who looks for a fault from afar: and no secret.
+"""One archive with everything that somebody needs who looks for a fault from afar; secrets are left out (`redaction`).
 
     versions.json, status.json, findings.json      pilvi, Kubernetes, kernel; `pilvi status`; `pilvi doctor`
     objects/<plural.group>.yaml                     everything in the platform's API
@@ -29,8 +29,8 @@ import yaml
 from pilvi import __version__, kit
 from pilvi.api import JsonObject, Key, Resource
 from pilvi.api.builtin import CLUSTERS, CONFIG_MAPS, DAEMON_SETS, DEPLOYMENTS, EVENTS, NAMESPACES, NODES, PODS, SECRETS, SERVICES
-from pilvi.errors import ApiError, PilviError, format_chain
-from pilvi.host.cloud import Cloud
+from pilvi.errors import ApiError, PilviError, UserError, format_chain
+from pilvi.host.cloud import DEFAULT_HOME, Cloud
 from pilvi.host.netns import list_netns, netns_path
 from pilvi.host.units import logs
 from pilvi.host.units.record import list_records
@@ -38,77 +38,51 @@ from pilvi.kube import Client, Kubeconfig, parse_kubeconfig
 from pilvi.lib.hashing import short_hash
 from pilvi.lib.run import run
 from pilvi.plane.doctor import examine
+from pilvi.plane.redaction import redact, redact_text, redact_value
 from pilvi.plane.status import Status
 
-__all__ = ["redact", "write_report"]
+__all__ = ["write_report"]
 
 LOG_BYTES = 2 << 20
 API_TIMEOUT_S = 10.0
 _COMMAND_TIMEOUT_S = 20.0
-_HIDDEN = "(left out)"
-_SECRET_FIELDS = {
-    "token",
-    "tokens",
-    "password",
-    "passwd",
-    "userData",
-    "userDataBase64",
-    "networkData",
-    "networkDataBase64",
-    "certificateKey",
-}
 # The schemas are as the versions say, and Events are there in their other form.
 _LEFT_OUT = {"apiextensions.k8s.io/v1": {"CustomResourceDefinition"}, "events.k8s.io/v1": {"Event"}}
 _INSIDE: tuple[Resource, ...] = (NAMESPACES, NODES, PODS, EVENTS, DEPLOYMENTS, DAEMON_SETS, SERVICES, CONFIG_MAPS)
-_LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
-
-
-def redact(obj: JsonObject) -> JsonObject:
-    """A copy without what must not leave the host: data of Secrets, tokens, passwords, user data; and without managed fields. Pure."""
-    metadata = {name: value for name, value in obj.get("metadata", {}).items() if name != "managedFields"}
-    annotations = metadata.get("annotations")
-    if annotations:
-        metadata["annotations"] = {name: value for name, value in annotations.items() if name != _LAST_APPLIED}
-    clean: JsonObject = {**obj, "metadata": metadata}
-    if obj.get("kind") == "Secret":
-        for field in ("data", "stringData"):
-            if clean.get(field):
-                clean[field] = dict.fromkeys(clean[field], _HIDDEN)
-        return clean
-    hidden: JsonObject = {name: _hide(value) for name, value in clean.items() if name != "metadata"}
-    return {**hidden, "metadata": metadata}
-
-
-def _hide(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {
-            name: _HIDDEN if name in _SECRET_FIELDS and isinstance(inner, str | list) else _hide(inner) for name, inner in value.items()
-        }
-    if isinstance(value, list):
-        return [_hide(inner) for inner in value]
-    return value
 
 
 async def write_report(path: Path, status: Status, cloud: Cloud | None, kubeconfig: Kubeconfig | None) -> list[str]:
-    """Write the archive (tar, gzip) to `path`, readable by its owner only; returns what could not be read. Raises OSError.
+    """Write the archive (tar, gzip) to `path`, readable by its owner only; returns what could not be read.
 
-    Without a cloud on this host there is only what the API tells.
+    The file is made anew in the place of one that is there; after a cancellation it holds what was read until then. Without a cloud on
+    this host there is only what the API and the host tell. Raises OSError, and UserError when something is in the way that is no file.
     """
+    with os.fdopen(_make_anew(path), "wb") as file, tarfile.open(fileobj=file, mode="w:gz") as tar:
+        return await _fill(_Archive(tar), status, cloud, kubeconfig)
+
+
+def _make_anew(path: Path) -> int:
+    """The descriptor of a new file: who has the old one open, or has put a link there, gets nothing of it."""
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path} is no regular file", hint="name a new file, for example pilvi-report.tar.gz")
+    path.unlink(missing_ok=True)
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+
+
+async def _fill(archive: _Archive, status: Status, cloud: Cloud | None, kubeconfig: Kubeconfig | None) -> list[str]:
     missing: list[str] = []
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "wb") as file, tarfile.open(fileobj=file, mode="w:gz") as tar:
-        archive = _Archive(tar)
-        archive.add_json("versions.json", _versions())
-        archive.add_json("status.json", status)
-        if kubeconfig is not None and not status.api:
-            await _add_objects(archive, kubeconfig, missing)
-        else:
-            missing.append(f"objects: {status.api or 'no kubeconfig'}")
-        if cloud is not None:
-            _add_logs(archive, cloud, missing)
-            await _add_network(archive, cloud, missing)
-            await _add_findings(archive, cloud, missing)
-        archive.add("missing.txt", "".join(f"{line}\n" for line in missing).encode())
+    archive.add_json("versions.json", _versions())
+    archive.add_json("status.json", redact_value(msgspec.to_builtins(status)))  # causes are lines of logs
+    await _add_findings(archive, cloud.home if cloud is not None else DEFAULT_HOME, missing)
+    if kubeconfig is not None and not status.api:
+        await _add_objects(archive, kubeconfig, missing)
+    else:
+        missing.append(f"objects: {status.api or 'no kubeconfig'}")
+    if cloud is not None:
+        _add_logs(archive, cloud, missing)
+        await _add_network(archive, cloud, missing)
+    missing = [redact_text(line) for line in missing]
+    archive.add("missing.txt", "".join(f"{line}\n" for line in missing).encode())
     return missing
 
 
@@ -202,7 +176,7 @@ def _add_logs(archive: _Archive, cloud: Cloud, missing: list[str]) -> None:
         missing.append("logs, units.json: only root may read them")
         return
     records = list_records(cloud.units_dir)
-    archive.add_json("units.json", [_unit(record) for record in records])
+    archive.add_json("units.json", redact_value([_unit(record) for record in records]))
     # Units that are gone have left logs as well.
     members = {f"logs/{path.name}": path for path in (cloud.home / "logs").glob("*.log")}
     members |= {f"logs/{record.spec.name}.log": record.spec.log_path for record in records}
@@ -212,7 +186,7 @@ def _add_logs(archive: _Archive, cloud: Cloud, missing: list[str]) -> None:
         members[f"logs/m-{short_hash(path.relative_to(cloud.home / 'machines').parts[0])}-{path.name}"] = path
     for name, path in sorted(members.items()):
         try:
-            archive.add(name, logs.tail(path, LOG_BYTES).encode())
+            archive.add(name, redact_text(logs.tail(path, LOG_BYTES)).encode())
         except OSError as e:
             missing.append(f"{name}: {e.strerror}")
 
@@ -226,7 +200,7 @@ def _unit(record: Any) -> dict[str, Any]:
     spec = record.spec
     return {
         "name": spec.name,
-        "argv": spec.argv,
+        "argv": list(spec.argv),
         "netns": spec.netns,
         "uid": spec.uid,
         "pid": record.process.pid,
@@ -256,8 +230,8 @@ async def _add_network(archive: _Archive, cloud: Cloud, missing: list[str]) -> N
         archive.add(f"network/{name}.txt", text.encode())
 
 
-async def _add_findings(archive: _Archive, cloud: Cloud, missing: list[str]) -> None:
+async def _add_findings(archive: _Archive, home: Path, missing: list[str]) -> None:
     try:
-        archive.add_json("findings.json", await examine(cloud.home))
+        archive.add_json("findings.json", await examine(home))
     except (PilviError, OSError) as e:
         missing.append(f"findings.json: {format_chain(e)}")
