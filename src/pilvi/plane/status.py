@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -35,17 +36,19 @@ __all__ = [
 ]
 
 API_TIMEOUT_S = 5.0
+LEAST_FREE_MIB = 100  # what etcd takes at a time, and some logs
 FIDELITY = "pilvi.dev/Fidelity"
 CLUSTER_NAME_LABEL = "cluster.x-k8s.io/cluster-name"
 
 
-class CloudStatus(msgspec.Struct, rename="camel", kw_only=True):
-    """Which cloud this is. `id` is empty when its home is on another host."""
+class CloudStatus(msgspec.Struct, rename="camel"):
+    """Which cloud this is. `id` is empty when its home is on another host. `cause` says that its disk is full."""
 
     id: str = ""
     home: str = ""
     range: str = ""
     machines: str = ""
+    cause: str = ""
 
 
 class EngineStatus(msgspec.Struct, rename="camel"):
@@ -66,7 +69,10 @@ class UnitStatus(msgspec.Struct, rename="camel"):
 
 
 class HostStatus(msgspec.Struct, rename="camel"):
-    """One virtual host: a Node of the platform on which machines run. `cpu` and `memory` are what machines may use."""
+    """One virtual host: a Node of the platform on which machines run. `cpu` and `memory` are what machines may use.
+
+    A host that is ready has a `cause` too when its disk is full.
+    """
 
     name: str
     ready: bool
@@ -129,11 +135,13 @@ async def read_status(
         async with Client.open(kubeconfig, timeout_s=api_timeout_s) as client:
             world = await read_world(client)
     except PilviError as e:
-        status.api = format_chain(e)
+        status.api = "; ".join(filter(None, (format_chain(e), status.cloud.cause)))
         return status
     if cloud is not None and engine.pid is None:
         world.engine = ENGINE_AWAY  # known at once: its process would be on this host
     status.hosts = [_host(world, node, states) for node in world.of_kind(NODES)]
+    for host in status.hosts:
+        host.cause = "; ".join(filter(None, (host.cause, status.cloud.cause)))
     status.clusters = [cluster_status(world, cluster, states) for cluster in world.of_kind(CLUSTERS)]
     status.machines = [_machine(world, machine, states) for machine in world.of_kind(VirtualMachineInstance.RESOURCE)]
     return status
@@ -180,7 +188,18 @@ def _belongs(obj: JsonObject, cluster: Key) -> bool:
 def _cloud(cloud: Cloud | None) -> CloudStatus:
     if cloud is None:
         return CloudStatus()
-    return CloudStatus(id=cloud.id, home=str(cloud.home), range=str(cloud.range), machines=cloud.machines)
+    return CloudStatus(cloud.id, str(cloud.home), str(cloud.range), cloud.machines, _disk(cloud))
+
+
+def _disk(cloud: Cloud) -> str:
+    """The API server may answer for long after the disk is full, until its store has to grow; so the disk itself is asked."""
+    try:
+        free_mib = shutil.disk_usage(cloud.home).free >> 20
+    except OSError as e:
+        return f"the disk of {cloud.home} does not answer: {e.strerror}"
+    if free_mib >= LEAST_FREE_MIB:
+        return ""
+    return f"the disk is full: {free_mib} MiB free at {cloud.home}, and what is written may be lost; free some there"
 
 
 def _unit(state: UnitState) -> UnitStatus:

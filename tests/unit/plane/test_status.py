@@ -1,7 +1,9 @@
 from ipaddress import IPv4Network
 from pathlib import Path
+from types import SimpleNamespace
 
 import msgspec
+import pytest
 
 from pilvi.host.cloud import Cloud
 from pilvi.kube import Kubeconfig
@@ -18,9 +20,11 @@ PATHS = {
 
 
 def make_cloud(tmp_path: Path) -> Cloud:
+    home = tmp_path / "home"
+    home.mkdir()
     return Cloud(
         id="abcde",
-        home=tmp_path / "home",
+        home=home,
         run=tmp_path / "run",
         range=IPv4Network("10.250.7.0/24"),
         transit=IPv4Network("100.64.0.0/22"),
@@ -74,6 +78,21 @@ async def test_a_dead_engine_stands_in_every_cause(fake_api: FakeApi, tmp_path: 
     # Without a cloud on this host nothing is known of processes.
     status = await read_status(None, EngineStatus(), fake_api.kubeconfig)
     assert status.clusters[0].cause == "NotAvailable"
+
+
+async def test_a_full_disk_is_named_with_and_without_an_api(fake_api: FakeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The API server answers for long after nothing can be stored any more."""
+    cloud = make_cloud(tmp_path)
+    fake_api.put("/api/v1/nodes/vm", obj("Node", "vm", cond("Ready"), namespace=""))
+    assert (await read_status(cloud, EngineStatus(7, "0.1.0"), fake_api.kubeconfig)).hosts[0].cause == ""
+    monkeypatch.setattr("shutil.disk_usage", lambda _path: SimpleNamespace(free=3 << 20))
+    words = f"the disk is full: 3 MiB free at {cloud.home}"
+    status = await read_status(cloud, EngineStatus(7, "0.1.0"), fake_api.kubeconfig)
+    assert words in status.cloud.cause
+    assert words in status.hosts[0].cause
+    assert status.hosts[0].ready
+    status = await read_status(cloud, EngineStatus(7, "0.1.0"), Kubeconfig(server="http://127.0.0.1:1"))
+    assert words in status.api
 
 
 async def test_a_machine_that_does_not_run_yet_has_its_backend(fake_api: FakeApi, tmp_path: Path) -> None:
