@@ -6,8 +6,7 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -89,6 +88,14 @@ class CloudUnderTest:
         self.user_kubeconfig = self.user_folder / "config"
         self.environment = {**os.environ, "KUBECONFIG": str(self.user_kubeconfig), "PILVI_HOME": str(self.home)}
         self._kubectl = str(kit.get_binary("kubectl"))
+        self.manifest = Path(os.devnull)
+        self.summary = ""
+
+    def first_up(self, manifest: Path) -> None:
+        """`pilvi up -f`, as a first user types it; what it printed is kept in `summary`."""
+        self.manifest = manifest
+        done = self.pilvi("up", "-f", str(manifest))
+        self.summary = done.stdout + done.stderr
 
     def pilvi(
         self, *words: str, check: bool = True, timeout_s: float = 600, stdin: str | None = None, **environment: str
@@ -192,20 +199,6 @@ class CloudUnderTest:
         """Remove what the test itself has made."""
         shutil.rmtree(self.user_folder, ignore_errors=True)
         shutil.rmtree(self.home, ignore_errors=True)
-
-
-@contextmanager
-def cloud_of_its_own(name: str, *up_words: str) -> Iterator[CloudUnderTest]:
-    """A cloud that is up, and purged at the end; for scenarios that kill, purge or double the plane."""
-    cloud = CloudUnderTest(name)
-    try:
-        cloud.up(*up_words)
-        yield cloud
-    except BaseException:
-        cloud.report(name)
-        raise
-    finally:
-        cloud.purge()
 
 
 def cluster_manifest(name: str, namespace: str, *, workers: int = 2, version: str = VERSION, **spec: Any) -> dict[str, Any]:

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.cloud import CloudUnderTest, cluster_manifest, wait_until
-from tests.e2e.host import picture, things_of
+from tests.e2e.cloud import CloudUnderTest, cluster_manifest, to_yaml, wait_until
+from tests.e2e.host import host_as_before, things_of
 from tests.e2e.workload import Workload, build_image
 
 SCENARIO_TIMEOUT_S = 1200
@@ -23,25 +23,28 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.fixture(scope="session")
-def shared_cloud() -> Iterator[CloudUnderTest]:
-    """The cloud of the run. Its end has to leave the host as it was before: every link, mount, rule, group and setting.
+def shared_cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CloudUnderTest]:
+    """The cloud of the run, started as the README says: with a manifest of a first cluster. At its end the host is as it was before.
 
     With PILVI_TEST_HOME the cloud there is used and left alone, which saves a minute while a scenario is written.
     """
+    manifest = tmp_path_factory.mktemp("manifest") / "first-cluster.yaml"
+    manifest.write_text(to_yaml(cluster_manifest("first", "default")))
     if home := os.environ.get("PILVI_TEST_HOME"):
-        yield CloudUnderTest("shared", Path(home))
-        return
-    before = picture()
-    cloud = CloudUnderTest("shared")
-    try:
-        cloud.up()
+        cloud = CloudUnderTest("shared", Path(home))
+        cloud.first_up(manifest)
         yield cloud
-    except BaseException:
-        cloud.report("shared-cloud")
-        raise
-    finally:
-        cloud.purge()
-    wait_until(lambda: picture() == before, f"the host to be as before: {sorted(picture() ^ before)}", 30)
+        return
+    with host_as_before():
+        cloud = CloudUnderTest("shared")
+        try:
+            cloud.first_up(manifest)
+            yield cloud
+        except BaseException:
+            cloud.report("shared-cloud")
+            raise
+        finally:
+            cloud.purge()
 
 
 @pytest.fixture(scope="session")
@@ -64,6 +67,21 @@ def _report(request: pytest.FixtureRequest) -> Iterator[None]:
 @pytest.fixture
 def cloud(shared_cloud: CloudUnderTest) -> CloudUnderTest:
     return shared_cloud
+
+
+@contextmanager
+def cloud_of_its_own(name: str, *up_words: str) -> Iterator[CloudUnderTest]:
+    """A cloud that is up, and purged at the end; for scenarios that kill, purge or double the plane. The host is then as it was before."""
+    with host_as_before():
+        cloud = CloudUnderTest(name)
+        try:
+            cloud.up(*up_words)
+            yield cloud
+        except BaseException:
+            cloud.report(name)
+            raise
+        finally:
+            cloud.purge()
 
 
 @contextmanager

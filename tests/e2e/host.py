@@ -3,13 +3,15 @@
 import asyncio
 import contextlib
 import os
+import re
 import signal
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 from pilvi.host import mounts, nft
 from pilvi.host.cgroups import find_cgroups
-from pilvi.host.cloud import get_cloud
+from pilvi.host.cloud import RUN_ROOT, Cloud, get_cloud
 from pilvi.host.hostfile import open_host_file
 from pilvi.host.leftovers import find_leftovers
 from pilvi.host.netns import list_netns
@@ -17,8 +19,11 @@ from pilvi.host.network import list_links
 from pilvi.providers.names import machine_unit
 from tests.e2e.cloud import CloudUnderTest, run, wait_until
 
-# Processes have pids in their names, and a platform's own are there all the time.
-LASTING_KINDS = {"namespace", "link", "mount", "loop device", "cgroup"}
+# Processes are told apart by what they are for, not by pids, and files of the platform are there all the time.
+LASTING_KINDS = {"namespace", "link", "nft table", "mount", "loop device", "cgroup"}
+# What grows and shrinks in these says nothing: the platform's store, what its processes write, the inside of machines, the tests' own.
+CHANGING_FOLDERS = {"logs", "etcd", "state"}
+FILE_ROOTS = ("/var/lib", "/run", "/run/lock", "/etc/systemd/system", "/etc/systemd/system/multi-user.target.wants")
 SYSCTL_FOLDERS = ("fs/inotify", "kernel", "kernel/keys", "net/bridge", "net/ipv4", "net/ipv4/conf/all", "net/netfilter", "vm")
 # These count or measure something, or are random at every reading.
 MOVING_SYSCTLS = {
@@ -33,12 +38,65 @@ MOVING_SYSCTLS = {
 
 
 def things_of(cloud: CloudUnderTest) -> set[str]:
-    """Names of namespaces, links, mounts, loop devices, control groups, units and folders of the cloud."""
+    """All that the cloud has on the host (links, rules, mounts, groups, processes, files and so on), and the settings of the host."""
     known = get_cloud(cloud.home)
-    found = {str(leftover) for leftover in asyncio.run(find_leftovers(known)) if leftover.kind in LASTING_KINDS}
-    found |= {f"unit {path.stem}" for path in known.units_dir.glob("*.json")}
-    # Logs stay: they tell about what is gone.
-    return found | {f"folder {path}" for path in known.home.glob("*/*") if path.is_dir() and path.parent.name != "logs"}
+    leftovers = asyncio.run(find_leftovers(known))
+    found = {str(leftover) for leftover in leftovers if leftover.kind in LASTING_KINDS}
+    found |= {_purpose(known, int(leftover.name.split()[0])) for leftover in leftovers if leftover.kind == "process"}
+    found |= {f"file {path}" for root in (known.home, known.run) for path in _files(root)}
+    found |= {f"sysctl {name} = {value}" for name, value in _sysctls().items()}
+    return found | _rules(known)
+
+
+def _purpose(cloud: Cloud, pid: int) -> str:
+    """A process by its unit and its program; a unit that is started again has the same."""
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        groups = Path(f"/proc/{pid}/cgroup").read_text()
+        program = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0].decode(errors="replace")
+        unit = re.search(rf"/{cloud.cgroup_root}/([^/\n]+)", groups)
+        return f"process {Path(program).name} of {f'unit {unit[1]}' if unit else 'the engine'}"
+    return "process that has just ended"
+
+
+def _files(root: Path) -> Iterator[Path]:
+    """Every file and folder, but for what is inside of `CHANGING_FOLDERS`."""
+    for folder, folders, files in os.walk(root):
+        folders[:] = [name for name in folders if name not in CHANGING_FOLDERS]
+        yield from (Path(folder, name) for name in (*folders, *files))
+
+
+def _rules(cloud: Cloud) -> set[str]:
+    """Every rule of the cloud's tables in the host's namespace, and all of the platform and of the routers; without counters."""
+    tables = [("host", ["nft", "--stateless", "list", "table", family, name]) for family, name in _tables(cloud)]
+    for name in list_netns(cloud.netns_prefix):
+        if name == cloud.netns("plane") or name.startswith(cloud.netns("vpc-")):
+            tables.append((name, ["nsenter", f"--net=/run/netns/{name}", "nft", "--stateless", "list", "ruleset"]))
+    found = set()
+    for place, argv in tables:
+        # A router may go between being listed and being asked.
+        found |= {f"rule {line.strip()} in {place}" for line in run(argv, check=False).stdout.splitlines() if line.strip(" \t}")}
+    return found
+
+
+def _tables(cloud: Cloud) -> list[tuple[str, str]]:
+    return [(family, name) for family, name in asyncio.run(nft.list_tables(None)) if name.startswith(cloud.nft_table)]
+
+
+@contextlib.contextmanager
+def host_as_before() -> Iterator[None]:
+    """What is done inside leaves the host as it was before: every link, mount, rule, group, process, file and setting."""
+    with contextlib.suppress(OSError):
+        RUN_ROOT.rmdir()  # an empty one of a run that was killed; the next purge takes it away
+    before = picture()
+    yield
+    left: set[str] = set()
+
+    def as_before() -> bool:
+        left.clear()
+        left.update(picture() ^ before)
+        return not left
+
+    wait_until(as_before, lambda: f"the host to be as before; what differs: {sorted(left)}", 30)
 
 
 def picture() -> set[str]:
@@ -46,13 +104,23 @@ def picture() -> set[str]:
     found = asyncio.run(_network_things())
     found |= {f"mount {mount.point}" for mount in mounts.list_mounts()}
     found |= {f"sysctl {name} = {value}" for name, value in _sysctls().items()}
-    found |= {f"file {path}" for root in ("/var/lib", "/run", "/etc/systemd/system") for path in Path(root).glob("*pilvi*")}
+    found |= {f"file {path}" for root in FILE_ROOTS for path in Path(root).glob("*pilvi*")}
+    found |= {f"loop device {path.read_text().strip()}" for path in Path("/sys/block").glob("loop*/loop/backing_file")}
+    found |= {f"process {b' '.join(words).decode(errors='replace')}" for _, words in command_lines() if b"pilvi.engine" in words}
     if (cgroups := find_cgroups()) is not None:
         found |= {f"cgroup {name}" for name in cgroups.find("")}
     with open_host_file() as host:
+        found |= {f"rules {rule}" for rule in _foreign_rules({f"pilvi-{id}" for id in host.clouds})}
         others = [f"pv{id}" for id in host.clouds] + [f"pv-{id}-" for id in host.clouds] + [f"pilvi-{id}" for id in host.clouds]
         others += [str(entry.home) for entry in host.clouds.values()]
     return {thing for thing in found if not any(other in thing for other in others)}
+
+
+def _foreign_rules(ours: set[str]) -> set[str]:
+    """Every rule of tables that are no cloud's, so that nobody touches those either; without counters."""
+    tables = [(family, name) for family, name in asyncio.run(nft.list_tables(None)) if not any(name.startswith(own) for own in ours)]
+    listed = {f"{family} {name}": run(["nft", "--stateless", "list", "table", family, name], check=False).stdout for family, name in tables}
+    return {f"{line.strip()} in {table}" for table, text in listed.items() for line in text.splitlines()}
 
 
 async def _network_things() -> set[str]:
@@ -110,7 +178,7 @@ def import_image(cloud: CloudUnderTest, namespace: str, node: str, archive: Path
 def engine_processes(cloud: CloudUnderTest) -> list[int]:
     """The engine and the parent that would start it again."""
     wanted = str(cloud.home).encode()
-    return [pid for pid, words in _command_lines() if wanted in words and (b"pilvi.engine" in words)]
+    return [pid for pid, words in command_lines() if wanted in words and (b"pilvi.engine" in words)]
 
 
 def kill_engine(cloud: CloudUnderTest, *, for_good: bool) -> None:
@@ -179,7 +247,13 @@ def _kill(pid: int) -> None:
         os.kill(pid, signal.SIGKILL)
 
 
-def _command_lines() -> list[tuple[int, list[bytes]]]:
+def children_of(pid: int) -> list[int]:
+    """The pids of a process's own children."""
+    return [int(word) for task in Path(f"/proc/{pid}/task").iterdir() for word in (task / "children").read_text().split()]
+
+
+def command_lines() -> list[tuple[int, list[bytes]]]:
+    """Every process of this host with its argv."""
     found = []
     for entry in filter(str.isdigit, os.listdir("/proc")):
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.cloud import PILVI, VERSION, CloudUnderTest, cluster_manifest, run, wait_until
+from tests.e2e.host import host_as_before
 
 NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
 
@@ -135,8 +136,9 @@ def test_names(cloud: CloudUnderTest, module_namespace: str, paused: str) -> Non
     assert f"there is a cluster {paused} already" in failed(cloud, "cluster", "create", paused)
 
 
-@pytest.mark.parametrize(("version", "words"), [("v1.36.3", "cannot go back"), ("v1.39.0", VERSION)], ids=["downgrade", "minor skipped"])
-def test_versions_go_up_one_minor_at_a_time(cloud: CloudUnderTest, paused: str, version: str, words: str) -> None:
+# That no minor is skipped needs a cluster of a version before the last, which a kit with one minor cannot make: tests/plane/test_crds.py.
+@pytest.mark.parametrize(("version", "words"), [("v1.36.3", "cannot go back"), ("v1.39.0", VERSION)], ids=["downgrade", "unknown"])
+def test_versions_go_neither_back_nor_to_what_there_is_not(cloud: CloudUnderTest, paused: str, version: str, words: str) -> None:
     namespace, name = paused.split("/")
     patch = json.dumps({"spec": {"topology": {"version": version}}})
     printed = cloud.kubectl("-n", namespace, "patch", "cluster", name, "--type=merge", "-p", patch, check=False)
@@ -272,7 +274,7 @@ def test_disk_too_small(cloud: CloudUnderTest) -> None:
 
 def test_disk_full_while_running() -> None:
     """The cloud says what is wrong, also while its own store cannot write; with space again it goes on by itself."""
-    with folder() as place, small_disk(place, "2500M"):
+    with host_as_before(), folder() as place, small_disk(place, "2500M"):
         home = place / "cloud"
         home.mkdir()
         cloud = CloudUnderTest("full", home)
@@ -285,7 +287,9 @@ def test_disk_full_while_running() -> None:
                     file.flush()
             refused = cloud.pilvi("cluster", "create", "late", "--no-wait", check=False, timeout_s=120)
             assert "Traceback" not in refused.stderr
-            assert cloud.status()["cloud"]["id"]
+            status = cloud.status()
+            assert "the disk is full: 0 MiB free" in status["cloud"]["cause"]
+            assert "the disk is full" in cloud.pilvi("status").stdout, "a person is told too"
             printed = failed(cloud, "up", "--timeout", "60")
             assert "0.0 GiB free" in printed
             assert "choose another --home" in printed
@@ -293,7 +297,8 @@ def test_disk_full_while_running() -> None:
             cloud.up()
             # What was refused or lost can be asked for again.
             wait_until(lambda: cloud.kubectl("create", "namespace", "later"), "the API to take objects again")
-            assert cloud.status()["api"] == ""
+            status = cloud.status()
+            assert (status["api"], status["cloud"]["cause"]) == ("", "")
         except BaseException:
             cloud.report("disk-full")
             raise

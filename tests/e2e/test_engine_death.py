@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -29,11 +30,10 @@ def _gone(kind: str) -> Event:
 
 
 def _deleted(kind: str) -> Event:
-    """The first object of that kind is being deleted, or was so before anybody could look."""
+    """The first object of that kind is being deleted, and still there: `HELD` sees to that."""
 
     def seen(cloud: CloudUnderTest, namespace: str) -> bool:
-        items = cloud.items("-n", namespace, kind)
-        return not items or bool(items[0]["metadata"].get("deletionTimestamp"))
+        return bool(cloud.items("-n", namespace, kind)[0]["metadata"].get("deletionTimestamp"))
 
     return seen
 
@@ -78,9 +78,37 @@ DELETION: dict[str, Event] = {
     "tenant control plane gone": _gone("tenantcontrolplanes"),
     "infrastructure deleted": _deleted("kubevirtclusters"),
 }
+# What an event of deletion is about is kept by a finalizer of the test until the engine is dead, or it might be gone before that.
+HELD = {
+    "cluster deleted": "clusters",
+    "machine deleted": "machines",
+    "virtual machine deleted": "virtualmachines",
+    "tenant control plane deleted": "tenantcontrolplanes",
+    "infrastructure deleted": "kubevirtclusters",
+}
+HOLD = "test.pilvi.dev/hold"
 # Those that stand between two writes that belong together; the others are `make soak`'s.
 CHOSEN_CREATION = ("network chosen", "keys written", "control plane initialised", "virtual machine made", "machine running")
 CHOSEN_DELETION = ("machine deleted", "instance gone", "tenant control plane deleted")
+
+
+def hold(cloud: CloudUnderTest, namespace: str, kind: str) -> None:
+    """Keep every object of the kind when it is deleted."""
+    for item in cloud.items("-n", namespace, kind):
+        _set_finalizers(cloud, namespace, kind, item, [*item["metadata"].get("finalizers", []), HOLD])
+
+
+def release(cloud: CloudUnderTest, namespace: str, kind: str) -> None:
+    """Undo `hold`."""
+    for item in cloud.items("-n", namespace, kind):
+        left = [name for name in item["metadata"].get("finalizers", []) if name != HOLD]
+        _set_finalizers(cloud, namespace, kind, item, left)
+
+
+def _set_finalizers(cloud: CloudUnderTest, namespace: str, kind: str, item: Any, finalizers: list[str]) -> None:
+    # With the version that was read: a controller may be about to remove its own, which must not come back.
+    metadata = {"finalizers": finalizers, "resourceVersion": item["metadata"]["resourceVersion"]}
+    cloud.kubectl("-n", namespace, "patch", kind, item["metadata"]["name"], "--type=merge", "-p", json.dumps({"metadata": metadata}))
 
 
 def kill_at(cloud: CloudUnderTest, namespace: str, events: dict[str, Event]) -> None:
@@ -88,10 +116,20 @@ def kill_at(cloud: CloudUnderTest, namespace: str, events: dict[str, Event]) -> 
     for number, (name, event) in enumerate(events.items()):
         wait_until(lambda event=event: event(cloud, namespace), f"the event: {name}", interval_s=0.05)
         kill_engine(cloud, for_good=number > 0)
+        assert event(cloud, namespace), f"the engine is dead, and the state is no more the one of the event: {name}"
+        assert not is_over(cloud, namespace), f"the engine died at the event {name} only after all was done"
+        if name in HELD:
+            wait_until(lambda kind=HELD[name]: release(cloud, namespace, kind) or True, f"{HELD[name]} to be let go", interval_s=0.1)
         if number > 0:
             cloud.up()
         else:
             wait_until(lambda: len(engine_processes(cloud)) == 2, "the engine to be started again", 90, 0.1)
+
+
+def is_over(cloud: CloudUnderTest, namespace: str) -> bool:
+    """Whether the cluster is already what was asked for: available, or gone."""
+    clusters = cloud.items("-n", namespace, "clusters")
+    return not clusters or (is_true(clusters[0], "Available") and not clusters[0]["metadata"].get("deletionTimestamp"))
 
 
 def create_and_delete(cloud: CloudUnderTest, namespace: str, creation: dict[str, Event], deletion: dict[str, Event]) -> None:
@@ -100,6 +138,8 @@ def create_and_delete(cloud: CloudUnderTest, namespace: str, creation: dict[str,
     cloud.wait_for_cluster(f"{namespace}/killed", 1)
     machines = cloud.items("-n", namespace, "machines")
     assert len(machines) == 1, "a forgotten step would have made a second one"
+    for kind in (HELD[name] for name in deletion if name in HELD):
+        wait_until(lambda kind=kind: hold(cloud, namespace, kind) or True, f"{kind} to be held", interval_s=0.1)
     cloud.kubectl("-n", namespace, "delete", "cluster", "killed", "--wait=false")
     kill_at(cloud, namespace, deletion)
     wait_until(lambda: not cloud.exists("-n", namespace, "cluster", "killed"), "the cluster to go")

@@ -8,22 +8,31 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
+from pilvi import kit
 from pilvi.pki import KeyPair, Usage, create_ca, issue
-from tests.e2e.cloud import VERSION, CloudUnderTest, cluster_manifest, is_true, wait_until
+from tests.e2e.cloud import VERSION, CloudUnderTest, is_true, run, wait_until
 from tests.e2e.host import kill_engine
 from tests.e2e.workload import Workload, deployment, service
 
 WEB, HOOK = "web", "hook"
 
 
+CLUSTER = "default/first"
+
+
 @pytest.fixture(scope="module")
-def first(shared_cloud: CloudUnderTest, module_namespace: str, image: Path) -> Workload:
-    """The cluster `first` with two workers, and on it a web server behind a Service, with one pod on each worker."""
-    cluster = f"{module_namespace}/first"
-    shared_cloud.apply(cluster_manifest("first", module_namespace))
-    nodes = shared_cloud.wait_for_cluster(cluster, 2)
-    workload = Workload(shared_cloud, cluster, image)
+def first(shared_cloud: CloudUnderTest, image: Path) -> Iterator[Workload]:
+    """The cluster of `pilvi up -f` with two workers, and on it a web server behind a Service, with one pod on each worker."""
+    workload = _prepare(shared_cloud, image)
+    yield workload
+    shared_cloud.pilvi("cluster", "delete", CLUSTER, "--yes")  # nobody needs it after these
+
+
+def _prepare(cloud: CloudUnderTest, image: Path) -> Workload:
+    nodes = cloud.wait_for_cluster(CLUSTER, 2)
+    workload = Workload(cloud, CLUSTER, image)
     workload.import_image(nodes)
     workload.apply(deployment(WEB, replicas=2, spread="DoNotSchedule"), service(WEB, 80, 8080))
     workload.wait_for_pods(WEB, 2)
@@ -38,6 +47,56 @@ def engine(request: pytest.FixtureRequest, shared_cloud: CloudUnderTest, first: 
     kill_engine(shared_cloud, for_good=True)
     yield request.param
     shared_cloud.up()
+
+
+def test_up_says_what_exists_and_what_to_type_next(cloud: CloudUnderTest) -> None:
+    """Before the engine is killed and anything is changed: what the first `pilvi up -f` of the run has printed."""
+    platform = f"pilvi-{cloud.status()['cloud']['id']}"
+    assert "✓ cluster default/first" in cloud.summary
+    row = next(line for line in cloud.summary.splitlines() if line.split()[:2] == ["default", "first"])
+    assert row.split()[2:5] == [VERSION, "yes", "2/2"]
+    assert f"The current context of your kubeconfig is {platform}" in cloud.summary
+    assert re.search(r"pilvi kubectl .*--cluster first -- get nodes", cloud.summary)
+
+
+def test_up_merges_a_context_for_the_cloud_and_one_for_the_cluster(cloud: CloudUnderTest) -> None:
+    platform = f"pilvi-{cloud.status()['cloud']['id']}"
+    document = yaml.safe_load(cloud.user_kubeconfig.read_text())
+    assert {platform, f"{platform}/{CLUSTER}"} <= {context["name"] for context in document["contexts"]}
+    kubectl = [str(kit.get_binary("kubectl")), "get", "-o", "name"]
+    nodes = run([*kubectl, "nodes", "--context", f"{platform}/{CLUSTER}"], env=cloud.environment).stdout.split()
+    assert len(nodes) == 2
+    assert "cluster.cluster.x-k8s.io/first" in run([*kubectl, "clusters", "--context", platform], env=cloud.environment).stdout
+
+
+def test_a_second_up_changes_nothing(cloud: CloudUnderTest) -> None:
+    """Neither processes nor wishes: the same engine, the same units, the same objects in the same generation, the same kubeconfig."""
+
+    def facts() -> dict[str, object]:
+        kinds = (
+            "clusters",
+            "machinedeployments",
+            "machines",
+            "kubevirtmachinetemplates",
+            "virtualmachines",
+            "vpcs",
+            "subnets",
+            "clusterclasses",
+        )
+        status = cloud.status()
+        objects = {
+            (kind, item["metadata"]["name"]): (item["metadata"]["uid"], item["metadata"].get("generation"))
+            for kind in kinds
+            for item in cloud.items(kind, "-A")
+        }
+        kubeconfig = yaml.safe_load(cloud.user_kubeconfig.read_text())
+        entries = {section: sorted(map(repr, kubeconfig[section])) for section in ("clusters", "users", "contexts")}
+        return {"engine": status["engine"], "units": cloud.units(), "objects": objects, "kubeconfig": entries}
+
+    cloud.up("-f", str(cloud.manifest))
+    before = facts()
+    cloud.up("-f", str(cloud.manifest))
+    assert facts() == before
 
 
 def test_both_workers_are_ready_and_say_what_they_are(first: Workload, cloud: CloudUnderTest) -> None:

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.cloud import CloudUnderTest, cloud_of_its_own, cluster_manifest, wait_until
+from tests.e2e.cloud import CloudUnderTest, cluster_manifest, wait_until
+from tests.e2e.conftest import cloud_of_its_own
 from tests.e2e.host import cut_power, in_worker
 from tests.e2e.workload import Workload, deployment, service
 

@@ -55,3 +55,29 @@ def test_an_image_that_cannot_be_pulled_is_told(cloud: CloudUnderTest, namespace
     why = cloud.pilvi("why", "-n", namespace, "vm/foreign", check=False).stdout
     assert "registry.example/some/node:v1.37.2" in why
     assert find_condition(cloud.get("-n", namespace, "vm", "foreign"), "Ready") is not None
+
+
+def test_an_image_that_cannot_be_pulled_is_told_on_every_object_above(cloud: CloudUnderTest, namespace: str) -> None:
+    """A person looks at the Cluster or the Machine first, and finds the image named there."""
+    image = "registry.example/some/node:v1.37.2"
+    text = (MANIFESTS / "six-objects-v1beta2.yaml").read_text()
+    assert "image: pilvi.dev/node:1.37.2" in text
+    cloud.apply(text.replace("image: pilvi.dev/node:1.37.2", f"image: {image}"), namespace=namespace)
+    for kind in ("kubevirtmachines", "machines"):
+
+        def told(kind: str = kind) -> bool:
+            conditions = cloud.items("-n", namespace, kind)[0].get("status", {}).get("conditions") or []
+            return any(entry["status"] == "False" and image in (entry.get("message") or "") for entry in conditions)
+
+        wait_until(told, f"a condition of {kind} that names the image")
+
+    def explained() -> bool:
+        return image in cloud.pilvi("why", f"cluster/{namespace}/six").stdout
+
+    wait_until(explained, "`pilvi why` of the Cluster to name the image", 60, 1)
+    printed = cloud.pilvi("why", f"cluster/{namespace}/six").stdout
+    assert "ErrImagePull" in printed
+    assert "pilvi.dev/node:<version>" in printed, "it says what to write instead"
+    (machine,) = (entry for entry in cloud.status()["machines"] if entry["namespace"] == namespace)
+    assert image in machine["cause"]
+    cloud.kubectl("-n", namespace, "delete", "cluster", "six", "--timeout=240s", timeout_s=300)

@@ -4,6 +4,7 @@ import base64
 import json
 import os
 import signal
+import subprocess
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,8 +13,9 @@ import pytest
 import yaml
 
 from pilvi import kit
+from pilvi.host.cloud import DEFAULT_HOME
 from tests.e2e.cloud import PILVI, VERSION, CloudUnderTest, cluster_manifest, run, to_yaml, wait_until
-from tests.e2e.host import kill_engine
+from tests.e2e.host import children_of, command_lines, engine_processes, host_as_before, kill_engine
 
 UNIT_FIELDS = {"name", "pid", "state", "memoryBytes", "cause"}
 CLUSTER_FIELDS = {"namespace", "name", "version", "ready", "nodes", "cause"}
@@ -130,30 +132,108 @@ def test_why(cloud: CloudUnderTest, module_namespace: str, tools: str) -> None:
         cloud.kubectl("-n", module_namespace, "delete", "vm", "lost")
 
 
-def test_report_has_no_secrets(cloud: CloudUnderTest, tools: str, tmp_path: Path) -> None:
+CANARY = "canary-3f1c"  # in every planted secret, so that one search finds them all
+TOKEN = "canary.0123456789canary"
+
+
+@pytest.fixture
+def planted(cloud: CloudUnderTest, module_namespace: str, tools: str) -> Iterator[list[str]]:
+    """Secrets where people put them, on the platform and in a cluster; yields every form in which one of them might leak."""
+
+    def plain(kind: str, name: str, api_version: str = "v1", **fields: object) -> dict[str, object]:
+        return {"apiVersion": api_version, "kind": kind, "metadata": {"name": name}, **fields}
+
+    secret = plain("Secret", "planted", stringData={"password": f"{CANARY}-secret"})
+    document = yaml.safe_dump({"kind": "Config", "users": [{"name": "me", "user": {"token": f"{CANARY}-kubeconfig"}}]})
+    config_map = plain("ConfigMap", "planted", data={"admin.conf": document})
+    bootstrap = plain(
+        "KubeadmConfigTemplate",
+        "planted",
+        "bootstrap.cluster.x-k8s.io/v1beta2",
+        spec={
+            "template": {
+                "spec": {
+                    "files": [{"path": "/etc/key", "content": f"{CANARY}-file"}],
+                    "preKubeadmCommands": [f"echo {CANARY}-command"],
+                    "joinConfiguration": {"discovery": {"bootstrapToken": {"token": TOKEN, "apiServerEndpoint": "10.0.0.1:6443"}}},
+                }
+            }
+        },
+    )
+    volume = {"name": "init", "cloudInitNoCloud": {"userData": f"#cloud-config\n# {CANARY}-user-data"}}
+    disk = {"name": "root", "containerDisk": {"image": f"pilvi.dev/node:{VERSION}"}}
+    spec = {"domain": {"memory": {"guest": "512Mi"}, "devices": {}}, "volumes": [disk, volume]}
+    machine = plain("VirtualMachine", "planted", "kubevirt.io/v1", spec={"runStrategy": "Halted", "template": {"spec": spec}})
+    container = {"name": "c", "image": "registry.example/none", "env": [{"name": "KEY", "value": f"{CANARY}-env"}]}
+    pod = plain("Pod", "planted", spec={"containers": [container], "nodeSelector": {"nowhere": "true"}})
+    # Applied, not created: kubectl keeps a copy of the whole in an annotation.
+    platform = [secret, config_map, bootstrap, machine, pod]
+    cloud.apply(platform, namespace=module_namespace)
+    inside = [config_map, pod]
+    cloud.apply(inside, cluster=tools)
+    (cloud.home / "logs" / "planted.log").write_text(f"kubeadm join --token {TOKEN}\npassword={CANARY}-log\n")
+    try:
+        yield [CANARY, TOKEN.partition(".")[2], *(base64.b64encode(f"{CANARY}-{part}".encode()).decode() for part in ("secret", "file"))]
+    finally:
+        (cloud.home / "logs" / "planted.log").unlink()
+        cloud.kubectl("delete", "-f", "-", manifest=inside, cluster=tools)
+        cloud.kubectl("-n", module_namespace, "delete", "-f", "-", manifest=platform)
+
+
+def test_report_has_no_secrets(cloud: CloudUnderTest, module_namespace: str, tools: str, planted: list[str], tmp_path: Path) -> None:
     namespace, name = tools.split("/")
     archive = tmp_path / "report.tar.gz"
+    archive.touch(mode=0o644)  # one that is there is made anew
     cloud.pilvi("report", str(archive))
     assert archive.stat().st_mode & 0o077 == 0
     with tarfile.open(archive) as tar:
         content = {member.name: tar.extractfile(member).read() for member in tar.getmembers() if member.isfile()}  # type: ignore[union-attr]
     whole = b"".join(content.values())
-    values = [value for secret in cloud.items("secrets", "-A") for value in (secret.get("data") or {}).values() if len(value) > 40]
-    secret = [value for value in values if not base64.b64decode(value).startswith((b"-----BEGIN CERTIFICATE", b"-----BEGIN PUBLIC"))]
+    assert not [form for form in planted if form.encode() in whole]
+    secrets = [*cloud.items("secrets", "-A"), *cloud.items("secrets", "-A", cluster=tools)]
+    values = [value for secret in secrets for value in (secret.get("data") or {}).values()]
+    plain = {value: base64.b64decode(value) for value in values}
+    public = (b"-----BEGIN CERTIFICATE", b"-----BEGIN PUBLIC")
+    # Shorter ones are words such as "true", and the ids of tokens, which are names of Secrets.
+    secret = {value: text for value, text in plain.items() if len(text) >= 12 and not text.startswith(public)}
+    tokens = {value: text for value, text in secret.items() if len(text) == 16}
     assert len(secret) > 10
-    assert not [value for value in secret if value.encode() in whole or base64.b64decode(value) in whole]
-    assert b"PRIVATE KEY" not in whole
+    assert tokens, "the bootstrap tokens are among them"
+    assert not [value for value, text in secret.items() if _is_secret(text) and (value.encode() in whole or text in whole)]
+    assert b"PRIVATE KEY" not in whole.replace(b"PRIVATE KEY----- (left out)", b"")
     names = " ".join(content)
     for part in (
         "status.json",
+        "findings.json",
         "objects/secrets.yaml",
         "objects/clusters",
         f"clusters/{namespace}/{name}/nodes",
         "logs/engine.log",
+        "logs/planted.log",
         "network/host.txt",
     ):
         assert part in names
-    assert b"(left out)" in content["pilvi-report/objects/secrets.yaml"]
+    for part in ("objects/secrets.yaml", "objects/configmaps.yaml", f"clusters/{namespace}/{name}/pods.yaml", "logs/planted.log"):
+        assert b"(left out)" in content[f"pilvi-report/{part}"], part
+
+
+def _is_secret(text: bytes) -> bool:
+    """Whether nobody may know it: descriptions, times and groups of bootstrap tokens are in Secrets without being secret."""
+    is_word = b" " not in text.strip() and not text.startswith((b"system:", b"20"))
+    return is_word or b"PRIVATE KEY" in text or b"client-key-data" in text
+
+
+def test_report_without_a_cloud_examines_the_host(tmp_path: Path) -> None:
+    archive = tmp_path / "report.tar.gz"
+    environment = {**os.environ, "KUBECONFIG": str(tmp_path / "none")}
+    environment.pop("PILVI_HOME", None)
+    if DEFAULT_HOME.exists():
+        pytest.skip(f"this machine has a cloud in {DEFAULT_HOME}")
+    run([str(PILVI), "report", str(archive)], env=environment)
+    with tarfile.open(archive) as tar:
+        member = tar.extractfile("pilvi-report/findings.json")
+        assert member is not None
+        assert {"disk", "memory"} <= {finding["name"] for finding in json.loads(member.read())}
 
 
 @pytest.fixture
@@ -181,6 +261,13 @@ def test_a_dead_engine_and_a_dead_api(cloud: CloudUnderTest, tools: str, unwell:
     assert cloud.ready_nodes(tools), "the cluster needs neither"
 
 
+@pytest.fixture
+def _as_before() -> Iterator[None]:
+    with host_as_before():
+        yield
+
+
+@pytest.mark.usefixtures("_as_before")
 def test_run_in_a_throw_away_cloud(tmp_path: Path) -> None:
     """`pilvi run`: a cloud of its own, the manifests, the command, its exit code; nothing of the cloud is left."""
     manifest = tmp_path / "namespace.yaml"
@@ -195,3 +282,50 @@ def test_run_in_a_throw_away_cloud(tmp_path: Path) -> None:
     assert home.parent == Path("/var/lib")
     assert not home.exists()
     assert not kubeconfig.exists(), "the user's own contexts are not touched"
+
+
+@pytest.mark.usefixtures("_as_before")
+def test_run_is_told_to_stop(tmp_path: Path) -> None:
+    """SIGTERM ends the command too, and the cloud is removed all the same."""
+    note, kubeconfig = tmp_path / "note", tmp_path / "config"
+    argv = [str(PILVI), "run", "--", "sh", "-c", f'echo "$PILVI_HOME" > "{note}.new" && mv "{note}.new" "{note}" && exec sleep 1234']
+    with subprocess.Popen(argv, env={**os.environ, "KUBECONFIG": str(kubeconfig)}, stderr=subprocess.PIPE, text=True) as command:
+        try:
+            wait_until(note.exists, "the command to run", 300)
+            command.send_signal(signal.SIGTERM)
+            _, printed = command.communicate(timeout=300)
+        finally:
+            command.kill()
+    assert command.returncode == 1, printed
+    assert "aborted" in printed
+    assert not Path(note.read_text().strip()).exists()
+    assert not [words for _, words in command_lines() if words[:2] == [b"sleep", b"1234"]]
+    assert not kubeconfig.exists()
+
+
+@pytest.mark.usefixtures("_as_before")
+def test_up_in_the_foreground_ends_by_signal_and_leaves_the_units() -> None:
+    """As in a container: the engine is a child, SIGTERM ends both in order; the rest goes on until `pilvi down`."""
+    cloud = CloudUnderTest("foreground")
+    try:
+        with subprocess.Popen([str(PILVI), "up", "--foreground"], env=cloud.environment, stderr=subprocess.PIPE, text=True) as command:
+            try:
+                wait_until(lambda: not cloud.status()["api"] and cloud.status()["hosts"], "the cloud to be up", 300)
+                engine = cloud.status()["engine"]["pid"]
+                assert engine in children_of(command.pid)
+                assert engine_processes(cloud) == [engine], "no other parent would start it again"
+                before = cloud.units()
+                command.send_signal(signal.SIGTERM)
+                _, printed = command.communicate(timeout=60)
+            finally:
+                command.kill()
+        assert command.returncode == 0, printed
+        assert not engine_processes(cloud)
+        assert cloud.units() == before, "the units live on"
+        cloud.pilvi("down")
+        assert not cloud.units()
+    except BaseException:
+        cloud.report("foreground")
+        raise
+    finally:
+        cloud.purge()

@@ -8,8 +8,8 @@ import yaml
 from pilvi.host.cloud import get_cloud
 from tests.e2e.cloud import CloudUnderTest, CommandError, cluster_manifest, wait_until
 from tests.e2e.conftest import ClusterMaker
-from tests.e2e.host import picture, things_of
-from tests.e2e.workload import deployment
+from tests.e2e.host import host_as_before, things_of
+from tests.e2e.workload import Workload, deployment
 
 
 def test_two_clouds_side_by_side(cloud: CloudUnderTest, namespace: str, create_cluster: ClusterMaker) -> None:
@@ -18,8 +18,18 @@ def test_two_clouds_side_by_side(cloud: CloudUnderTest, namespace: str, create_c
     mine.import_image(cloud.ready_nodes(mine.cluster))
     mine.apply(deployment("witness"))
     (witness,) = mine.wait_for_pods("witness", 1)
-    things, host = things_of(cloud), picture()
+    things = things_of(cloud)
+    with host_as_before():
+        _live_and_end(cloud, namespace, mine)
+    wait_until(lambda: things_of(cloud) == things, lambda: f"the first cloud to be as it was: {sorted(things_of(cloud) ^ things)}", 30)
+    assert [pod["metadata"]["uid"] for pod in mine.pods("witness")] == [witness["metadata"]["uid"]]
+    assert mine.fetch(witness["metadata"]["name"], f"http://{witness['status']['podIP']}:8080/") == witness["metadata"]["name"]
+    (unharmed,) = (entry for entry in cloud.status()["clusters"] if entry["namespace"] == namespace)
+    assert unharmed["ready"]
 
+
+def _live_and_end(cloud: CloudUnderTest, namespace: str, mine: Workload) -> None:
+    """The second cloud, from its first `up` to its purge."""
     other = CloudUnderTest("second")
     try:
         _write_foreign_context(other)
@@ -41,13 +51,6 @@ def test_two_clouds_side_by_side(cloud: CloudUnderTest, namespace: str, create_c
     assert _contexts(other) == {"foreign"}
     assert not other.home.exists()
     other.discard()
-    wait_until(lambda: picture() == host, "the host to be as it was before the second cloud", 30)
-
-    assert things_of(cloud) == things
-    assert [pod["metadata"]["uid"] for pod in mine.pods("witness")] == [witness["metadata"]["uid"]]
-    assert mine.fetch(witness["metadata"]["name"], f"http://{witness['status']['podIP']}:8080/") == witness["metadata"]["name"]
-    (unharmed,) = (entry for entry in cloud.status()["clusters"] if entry["namespace"] == namespace)
-    assert unharmed["ready"]
 
 
 def _have_nothing_in_common(one: CloudUnderTest, other: CloudUnderTest) -> None:
