@@ -6,7 +6,7 @@ import fcntl
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pilvi.errors import UserError
@@ -33,10 +33,10 @@ def take_lock(path: Path) -> int:
 def hold_lock(path: Path) -> Iterator[int | None]:
     """Have the lock while the block runs: yields None. When another process has it, yields its pid instead, 0 when it is not known.
 
-    The folder of `path` is made, and must belong to this user and be writable by no other: UserError. The file is removed at the end.
+    The folder of `path` is made, and must belong to this user and be writable by no other: UserError. The file is removed at the end,
+    and so is the folder unless something else is in it.
     """
-    _ensure_private_folder(path.parent)
-    lock = find_lock(path)
+    lock = _make_and_lock(path)
     if lock is None:
         yield _holder(path)
         return
@@ -46,7 +46,16 @@ def hold_lock(path: Path) -> Iterator[int | None]:
         yield None
     finally:
         path.unlink(missing_ok=True)
+        with suppress(OSError):  # a cloud's run folder or another lock is in it
+            path.parent.rmdir()
         os.close(lock)
+
+
+def _make_and_lock(path: Path) -> int | None:
+    while True:
+        _ensure_private_folder(path.parent)
+        with suppress(FileNotFoundError):  # who had a lock beside ours has just removed the folder
+            return find_lock(path)
 
 
 def _holder(path: Path) -> int:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from pilvi.errors import UserError
+from pilvi.host import locks
 from pilvi.host.locks import LOCKS, find_lock, hold_lock, take_lock
 
 
@@ -22,8 +23,41 @@ def test_a_second_holder_learns_of_the_first(tmp_path: Path) -> None:
         with hold_lock(path) as holder:
             assert holder == os.getpid()
         assert path.exists()  # the one who came second removes nothing
+        assert (path.parent.stat().st_mode & 0o777) == 0o755
     assert not path.exists()
-    assert (path.parent.stat().st_mode & 0o777) == 0o755
+
+
+def test_the_folder_goes_with_the_last_that_is_in_it(tmp_path: Path) -> None:
+    folder = tmp_path / "locks"
+    with hold_lock(folder / "a.lock"):
+        with hold_lock(folder / "b.lock"):
+            pass
+        assert folder.exists()
+        (folder / "cloud").mkdir()
+    assert folder.exists()
+    (folder / "cloud").rmdir()
+    with hold_lock(folder / "a.lock"):
+        pass
+    assert not folder.exists()
+
+
+def test_a_folder_that_goes_meanwhile_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As by another command that ends between the look at the folder and the lock in it."""
+    folder = tmp_path / "locks"
+    ensure = locks._ensure_private_folder
+    calls: list[Path] = []
+
+    def ensure_then_lose(path: Path) -> None:
+        ensure(path)
+        calls.append(path)
+        if len(calls) == 1:
+            path.rmdir()
+
+    monkeypatch.setattr(locks, "_ensure_private_folder", ensure_then_lose)
+    with hold_lock(folder / "a.lock") as holder:
+        assert holder is None
+        assert (folder / "a.lock").exists()
+    assert len(calls) == 2
 
 
 @pytest.mark.parametrize("umask", [0o002, 0o077])
@@ -31,10 +65,9 @@ def test_the_folder_is_open_to_read_under_any_umask(tmp_path: Path, umask: int) 
     before = os.umask(umask)
     try:
         with hold_lock(tmp_path / "locks" / "a.lock"):
-            pass
+            assert ((tmp_path / "locks").stat().st_mode & 0o777) == 0o755
     finally:
         os.umask(before)
-    assert ((tmp_path / "locks").stat().st_mode & 0o777) == 0o755
 
 
 def test_a_folder_that_our_own_group_may_write_is_ours(tmp_path: Path) -> None:
