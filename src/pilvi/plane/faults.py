@@ -112,10 +112,7 @@ def is_healthy(obj: JsonObject) -> bool:
     """
     if obj["metadata"].get("deletionTimestamp"):
         return False
-    conditions = _conditions(obj)
-    if obj.get("kind") == "Node":
-        return not _faults(obj)
-    summaries = [entry for entry in conditions if entry["type"] in _SUMMARIES]
+    summaries = [] if obj["kind"] == "Node" else [entry for entry in _conditions(obj) if entry["type"] in _SUMMARIES]
     if summaries and all(entry["status"] == "True" for entry in summaries):
         return True
     return not _faults(obj) and _unseen(obj) is None

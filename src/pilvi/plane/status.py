@@ -140,7 +140,7 @@ async def read_status(
     if cloud is not None and engine.pid is None:
         world.engine = ENGINE_AWAY  # known at once: its process would be on this host
     status.hosts = [_host(world, node, states) for node in world.of_kind(NODES)]
-    for host in status.hosts:
+    for host in status.hosts:  # its Node may tell of the disk as well, but not when that cannot be written any more
         host.cause = "; ".join(filter(None, (host.cause, status.cloud.cause)))
     status.clusters = [cluster_status(world, cluster, states) for cluster in world.of_kind(CLUSTERS)]
     status.machines = [_machine(world, machine, states) for machine in world.of_kind(VirtualMachineInstance.RESOURCE)]
