@@ -122,9 +122,10 @@ class LoadBalancerReconciler:
 
     def _conditions(self, service: JsonObject, ingress: JsonObject, refusal: Refusal | None) -> list[JsonObject]:
         """The conditions of the Service; ours say whether it has its address, and whether that leads anywhere."""
-        told = ("AllocationFailed", refusal.message) if refusal is not None else ("Allocated", "")
+        now = {**service, "status": {"loadBalancer": ingress}}
+        told = ("AllocationFailed", refusal.message) if refusal is not None else ("Allocated", f"the address is {find_cloud_address(now)}")
         before = merge_conditions(conditions_of(service), [condition(ALLOCATED, refusal is None, *told)])
-        found = self._publish({**service, "status": {"loadBalancer": ingress}})
+        found = self._publish(now)
         if found is None:
             return before
         words = found.problem or ("Routed", f"the address leads into Vpc {found.vpc}")
