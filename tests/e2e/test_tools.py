@@ -314,7 +314,7 @@ def test_up_in_the_foreground_ends_by_signal_and_leaves_the_units() -> None:
         argv = [str(PILVI), "up", "--foreground"]
         with log.open("wb") as output, subprocess.Popen(argv, env=cloud.environment, stdout=output, stderr=output) as command:
             try:
-                wait_until(lambda: "  pilvi status" in log.read_text(), "the last line of the summary", 300)
+                wait_until(lambda: "pilvi status" in log.read_text(), "the last line of the summary", 300)
                 engine = cloud.status()["engine"]["pid"]
                 assert engine in children_of(command.pid)
                 assert engine_processes(cloud) == [engine], "no other parent would start it again"
