@@ -56,6 +56,16 @@ def test_clusterctl_describes_the_cluster(cloud: CloudUnderTest, tools: str) -> 
     assert yaml.safe_load(kubeconfig)["clusters"][0]["name"] == name
 
 
+def test_clusterctl_fills_in_a_template(cloud: CloudUnderTest, module_namespace: str, tmp_path: Path) -> None:
+    """As templates of providers are used: `clusterctl generate`, then apply."""
+    template = to_yaml(cluster_manifest("${CLUSTER_NAME:=filled}", module_namespace))
+    file = tmp_path / "template.yaml"
+    file.write_text(template.replace("replicas: 2", "replicas: ${WORKERS:=0}"))
+    generated = cloud.pilvi("clusterctl", "--", "generate", "yaml", "--from", str(file), WORKERS="3").stdout
+    assert yaml.safe_load(generated)["spec"]["topology"]["workers"]["machineDeployments"][0]["replicas"] == 3
+    assert "cluster.cluster.x-k8s.io/filled created" in cloud.kubectl("apply", "--dry-run=server", "-f", "-", manifest=generated)
+
+
 def test_strict_validation_and_server_side_apply(cloud: CloudUnderTest, module_namespace: str) -> None:
     """As kubectl, helm and GitOps tools apply: several managers, one object; misspelt fields are named; nulls are nothing."""
     subnet = {"apiVersion": "kubeovn.io/v1", "kind": "Subnet", "metadata": {"name": "applied"}, "spec": {"cidrBlock": "10.77.1.0/24"}}
