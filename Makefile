@@ -30,7 +30,7 @@ check: environment ## linters and unit tests only; needs neither root nor kit
 	$(VENV)/bin/pytest tests/unit
 
 bench: packages environment kit ## the table of docs/explanation/performance.md
-	$(SUDO) $(VENV)/bin/python -m bench
+	$(SUDO) $(VENV)/bin/python -m bench $(if $(MACHINES),--machines $(MACHINES))
 
 packages: ## Debian packages that pilvi runs
 	@scripts/install-packages

@@ -1,23 +1,30 @@
-"""The cloud that is measured, driven by the command line as a user drives it."""
+"""The cloud that is measured: driven by the command line as a user drives it, looked at by watches, which cost nothing while they wait."""
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from base64 import b64decode
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from bench.floor.probe import Api, is_ready, wait
 from pilvi.engine.process import find_engine
+from pilvi.host.cgroups import get_cgroups
 from pilvi.host.cloud import get_cloud
 
-IDLE_S = 20.0
-PATIENCE_S = 300.0
+IDLE_S = 60.0
+SETTLE_S = 15.0
 PAUSE = "registry.k8s.io/pause:3.10.2"
+TENANTS = "/apis/kamaji.clastix.io/v1alpha1/tenantcontrolplanes"
+INSTANCES = "/apis/kubevirt.io/v1/virtualmachineinstances"
+_ESTABLISHED = "01"
 
 
 class Stopwatch:
@@ -41,81 +48,145 @@ class BenchCloud:
         self.home = Path(tempfile.mkdtemp(prefix="pilvi-bench-", dir="/var/lib"))
         self.home.chmod(0o755)
         self._environment = {**os.environ, "PILVI_HOME": str(self.home), "KUBECONFIG": f"{self.home}.conf"}
-        self._pilvi = str(Path(sys.executable).with_name("pilvi"))
+        self._command = str(Path(sys.executable).with_name("pilvi"))
 
     def pilvi(self, *words: str, stdin: str | None = None) -> str:
         """Run a command of pilvi; what it says on standard error is shown when it fails."""
-        done = subprocess.run([self._pilvi, *words], env=self._environment, capture_output=True, text=True, input=stdin, check=False)
+        done = subprocess.run([self._command, *words], env=self._environment, capture_output=True, text=True, input=stdin, check=False)
         if done.returncode:
             raise RuntimeError(f"pilvi {' '.join(words)}: {done.stderr}")
         return done.stdout
 
-    def get(self, *words: str) -> Any:
-        """Objects of the platform."""
-        return json.loads(self.pilvi("kubectl", "--", "get", *words, "-o", "json"))
-
-    def create(self, name: str, workers: int) -> dict[str, float]:
-        """Create a cluster; seconds until its API answers (`api`) and until nodes and DNS are ready (`ready`)."""
-        start = time.monotonic()
-        self.pilvi("cluster", "create", name, "--workers", str(workers), "--no-wait")
-        wait(lambda: self._tenant_is_ready(name))
-        api = time.monotonic() - start
-        wait(lambda: len(self._ready_nodes(name)) == workers)
-        self.pilvi(
-            "kubectl",
-            "--cluster",
-            name,
-            "--",
-            "-n",
-            "kube-system",
-            "wait",
-            "deployment/coredns",
-            "--for=condition=Available",
-            "--timeout=300s",
-        )
-        return {"api": api, "ready": time.monotonic() - start}
-
-    def pod_start_s(self, cluster: str) -> float:
-        """Seconds from the request until a pod of an image that is on the node runs."""
-        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "bench"}, "spec": {"containers": [{"name": "c", "image": PAUSE}]}}
-        wait(lambda: self.pilvi("kubectl", "--cluster", cluster, "--", "get", "serviceaccount", "default", "--ignore-not-found"))
+    def up(self) -> float:
+        """Start the cloud; seconds of the command."""
         with stopwatch() as watch:
-            self.pilvi("kubectl", "--cluster", cluster, "--", "apply", "-f", "-", stdin=json.dumps(pod))
-            self.pilvi(
-                "kubectl", "--cluster", cluster, "--", "wait", "pod/bench", "--for=jsonpath={.status.phase}=Running", "--timeout=120s"
-            )
+            self.pilvi("up")
+        self.kubeconfig = self.home / "bench.conf"
+        self.kubeconfig.write_text(self.pilvi("kubeconfig"))
+        self.platform = Api(self.kubeconfig.read_text())
         return watch.seconds
 
-    def limit_memory(self, limit_bytes: int) -> None:
-        """Give all units together that much memory, page cache included; more ends the run by the kernel's hand."""
-        for name in ("memory.limit_in_bytes", "memory.max"):
-            file = self._memory_file(name)
-            if file is not None:
-                file.write_text(str(limit_bytes))
+    def create(self, name: str, workers: int) -> dict[str, float]:
+        """Create a cluster; seconds until its API answers (`api`) and until the command ends, with nodes Ready and DNS up (`ready`)."""
+        start = time.monotonic()
+        command = [self._command, "cluster", "create", name, "--workers", str(workers)]
+        with subprocess.Popen(command, env=self._environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+            try:
+                self._wait_tenant(name)
+                api = time.monotonic() - start
+                _, complaint = process.communicate()
+                ready = time.monotonic() - start
+            except BaseException:
+                process.kill()
+                raise
+        if process.returncode:
+            raise RuntimeError(f"pilvi cluster create: {complaint}")
+        return {"api": api, "ready": ready}
 
-    def most_memory_bytes(self) -> float:
-        """The most that all units together have used since the limit was set, page cache included."""
-        file = self._memory_file("memory.max_usage_in_bytes") or self._memory_file("memory.peak")
-        return float(file.read_text()) if file else float("nan")
+    def create_plane(self, name: str, version: str) -> float:
+        """Apply a TenantControlPlane alone; seconds until its status says Ready and its API answers. It is deleted afterwards."""
+        tenant = {
+            "apiVersion": "kamaji.clastix.io/v1alpha1",
+            "kind": "TenantControlPlane",
+            "metadata": {"name": name},
+            "spec": {
+                "controlPlane": {"deployment": {"replicas": 1}, "service": {"serviceType": "LoadBalancer"}},
+                "kubernetes": {"version": version, "kubelet": {}},
+                "addons": {"coreDNS": {}, "kubeProxy": {}},
+            },
+        }
+        with stopwatch() as watch:
+            self.pilvi("kubectl", "--", "apply", "-f", "-", stdin=json.dumps(tenant))
+            self._wait_tenant(name)
+        self.pilvi("kubectl", "--", "delete", f"tcp/{name}", "--timeout=120s")
+        return watch.seconds
+
+    def scale(self, name: str, workers: int) -> float:
+        """Seconds of `pilvi cluster scale`, which waits until all nodes are Ready."""
+        with stopwatch() as watch:
+            self.pilvi("cluster", "scale", name, "--workers", str(workers))
+        return watch.seconds
+
+    def delete(self, name: str) -> float:
+        """Seconds of `pilvi cluster delete`; raises RuntimeError when a process of it is left then."""
+        with stopwatch() as watch:
+            self.pilvi("cluster", "delete", name, "--yes")
+        if left := [unit["name"] for unit in self._units("cp-", "m-")]:
+            raise RuntimeError(f"the cluster is gone, and left {left}")
+        return watch.seconds
+
+    def pod_start_s(self, cluster: str, name: str) -> float:
+        """Seconds from `kubectl apply` until a pod of an image that is on the node runs."""
+        api = self._tenant(cluster)
+        wait(lambda: api.find("/api/v1/namespaces/default/serviceaccounts/default") is not None)
+        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": {"containers": [{"name": "c", "image": PAUSE}]}}
+        with stopwatch() as watch:
+            self.pilvi("kubectl", "--cluster", cluster, "--", "apply", "-f", "-", stdin=json.dumps(pod))
+            _await(api, "/api/v1/namespaces/default/pods", lambda found: found["metadata"]["name"] == name and _phase(found) == "Running")
+        return watch.seconds
+
+    def start_machines(self, number: int, image: str) -> None:
+        """So many machines of the node image that nothing is told to; returns when all run."""
+        machine = {
+            "runStrategy": "Always",
+            "template": {
+                "spec": {
+                    "domain": {"devices": {}, "memory": {"guest": "64Mi"}, "resources": {"requests": {"cpu": "5m"}}},
+                    "volumes": [{"name": "root", "containerDisk": {"image": image}}],
+                }
+            },
+        }
+        machines = [
+            {"apiVersion": "kubevirt.io/v1", "kind": "VirtualMachine", "metadata": {"name": f"idle-{index}"}, "spec": machine}
+            for index in range(number)
+        ]
+        self.pilvi("kubectl", "--", "apply", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": machines}))
+        running: set[str] = set()
+
+        def all_run(found: dict[str, Any]) -> bool:
+            if _phase(found) == "Running":
+                running.add(found["metadata"]["name"])
+            return len(running) == number
+
+        _await(self.platform, INSTANCES, all_run)
+
+    def wait_memory_seen(self, before: str) -> None:
+        """Wait until the node that stands for the host offers other memory than `before`, after a change of the limit."""
+        wait(lambda: self.offered_memory() != before)
+
+    def offered_memory(self) -> str:
+        """What the host offers to machines."""
+        return ",".join(node["status"].get("allocatable", {}).get("memory", "") for node in self.platform.items("/api/v1/nodes"))
 
     def control_plane_bytes(self) -> float:
-        """Proportional memory of the four units of the tenant."""
-        return float(sum(self._proportional(unit) for unit in self._units() if unit["name"].startswith("cp-")))
+        """Proportional memory of the four units of the one tenant, programs' pages included."""
+        return float(sum(_memory(unit["pid"], "Pss") for unit in self._units("cp-")))
 
     def worker_bytes(self) -> float:
-        """Memory of one machine without page cache."""
-        machines = [unit["memoryBytes"] for unit in self._units() if unit["name"].startswith("m-")]
-        return sum(machines) / len(machines)
+        """Memory of one machine: proportional, without pages of files."""
+        cloud, cgroups, machines = get_cloud(self.home), get_cgroups(), self._units("m-")
+        pids = [pid for unit in machines for pid in cgroups.procs(cloud.cgroup(unit["name"]))]
+        return sum(_memory(pid, "Pss_(?:Anon|Shmem)") for pid in pids) / len(machines)
 
-    def engine_memory_bytes(self) -> int:
+    def engine_bytes(self) -> float:
         """Resident memory of the engine."""
-        return next(int(line.split()[1]) * 1024 for line in self._engine("status").splitlines() if line.startswith("VmRSS"))
+        found = re.search(r"^VmRSS:\s+(\d+)", Path(f"/proc/{self._engine()}/status").read_text(), re.MULTILINE)
+        assert found
+        return float(found[1]) * 1024
 
     def engine_idle_percent(self) -> float:
-        """CPU of the engine over some seconds in which nobody asks for anything, in percent of one core."""
-        before = self._engine_ticks()
+        """CPU of the engine over a minute in which nobody asks for anything, in percent of one core."""
+        clock = (~self._engine() << 3) | 2  # the CPU time of another process in nanoseconds, see clock_getcpuclockid(3)
+        before = time.clock_gettime(clock)
         time.sleep(IDLE_S)
-        return (self._engine_ticks() - before) / os.sysconf("SC_CLK_TCK") / IDLE_S * 100
+        return (time.clock_gettime(clock) - before) / IDLE_S * 100
+
+    def engine_connections(self) -> int:
+        """How many connections the engine holds open: nearly all are watches."""
+        pid = self._engine()
+        sockets = {os.readlink(file) for file in Path(f"/proc/{pid}/fd").iterdir() if file.is_symlink()}
+        lines = [line.split() for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]]
+        return sum(fields[3] == _ESTABLISHED and f"socket:[{fields[9]}]" in sockets for fields in lines)
 
     def purge(self) -> None:
         """Remove the cloud."""
@@ -123,54 +194,45 @@ class BenchCloud:
         shutil.rmtree(self.home, ignore_errors=True)
         Path(f"{self.home}.conf").unlink(missing_ok=True)
 
-    def _tenant_is_ready(self, name: str) -> bool:
-        found = self.get("tenantcontrolplanes")
-        tenants = found.get("items", [])
-        return any(
-            tenant["metadata"]["name"] == name
-            and tenant.get("status", {}).get("kubernetesResources", {}).get("version", {}).get("status") == "Ready"
-            for tenant in tenants
-        )
+    def _wait_tenant(self, name: str) -> None:
+        """Until the TenantControlPlane is Ready, and its API server says so itself by its own kubeconfig."""
+        _await(self.platform, TENANTS, lambda found: found["metadata"]["name"] == name and _tenant_status(found) == "Ready")
+        api = self._tenant(name)
+        wait(lambda: is_ready(api))
 
-    def _ready_nodes(self, cluster: str) -> list[str]:
-        nodes = json.loads(self.pilvi("kubectl", "--cluster", cluster, "--", "get", "nodes", "-o", "json"))["items"]
-        return [
-            node["metadata"]["name"]
-            for node in nodes
-            if any(found["type"] == "Ready" and found["status"] == "True" for found in node["status"].get("conditions", []))
-        ]
+    def _tenant(self, name: str) -> Api:
+        secret = self.platform.get(f"/api/v1/namespaces/default/secrets/{name}-admin-kubeconfig")
+        return Api(b64decode(secret["data"]["admin.conf"]).decode())
 
-    def _units(self) -> list[dict[str, Any]]:
-        return list(json.loads(self.pilvi("status", "-o", "json"))["units"])
+    def _units(self, *prefixes: str) -> list[dict[str, Any]]:
+        units = json.loads(self.pilvi("status", "-o", "json"))["units"]
+        return [unit for unit in units if unit["name"].startswith(prefixes)]
 
-    def _proportional(self, unit: dict[str, Any]) -> int:
-        text = Path(f"/proc/{unit['pid']}/smaps_rollup").read_text()
-        return next(int(line.split()[1]) * 1024 for line in text.splitlines() if line.startswith("Pss:"))
-
-    def _memory_file(self, name: str) -> Path | None:
-        group = get_cloud(self.home).cgroup_root
-        found = [path for root in ("/sys/fs/cgroup/memory", "/sys/fs/cgroup") if (path := Path(root, group, name)).exists()]
-        return found[0] if found else None
-
-    def _engine(self, file: str) -> str:
+    def _engine(self) -> int:
         engine = find_engine(get_cloud(self.home))
         if engine is None:
             raise RuntimeError("the engine does not run")
-        return Path(f"/proc/{engine.process.pid}/{file}").read_text()
-
-    def _engine_ticks(self) -> int:
-        fields = self._engine("stat").rpartition(")")[2].split()
-        return int(fields[11]) + int(fields[12])
+        return engine.process.pid
 
 
-def wait(predicate: Any) -> None:
-    """Wait until it is true; a command that fails meanwhile is not."""
-    deadline = time.monotonic() + PATIENCE_S
-    while time.monotonic() < deadline:
-        try:
-            if predicate():
-                return
-        except RuntimeError:
-            pass
-        time.sleep(0.1)
-    raise TimeoutError("the cloud did not get ready")
+def _await(api: Api, path: str, predicate: Callable[[dict[str, Any]], bool]) -> None:
+    """Watch until one object makes it true."""
+    if not any(predicate(found) for found in api.watch(path)):
+        raise TimeoutError(f"{path}: what was waited for did not come")
+
+
+def _phase(obj: dict[str, Any]) -> str:
+    return str(obj.get("status", {}).get("phase", ""))
+
+
+def _tenant_status(tenant: dict[str, Any]) -> str:
+    return str(tenant.get("status", {}).get("kubernetesResources", {}).get("version", {}).get("status", ""))
+
+
+def _memory(pid: int, names: str) -> int:
+    """Bytes of these lines of the process's memory; a process that has just ended has none."""
+    try:
+        text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    return sum(int(size) * 1024 for size in re.findall(rf"^{names}:\s+(\d+)", text, re.MULTILINE))

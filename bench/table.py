@@ -1,25 +1,29 @@
 """The table that a run prints."""
 
+from statistics import median
 from typing import Literal, NamedTuple
 
 
 class Row(NamedTuple):
-    """One figure; `floor` in the same unit. Megabytes are given in bytes."""
+    """One figure, measured once or several times; `floor` likewise and in the same unit, empty where there is none. Memory is in bytes."""
 
     what: str
-    value: float
-    floor: float | None
+    values: list[float]
+    floor: list[float]
     unit: Literal["s", "MB", "%"]
 
 
 def render(rows: list[Row]) -> str:
-    """A Markdown table."""
-    lines = ["| what | pilvi | floor | ratio |", "|---|---|---|---|"]
+    """A Markdown table of medians; `runs` says of how many."""
+    lines = ["| what | pilvi | floor | ratio | runs |", "|---|---|---|---|---|"]
     for row in rows:
-        ratio = f"{row.value / row.floor:.2f}" if row.floor else ""
-        lines.append(f"| {row.what} | {_number(row.value, row.unit)} | {_number(row.floor, row.unit) if row.floor else ''} | {ratio} |")
+        value, floor = median(row.values), median(row.floor) if row.floor else None
+        # A floor of nearly no CPU makes any ratio large, and says nothing.
+        ratio = f"{value / floor:.2f}" if floor and row.unit != "%" else ""
+        there = "" if floor is None else _number(floor, row.unit)
+        lines.append(f"| {row.what} | {_number(value, row.unit)} | {there} | {ratio} | {len(row.values)} |")
     return "\n".join(lines)
 
 
 def _number(value: float, unit: str) -> str:
-    return f"{value / 1e6:.0f} MB" if unit == "MB" else f"{value:.2f} {unit}"
+    return {"MB": f"{value / 1e6:.0f} MB", "s": f"{value:.2f} s", "%": f"{value:.3f} %"}[unit]
