@@ -41,13 +41,19 @@ def hold_home(home: Path) -> Iterator[None]:
 async def ensure_engine(cloud: Cloud, waiting: Waiting, timeout_s: float, *, restart: bool = False) -> None:
     """Start the engine unless it runs, replace one of another version (or any, with `restart`), and wait until the cloud is ready.
 
+    One that nobody would start again when it dies is replaced too: its parent was killed.
+
     Raises UserError with the engine's own reason when it cannot start, TimedOut.
     """
     from pilvi import __version__
-    from pilvi.engine.process import find_engine, start_engine, stop_engine
+    from pilvi.engine.process import find_engine, is_attended, start_engine, stop_engine
     from pilvi.plane.progress import progress_file
 
     engine = find_engine(cloud)
+    if engine is not None and not is_attended(engine):
+        waiting.line("  the engine has lost its parent, which would start it again, and is replaced; machines and clusters run on")
+        await stop_engine(cloud)
+        engine = None
     if engine is not None and (restart or engine.version != __version__):
         waiting.line(f"  engine of pilvi {engine.version} is replaced; machines and clusters run on")
         await stop_engine(cloud)

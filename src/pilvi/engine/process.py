@@ -39,6 +39,20 @@ def find_engine(cloud: Cloud) -> EngineRecord | None:
     return record if record is not None and record.process.is_alive else None
 
 
+def is_attended(engine: EngineRecord) -> bool:
+    """Whether somebody would start this engine again, or ends with it: systemd, its parent, or `pilvi up --foreground`.
+
+    A process whose parent has died is the child of the first process, which may be such a command in a container.
+    """
+    if service.is_available():
+        return True
+    try:
+        parent = int(Path(f"/proc/{engine.process.pid}/stat").read_text().rpartition(")")[2].split()[1])
+        return parent != 1 or b"--foreground" in Path("/proc/1/cmdline").read_bytes().split(b"\0")
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
 def claim_engine(cloud: Cloud) -> int:
     """Become the engine of this cloud; returns the descriptor of the lock, held for as long as the process lives.
 
