@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from pilvi.engine.process import find_engine
+from pilvi.host.cloud import get_cloud
 from tests.e2e.cloud import CloudUnderTest, cluster_manifest, is_true, wait_until
 from tests.e2e.conftest import ClusterMaker
 from tests.e2e.host import engine_processes, kill_engine, signal_engine
@@ -129,10 +131,11 @@ def kill_at(cloud: CloudUnderTest, namespace: str, events: dict[str, Event]) -> 
 
 
 def start_engine(cloud: CloudUnderTest) -> None:
-    """Start an engine and return at once; nothing but itself keeps it running."""
+    """Start an engine that nobody would start again; returns when it has claimed the cloud, before it does anything."""
     with (cloud.home / "logs" / "engine.log").open("ab") as log:
         argv = ["setsid", "--fork", sys.executable, "-m", "pilvi.engine", "--home", str(cloud.home)]
         subprocess.run(argv, stderr=log, stdin=subprocess.DEVNULL, check=True)
+    wait_until(lambda: find_engine(get_cloud(cloud.home)), "the engine to claim the cloud", 30, 0.02)
 
 
 def create_and_delete(cloud: CloudUnderTest, namespace: str, creation: dict[str, Event], deletion: dict[str, Event]) -> None:
