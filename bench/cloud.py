@@ -68,20 +68,25 @@ class BenchCloud:
 
     def create(self, name: str, workers: int) -> dict[str, float]:
         """Create a cluster; seconds until its API answers (`api`) and until the command ends, with nodes Ready and DNS up (`ready`)."""
+        api, ready = self._timed(("cluster", "create", name, "--workers", str(workers)), lambda: self._wait_tenant(name))
+        return {"api": api, "ready": ready}
+
+    def _timed(self, words: tuple[str, ...], meanwhile: Callable[[], None]) -> tuple[float, float]:
+        """Run a command; seconds until `meanwhile`, which waits for something beside it, returns, and until the command ends."""
         start = time.monotonic()
-        command = [self._command, "cluster", "create", name, "--workers", str(workers)]
+        command = [self._command, *words]
         with subprocess.Popen(command, env=self._environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
             try:
-                self._wait_tenant(name)
-                api = time.monotonic() - start
+                meanwhile()
+                seen = time.monotonic() - start
                 _, complaint = process.communicate()
-                ready = time.monotonic() - start
+                ended = time.monotonic() - start
             except BaseException:
                 process.kill()
                 raise
         if process.returncode:
-            raise RuntimeError(f"pilvi cluster create: {complaint}")
-        return {"api": api, "ready": ready}
+            raise RuntimeError(f"pilvi {' '.join(words)}: {complaint}")
+        return seen, ended
 
     def create_plane(self, name: str, version: str) -> float:
         """Apply a TenantControlPlane alone; seconds until its status says Ready and its API answers. It is deleted afterwards."""
@@ -101,11 +106,19 @@ class BenchCloud:
         self.pilvi("kubectl", "--", "delete", f"tcp/{name}", "--timeout=120s")
         return watch.seconds
 
-    def scale(self, name: str, workers: int) -> float:
-        """Seconds of `pilvi cluster scale`, which waits until all nodes are Ready."""
-        with stopwatch() as watch:
-            self.pilvi("cluster", "scale", name, "--workers", str(workers))
-        return watch.seconds
+    def scale(self, name: str, workers: int) -> dict[str, float]:
+        """Seconds of `pilvi cluster scale` until the last node is Ready (`added`), and until Cluster API has counted it (`counted`)."""
+        api, ready = self._tenant(name), set()
+
+        def is_last(node: dict[str, Any]) -> bool:
+            conditions = node.get("status", {}).get("conditions", [])
+            if any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions):
+                ready.add(node["metadata"]["name"])
+            return len(ready) == workers
+
+        words = ("cluster", "scale", name, "--workers", str(workers))
+        added, counted = self._timed(words, lambda: _await(api, "/api/v1/nodes", is_last))
+        return {"added": added, "counted": counted}
 
     def delete(self, name: str) -> float:
         """Seconds of `pilvi cluster delete`; raises RuntimeError when a process of it is left then."""
