@@ -16,6 +16,7 @@ from pilvi.errors import (
     DriverError,
     Forbidden,
     Invalid,
+    PilviError,
     TimedOut,
     Transient,
     UnitFailed,
@@ -89,15 +90,17 @@ class TenantControlPlanes:
         if is_deleting(tenant):
             return await self._end(tenant)
         tenant = await ensure_finalizer(self._platform.client, RESOURCE, tenant, TENANT_FINALIZER)
-        tenant, uid = await self._users.ensure(tenant)
         typed = decode(TenantControlPlane, tenant)
         spec, installed = spec_of(typed), installed_version(tenant)
+        try:
+            tenant, uid = await self._users.ensure(tenant)
+        except UserError as e:
+            await self._refuse(tenant, spec.kubernetes.version, Problem("UsersExhausted", format_chain(e)))
+            return Failed(format_chain(e))  # the end of another cluster wakes nobody
         kit, known = self._platform.kit, self._platform.kit.built_versions()
         refused = find_version_problem(spec.kubernetes.version, installed, known)
         if refused is not None and installed is None:
-            problem = Problem(refused.reason, refused.message)
-            await self._write_status(tenant, Progress(wanted=spec.kubernetes.version, installed=None, problem=problem))
-            return Failed(problem.message, permanent=True)
+            return await self._refuse(tenant, spec.kubernetes.version, Problem(refused.reason, refused.message))
         # A version that may not be had leaves the running one as it is, with all its care.
         wanted = normalize(spec.kubernetes.version) if refused is None else installed or ""
         progress = Progress(wanted=wanted, installed=installed, inside=recorded_digest(tenant))
@@ -116,34 +119,17 @@ class TenantControlPlanes:
                 await phases.write_inside()
                 await phases.wait_ready()
             result = await self._complete(phases)
-        except Blocked as e:
-            progress.problem = e.problem
-            result = Waiting(e.problem.reason, e.problem.message) if e.waiting else Failed(e.problem.message, permanent=True)
-        except Starting as e:
-            result = Waiting("ControlPlaneStarting", str(e), retry_s=0.05)
-        except UserError as e:
-            progress.problem = Problem("InvalidSpec", format_chain(e))
-            result = Failed(format_chain(e), permanent=True)
-        except (UnitFailed, DriverError, TimedOut, OSError) as e:  # OSError: a full disk above all
-            progress.problem = Problem("ComponentFailed", _explain(e))
-            result = Failed(_explain(e))
-        except AlreadyExists as e:
-            message = f"{format_chain(e)}; it is somebody else's: delete it, or give it the label {PROJECT_LABEL}: kamaji if it is a backup"
-            progress.problem = Problem("ObjectInTheWay", message)
-            result = Failed(message)
-        except (Forbidden, Invalid) as e:  # a quota, or a policy of an administrator
-            progress.problem = Problem("ObjectRefused", format_chain(e))
-            result = Failed(format_chain(e))
-        except (ApiError, Transient) as e:
-            if isinstance(e, Conflict) or progress.plane is None:
-                raise
-            # The tenant's API server answers, but not all that was asked of it, as while it is very busy.
-            progress.problem = Problem("ControlPlaneBusy", f"{format_chain(e)}; it is asked again every second")
-            result = Waiting("ControlPlaneBusy", format_chain(e), retry_s=1.0)
+        except (Blocked, Starting, PilviError, OSError) as e:
+            result = _outcome(e, progress)
         if refused is not None and progress.problem is None:
             progress.problem = Problem(refused.reason, refused.message)
         await self._write_status(tenant, progress)
         return result
+
+    async def _refuse(self, tenant: JsonObject, wanted: str, problem: Problem) -> Result:
+        """Nothing can be made of this object: say so and leave it until it, or something around it, changes."""
+        await self._write_status(tenant, Progress(wanted=wanted, installed=installed_version(tenant), problem=problem))
+        return Failed(problem.message, permanent=True)
 
     async def _complete(self, phases: Phases) -> Result:
         """What an API server that answers allows; returns when to look again."""
@@ -228,6 +214,38 @@ def controller(platform: Platform) -> Controller:
 
     platform.units.subscribe(on_unit)
     return made
+
+
+def _outcome(error: Exception, progress: Progress) -> Result:
+    """What an error means for a control plane: a problem that its status tells, and when to look again.
+
+    Raises the error itself where the runtime knows better what to do.
+    """
+    match error:
+        case Blocked():
+            progress.problem = error.problem
+            if error.waiting:
+                return Waiting(error.problem.reason, error.problem.message)
+            return Failed(error.problem.message, permanent=True)
+        case Starting():
+            return Waiting("ControlPlaneStarting", str(error), retry_s=0.05)
+        case UserError():
+            progress.problem = Problem("InvalidSpec", format_chain(error))
+            return Failed(format_chain(error), permanent=True)
+        case UnitFailed() | DriverError() | TimedOut() | OSError():  # OSError: a full disk above all
+            progress.problem = Problem("ComponentFailed", _explain(error))
+        case AlreadyExists():
+            hint = f"it is somebody else's: delete it, or give it the label {PROJECT_LABEL}: kamaji if it is a backup"
+            progress.problem = Problem("ObjectInTheWay", f"{format_chain(error)}; {hint}")
+        case Forbidden() | Invalid():  # a quota, or a policy of an administrator
+            progress.problem = Problem("ObjectRefused", format_chain(error))
+        case ApiError() | Transient() if progress.plane is not None and not isinstance(error, Conflict):
+            # Mostly the tenant's API server answers, but not all that was asked of it, as while it is very busy.
+            progress.problem = Problem("ControlPlaneBusy", f"{format_chain(error)}; it is asked again every second")
+            return Waiting("ControlPlaneBusy", format_chain(error), retry_s=1.0)
+        case _:
+            raise error
+    return Failed(progress.problem.message)
 
 
 def _explain(error: UnitFailed | DriverError | TimedOut | OSError) -> str:
