@@ -1,4 +1,4 @@
-"""HTTP to one API server: one session, one TLS context, credentials that are read again when they stop working.
+"""HTTP to one API server: one TLS context, credentials that are read again when they stop working.
 
 Below the client, which knows kinds and objects; here are only paths and bytes. Every answer that is no success becomes an error of
 the tree, every missing answer ApiUnreachable.
@@ -32,6 +32,8 @@ CONNECT_TIMEOUT_S = 5.0
 # A 429 was not executed, so it is safe to repeat; longer waits belong to the work queue, which can do other things meanwhile.
 PATIENCE_429_S = 5.0
 CLOSING_S = 1.0
+# Each connection costs 128 KiB for TLS, so a burst of a thousand requests shares a few; what streams has one each.
+CONNECTIONS = 16
 ATTEMPTS_429 = 3
 
 
@@ -59,18 +61,13 @@ class Transport:
         self._ssl = kubeconfig.ssl_context()
         self._token = kubeconfig.find_token()
         self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, socket_factory=self._new_socket),
-            # No total here: each request has its own deadline, and a watch has none.
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S),
-            # API servers compress large lists; on a local network that costs more than it saves.
-            headers={"User-Agent": user_agent, "Accept": "application/json", "Accept-Encoding": "identity"},
-            cookie_jar=aiohttp.DummyCookieJar(),
-        )
+        self._requests = self._session(user_agent, connections=CONNECTIONS)
+        self._streams = self._session(user_agent, connections=0)
 
     async def aclose(self) -> None:
         """Close all connections; none of their sockets is open afterwards. May be called again."""
-        await self._session.close()
+        for session in (self._requests, self._streams):
+            await session.close()
         # A request that was cut off says goodbye in TLS and waits for the answer. Its socket would outlive the loop, so it is told that the
         # peer has gone; all let go in the next rounds of the loop.
         deadline = time.monotonic() + CLOSING_S
@@ -95,7 +92,7 @@ class Transport:
         """The body of a 200 answer as it arrives; `timeout_s` is the deadline for its head only. Closed on leaving the block."""
         try:
             async with asyncio.timeout(timeout_s):
-                response = await self._send(request)
+                response = await self._send(request, self._streams)
         except TimeoutError:
             raise ApiUnreachable(f"{request.what}: no answer from {self.kubeconfig.server} within {timeout_s:.4g} s") from None
         except (aiohttp.ClientError, ConnectionError) as e:
@@ -136,19 +133,19 @@ class Transport:
                 refreshed = True
 
     async def _once(self, request: Request) -> bytes:
-        async with await self._send(request) as response:
+        async with await self._send(request, self._requests) as response:
             body = await response.read()
             if response.status >= 300:
                 raise error_from_body(response.status, body, request.what, retry_after_s=_retry_after_s(response))
             return body
 
-    async def _send(self, request: Request) -> aiohttp.ClientResponse:
+    async def _send(self, request: Request, session: aiohttp.ClientSession) -> aiohttp.ClientResponse:
         headers = {}
         if request.content_type:
             headers["Content-Type"] = request.content_type
         if self._token:
             headers["Authorization"] = f"Bearer {self._token}"
-        return await self._session.request(
+        return await session.request(
             request.method,
             self.kubeconfig.server + request.path,
             params=request.query,
@@ -157,6 +154,17 @@ class Transport:
             ssl=self._ssl if self._ssl is not None else True,
             server_hostname=self.kubeconfig.tls_server_name,
             allow_redirects=False,
+        )
+
+    def _session(self, user_agent: str, *, connections: int) -> aiohttp.ClientSession:
+        """A session of at most so many connections, 0 for any number. Who finds none free waits, within the deadline of his request."""
+        return aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=connections, socket_factory=self._new_socket),
+            # No total here: each request has its own deadline, and a watch has none.
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S),
+            # API servers compress large lists; on a local network that costs more than it saves.
+            headers={"User-Agent": user_agent, "Accept": "application/json", "Accept-Encoding": "identity"},
+            cookie_jar=aiohttp.DummyCookieJar(),
         )
 
     def _new_socket(self, address: Any) -> socket.socket:

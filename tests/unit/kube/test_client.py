@@ -5,6 +5,7 @@ import socket
 import ssl
 import threading
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from pilvi import errors
 from pilvi.api import JsonObject, Key, Resource
 from pilvi.api.builtin import CONFIG_MAPS, CRDS, NAMESPACES, NODES
 from pilvi.kube import Client, Discovery, Kubeconfig, apply_all, flatten
+from pilvi.kube.transport import CONNECTIONS
 from pilvi.pki.certificates import Usage, create_ca, issue
 from tests.fake_api import FakeApi, status_response
 
@@ -161,6 +163,17 @@ async def test_a_server_that_accepts_and_says_nothing() -> None:
             with pytest.raises(errors.ApiUnreachable, match=r"within 0\.2 s"):
                 async with client.watch(THINGS, resource_version="1"):
                     pass
+
+
+async def test_a_burst_of_requests_shares_a_few_connections(client: Client, fake_api: FakeApi) -> None:
+    """Each costs 128 KiB; and a watch never waits for one."""
+    found = await asyncio.gather(*(client.find(THINGS, Key("a", f"n{number}")) for number in range(200)))
+    assert found == [None] * 200
+    assert len([each for each in client._transport._sockets if each.fileno() != -1]) <= CONNECTIONS
+    async with AsyncExitStack() as stack:
+        for _ in range(CONNECTIONS + 4):
+            await stack.enter_async_context(client.watch(THINGS, resource_version="1"))
+        assert await client.find(THINGS, A) is None
 
 
 class MuteServer:
