@@ -86,7 +86,8 @@ containerd >/var/log/containerd.log 2>&1 &
 until [ -e /run/floor/signed ] && [ -S /run/containerd/containerd.sock ]; do sleep 0.02; done
 kubeadm join "$api" --token abcdef.0123456789abcdef --discovery-token-unsafe-skip-ca-verification --node-name "$name" \
     --ignore-preflight-errors SystemVerification >/var/log/join.log 2>&1 &
-until [ -e /var/lib/kubelet/config.yaml ] && [ -e /var/lib/kubelet/kubeadm-flags.env ]; do sleep 0.02; done
+# The second file is there before it is whole.
+until [ -e /var/lib/kubelet/config.yaml ] && grep -q '=".*"$' /var/lib/kubelet/kubeadm-flags.env 2>/dev/null; do sleep 0.02; done
 . /var/lib/kubelet/kubeadm-flags.env
 # shellcheck disable=SC2086 # it is a list of words
 kubelet --bootstrap-kubeconfig=/etc/kubernetes/bootstrap-kubelet.conf --kubeconfig=/etc/kubernetes/kubelet.conf \
