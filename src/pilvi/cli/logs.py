@@ -81,21 +81,14 @@ def logs(
 
 async def _find_units_of(home: Path, key: Key, component: str | None, timeout_s: float) -> list[str]:
     """Names of the units of a cluster, or of the one that is, or ends with, `component`. Raises UserError, TimedOut."""
-    from pilvi.api.builtin import CLUSTERS
-    from pilvi.cli.cluster.units import units_of
-    from pilvi.cli.connection import find_units, open_platform
+    from pilvi.cli.cluster.units import read_cluster, units_of
+    from pilvi.cli.connection import find_units
     from pilvi.errors import UserError, WrongUse
-    from pilvi.plane.world import read_world
 
     units = find_units(home)
     if not units:
         raise UserError("there is no unit that you may see", hint="sudo pilvi logs shows them while the cloud is on this host")
-    with Waiting() as waiting:
-        async with open_platform(home, waiting, timeout_s) as client:
-            world = await read_world(client, key.namespace)
-    cluster = world.find(CLUSTERS, key)
-    if cluster is None:
-        raise UserError(f"there is no cluster {key}", hint="pilvi cluster list")
+    world, cluster = await read_cluster(home, key, timeout_s)
     names = [unit.name for unit in units_of(world, cluster, units)]
     chosen = [name for name in names if component is None or name == component or name.endswith(f"-{component}")]
     if not chosen:

@@ -9,6 +9,17 @@ from pilvi.plane.world import World
 
 NAMESPACE = "default"
 CREATED = "2026-01-01T00:00:00Z"
+SECRET: JsonObject = {
+    "apiVersion": "v1",
+    "kind": "Secret",
+    "metadata": {
+        "name": "s",
+        "managedFields": [{"manager": "x"}],
+        "annotations": {"kubectl.kubernetes.io/last-applied-configuration": "hunter2", "kept": "yes"},
+    },
+    "data": {"key": "aHVudGVyMg=="},
+    "stringData": {"plain": "hunter2"},
+}
 
 
 def cond(type: str, status: str = "True", reason: str = "", message: str = "", since: str = CREATED) -> JsonObject:

@@ -10,18 +10,7 @@ import yaml
 from pilvi.api import JsonObject
 from pilvi.pki import create_ca
 from pilvi.plane.redaction import HIDDEN, redact, redact_text, redact_value
-
-SECRET: JsonObject = {
-    "apiVersion": "v1",
-    "kind": "Secret",
-    "metadata": {
-        "name": "s",
-        "managedFields": [{"manager": "x"}],
-        "annotations": {"kubectl.kubernetes.io/last-applied-configuration": "hunter2", "kept": "yes"},
-    },
-    "data": {"key": "aHVudGVyMg=="},
-    "stringData": {"plain": "hunter2"},
-}
+from tests.unit.plane.objects import SECRET
 
 
 def test_secrets_keep_their_keys_only() -> None:

@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pilvi.api import JsonObject
 from pilvi.errors import UserError
 from pilvi.host.checks import Finding
 from pilvi.host.cloud import DEFAULT_HOME
@@ -16,7 +15,7 @@ from pilvi.plane import report
 from pilvi.plane.report import write_report
 from pilvi.plane.status import EngineStatus, Status, UnitStatus
 from tests.fake_api import FakeApi
-from tests.unit.plane.objects import obj
+from tests.unit.plane.objects import SECRET, obj
 from tests.unit.plane.test_status import make_cloud
 
 
@@ -31,19 +30,6 @@ def examined(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
     monkeypatch.setattr(report, "examine", examine)
     return homes
-
-
-SECRET: JsonObject = {
-    "apiVersion": "v1",
-    "kind": "Secret",
-    "metadata": {
-        "name": "s",
-        "managedFields": [{"manager": "x"}],
-        "annotations": {"kubectl.kubernetes.io/last-applied-configuration": "hunter2", "kept": "yes"},
-    },
-    "data": {"key": "aHVudGVyMg=="},
-    "stringData": {"plain": "hunter2"},
-}
 
 
 async def test_the_archive_holds_objects_and_names_what_it_lacks(fake_api: FakeApi, tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ import click
 
 from pilvi.cli.options import cloud_option, namespace_option, output_option, parse_name, run_async, timeout_option
 from pilvi.cli.output import print_data, print_table
-from pilvi.cli.progress import Waiting
 
 if TYPE_CHECKING:
     from pilvi.api import JsonObject, Key
@@ -34,21 +33,13 @@ def describe(name: str, namespace: str | None, output: str, timeout_s: float, ho
 
 
 async def _describe(key: Key, output: str, home: Path, timeout_s: float) -> None:
-    from pilvi.api.builtin import CLUSTERS
-    from pilvi.cli.cluster.units import units_of
-    from pilvi.cli.connection import find_units, open_platform
-    from pilvi.errors import UserError
+    from pilvi.cli.cluster.units import read_cluster, units_of
+    from pilvi.cli.connection import find_units
     from pilvi.plane.status import cluster_status
     from pilvi.plane.why import explain
-    from pilvi.plane.world import read_world
 
     units = find_units(home)
-    with Waiting() as waiting:
-        async with open_platform(home, waiting, timeout_s) as client:
-            world = await read_world(client, key.namespace)
-    cluster = world.find(CLUSTERS, key)
-    if cluster is None:
-        raise UserError(f"there is no cluster {key}", hint="pilvi cluster list")
+    world, cluster = await read_cluster(home, key, timeout_s)
     explanation = explain(world, cluster, units)
     parts = _parts(world, cluster)
     status = cluster_status(world, cluster, units)

@@ -1,15 +1,31 @@
-"""The processes behind a cluster on this host: its control plane's, its machines', its network's."""
+"""A cluster with all that belongs to it, and the processes behind it on this host: of control plane, machines, network."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
-from pilvi.api import JsonObject
+from pilvi.api import JsonObject, Key
+from pilvi.api.builtin import CLUSTERS
+from pilvi.cli.connection import open_platform
+from pilvi.cli.progress import Waiting
+from pilvi.errors import UserError
 from pilvi.host.units import UnitState
 from pilvi.plane.why import unit_prefix
-from pilvi.plane.world import World
+from pilvi.plane.world import World, read_world
 
-__all__ = ["units_of"]
+__all__ = ["read_cluster", "units_of"]
+
+
+async def read_cluster(home: Path, key: Key, timeout_s: float) -> tuple[World, JsonObject]:
+    """The objects around the cluster, and its Cluster. Raises UserError, also when there is none of that name, and TimedOut."""
+    with Waiting() as waiting:
+        async with open_platform(home, waiting, timeout_s) as client:
+            world = await read_world(client, key.namespace)
+    cluster = world.find(CLUSTERS, key)
+    if cluster is None:
+        raise UserError(f"there is no cluster {key}", hint="pilvi cluster list")
+    return world, cluster
 
 
 def units_of(world: World, cluster: JsonObject, units: Sequence[UnitState]) -> list[UnitState]:
