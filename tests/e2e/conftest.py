@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from pilvi.lib.hashing import short_hash
 from tests.e2e.cloud import CloudUnderTest, cluster_manifest, to_yaml, wait_until
 from tests.e2e.host import host_as_before, things_of
 from tests.e2e.workload import Workload, build_image
@@ -87,7 +88,7 @@ def cloud_of_its_own(name: str, *up_words: str) -> Iterator[CloudUnderTest]:
 @contextmanager
 def namespaces_of(cloud: CloudUnderTest, *titles: str) -> Iterator[list[str]]:
     """Namespaces of a scenario's own, deleted at the end; every machine and control plane of theirs must have gone with them."""
-    names = [re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")[:40].strip("-") for title in titles]
+    names = [_namespace_name(title) for title in titles]
     before = things_of(cloud)
     for name in names:
         cloud.kubectl("create", "namespace", name)
@@ -105,6 +106,12 @@ def namespaces_of(cloud: CloudUnderTest, *titles: str) -> Iterator[list[str]]:
         return not left
 
     wait_until(as_before, lambda: f"the host to be as before namespaces {names}; left are {sorted(left)}")
+
+
+def _namespace_name(title: str) -> str:
+    """Short enough for the names of clusters below it, and no other scenario's: what is known of a cluster goes by its name."""
+    name = re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
+    return name if len(name) <= 40 else f"{name[:31].rstrip('-')}-{short_hash(name)}"
 
 
 def _of_namespaces(objects: list[Any], names: list[str]) -> list[str]:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
+import glob
 import os
 import shutil
 import stat
@@ -20,16 +22,20 @@ from pilvi.errors import PilviError, UserError
 
 __all__ = ["find_json", "find_mounts_below", "open_below", "read_json", "remove_tree", "write_atomic", "write_json"]
 
+_UNFINISHED = ".pilvi-new"
+
 
 def write_atomic(path: Path, data: str | bytes, *, mode: int = 0o644, owner: tuple[int, int] | None = None, durable: bool = True) -> None:
     """Make `path` hold exactly `data`, with `mode` and `owner` (uid, gid), or leave it as it was.
 
     The content is on disk before the name points to it (fsync of file and directory), and no reader ever sees a part of it or
     a wider mode. A symlink at `path` is replaced, not followed. Raises OSError. `durable=False` leaves the disk its time, for files that
-    are compared and made again at every start: after a power cut they may be old, empty or absent.
+    are compared and made again at every start: after a power cut they may be old, empty or absent. What a writer that was killed
+    left beside `path` is removed.
     """
     content = data.encode() if isinstance(data, str) else data
-    fd, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    _remove_abandoned(path)
+    fd, temporary = _open_unfinished(path)
     try:
         with os.fdopen(fd, "wb") as file:
             file.write(content)
@@ -39,9 +45,9 @@ def write_atomic(path: Path, data: str | bytes, *, mode: int = 0o644, owner: tup
             file.flush()
             if durable:
                 os.fsync(file.fileno())
-        os.replace(temporary, path)
+            os.replace(temporary, path)
     except BaseException:
-        os.unlink(temporary)
+        Path(temporary).unlink(missing_ok=True)
         raise
     if durable:
         _sync_directory(path.parent)
@@ -115,6 +121,32 @@ def remove_tree(path: Path) -> None:
     if mounts := find_mounts_below(path):
         raise PilviError(f"{path} is not removed: {mounts[0]} is a mount point; unmount it first")
     shutil.rmtree(path)
+
+
+def _open_unfinished(path: Path) -> tuple[int, str]:
+    """A new file beside `path`, locked for as long as it is open: that says that somebody is at work on it."""
+    while True:
+        fd, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=_UNFINISHED, dir=path.parent)
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        if os.path.lexists(temporary):
+            return fd, temporary
+        os.close(fd)  # taken for an abandoned one before it was locked
+
+
+def _remove_abandoned(path: Path) -> None:
+    """Remove unfinished files of `path` that nobody is at work on."""
+    for unfinished in path.parent.glob(f".{glob.escape(path.name)}.*{_UNFINISHED}"):
+        try:
+            fd = os.open(unfinished, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError:
+            continue  # finished meanwhile, or no file of ours
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            unfinished.unlink(missing_ok=True)
+        except BlockingIOError:
+            continue
+        finally:
+            os.close(fd)
 
 
 def _sync_directory(path: Path) -> None:

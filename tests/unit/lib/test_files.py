@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import fcntl
 import os
 import stat
 import subprocess
@@ -40,6 +41,35 @@ def test_a_failed_write_leaves_the_old_file_and_no_rest(tmp_path: Path, monkeypa
         files.write_atomic(path, "new")
     assert path.read_text() == "old"
     assert os.listdir(tmp_path) == ["a"]
+
+
+def test_what_a_killed_writer_left_goes_and_what_others_made_stays(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    abandoned, at_work = (tmp_path / f".a.json.{name}.pilvi-new" for name in ("abandone", "iswritte"))
+    foreign = [tmp_path / ".a.json.mybackup", tmp_path / ".b.json.whatever.pilvi-new", tmp_path / ".a.json.link.pilvi-new"]
+    for file in (abandoned, at_work, *foreign[:2]):
+        file.write_text("x")
+    foreign[2].symlink_to(foreign[0])
+    with at_work.open() as writer:
+        fcntl.flock(writer, fcntl.LOCK_EX)
+        files.write_atomic(path, "new")
+    assert {entry.name for entry in tmp_path.iterdir()} == {file.name for file in (path, at_work, *foreign)}
+
+
+def test_a_file_that_is_taken_for_abandoned_before_it_is_locked_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flock = fcntl.flock
+    seen: list[str] = []
+
+    def late(fd: int, how: int) -> None:
+        if not seen:  # another writer comes in between
+            seen.extend(entry.name for entry in tmp_path.iterdir())
+            (tmp_path / seen[0]).unlink()
+        flock(fd, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    files.write_atomic(tmp_path / "a", "new")
+    assert len(seen) == 1
+    assert {entry.name: entry.read_text() for entry in tmp_path.iterdir()} == {"a": "new"}
 
 
 def test_json_round_trip(tmp_path: Path) -> None:
