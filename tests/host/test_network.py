@@ -14,11 +14,13 @@ from pilvi.host.network import (
     NamespaceNetwork,
     ObservedLink,
     Route,
+    Tap,
     Veth,
     VethEnd,
     apply,
     delete_link,
     ensure_network,
+    ensure_tap,
     ensure_veth,
     list_links,
     observe,
@@ -216,3 +218,27 @@ async def test_a_pair_is_found_although_a_list_would_lack_it(cloud: Cloud, monke
     assert (await observe(machine)).links == before
     # And its other end is still a port of the bridge, so nothing was to be done there either.
     assert (await observe(vpc)).links["m1"].master == "br0"
+
+
+async def test_a_tap_is_a_port_of_its_bridge_and_stays_one(cloud: Cloud) -> None:
+    (netns,) = await namespaces(cloud, "r")
+    await ensure_network(router(netns))
+    for _ in range(2):
+        await ensure_tap(Tap(netns=netns, name="m1", master="br0", mtu=1450))
+    (link,) = await list_links(netns, "m1")
+    assert (link.kind, link.master, link.mtu, link.up) == ("tun", "br0", 1450, True)
+    ip(netns, "link", "set", "m1", "nomaster", "down")
+    await ensure_tap(Tap(netns=netns, name="m1", master="br0", mtu=1450))
+    (again,) = await list_links(netns, "m1")
+    assert (again.index, again.master, again.up) == (link.index, "br0", True)
+    await delete_link(netns, "m1")
+    assert await list_links(netns, "m1") == []
+
+
+async def test_a_tap_without_its_bridge_is_an_error_and_one_that_is_something_else_too(cloud: Cloud) -> None:
+    (netns,) = await namespaces(cloud, "r")
+    with pytest.raises(DriverError, match="no link br0"):
+        await ensure_tap(Tap(netns=netns, name="m1", master="br0"))
+    ip(netns, "link", "add", "name", "other", "type", "bridge")
+    with pytest.raises(DriverError, match="no tap device"):
+        await ensure_tap(Tap(netns=netns, name="other", master="br0"))

@@ -23,7 +23,8 @@ from pilvi.host.cgroups import CgroupLimits
 from pilvi.host.cloud import Cloud, save_cloud
 from pilvi.host.leftovers import find_leftovers
 from pilvi.host.netns import ensure_netns, is_inside, unmount_netns
-from pilvi.host.units import TcpProbe, Units, logs, process, read_units
+from pilvi.host.network import Bridge, NamespaceNetwork, Tap, ensure_network, ensure_tap
+from pilvi.host.units import OpenFile, OpenTap, TcpProbe, Units, logs, process, read_units
 from pilvi.host.units import units as units_module
 from pilvi.host.units.record import find_record, lock_unit, save_record
 from pilvi.lib.deadline import wait_for
@@ -501,3 +502,41 @@ async def test_a_stop_that_is_cancelled_can_be_begun_again_with_less_grace(cloud
         await units.stop("u", 0)
         assert units.state("u").state == "absent"
         assert not Path(f"/proc/{before}").exists()
+
+
+async def test_a_unit_is_handed_files_that_its_user_may_not_open(cloud: Cloud, units: Units) -> None:
+    secret, layer = cloud.home / "secret", cloud.home / "layer"
+    secret.write_text("from the file\n")
+    layer.write_text("")
+    for path in (secret, layer):
+        path.chmod(0o600)
+    text = f"cat {secret} || cat <&10; echo written >&11; echo no >&10; sleep 1000"
+    spec = script(
+        cloud, text, uid=cloud.uid_base, gid=cloud.uid_base, descriptors=(OpenFile(path=secret), OpenFile(path=layer, writable=True))
+    )
+    await units.ensure(spec)
+    await logged(units, "u", "from the file")
+    await wait_for(lambda: layer.read_text() == "written\n", 5, "the write")
+    assert secret.read_text() == "from the file\n"
+    assert "Permission denied" in units.state("u").log_tail
+
+
+async def test_a_unit_is_handed_a_tap_of_another_namespace(cloud: Cloud, units: Units) -> None:
+    there, here = cloud.netns("r"), cloud.netns("m")
+    await ensure_netns(there)
+    await ensure_netns(here)
+    await ensure_network(NamespaceNetwork(netns=there, bridges=(Bridge("br0"),)))
+    await ensure_tap(Tap(netns=there, name="m1", master="br0"))
+    spec = sleeper(cloud, netns=here, uid=cloud.uid_base, gid=cloud.uid_base, descriptors=(OpenTap(name="m1", netns=there),))
+    state = await units.ensure(spec)
+    assert state.pid is not None
+    assert is_inside(state.pid, here)
+    assert "iff:\tm1" in Path(f"/proc/{state.pid}/fdinfo/10").read_text()
+
+
+async def test_a_unit_without_its_descriptors_does_not_start(cloud: Cloud, units: Units) -> None:
+    with pytest.raises(UnitFailed, match="no-such-file"):
+        await units.ensure(sleeper(cloud, descriptors=(OpenFile(path=cloud.home / "no-such-file"),)))
+    with pytest.raises(UnitFailed, match="tap m1"):
+        await units.ensure(sleeper(cloud, descriptors=(OpenTap(name="m1", netns=None),)))
+    assert units.state("u").state == "absent"

@@ -5,9 +5,10 @@ Importing this costs half a second only when something is first applied: pyroute
 
 from pilvi.host.netns import ensure_netns, in_netns, list_netns, netns_path
 from pilvi.host.network.apply import delete_link, delete_netns, ensure_network, ensure_veth, list_links
-from pilvi.host.network.model import Address, Bridge, NamespaceNetwork, Observed, ObservedAddress, ObservedLink, Route, Veth, VethEnd
+from pilvi.host.network.model import Address, Bridge, NamespaceNetwork, Observed, ObservedAddress, ObservedLink, Route, Tap, Veth, VethEnd
 from pilvi.host.network.observe import observe
 from pilvi.host.network.plan import Action, plan
+from pilvi.host.network.tap import ensure_tap
 
 __all__ = [
     "Action",
@@ -18,12 +19,14 @@ __all__ = [
     "ObservedAddress",
     "ObservedLink",
     "Route",
+    "Tap",
     "Veth",
     "VethEnd",
     "delete_link",
     "delete_netns",
     "ensure_netns",
     "ensure_network",
+    "ensure_tap",
     "ensure_veth",
     "in_netns",
     "list_links",

@@ -29,7 +29,7 @@ from pilvi.host.network.plan import (
 )
 from pilvi.lib.hashing import short_hash
 
-__all__ = ["delete_link", "delete_netns", "ensure_network", "ensure_veth", "list_links"]
+__all__ = ["apply_link", "delete_link", "delete_netns", "ensure_network", "ensure_veth", "list_links"]
 
 log = logging.getLogger(__name__)
 
@@ -114,7 +114,7 @@ async def _apply(ip: Any, netns: str | None, action: Action) -> None:
             with refused(f"link set {bridge.name} up alias {BRIDGE_ALIAS}", netns):
                 await ip.link("set", index=await _index(ip, netns, bridge.name), state="up", ifalias=BRIDGE_ALIAS)
         case SetLink():
-            await _set_link(ip, netns, action)
+            await apply_link(ip, netns, action)
         case DeleteLink(name=name):
             await _delete(ip, netns, name)
         case AddAddress(link=link, address=address, protocol=protocol):
@@ -136,7 +136,8 @@ async def _apply(ip: Any, netns: str | None, action: Action) -> None:
             await asyncio.to_thread(_write_sysctl, netns, name, value)
 
 
-async def _set_link(ip: Any, netns: str | None, change: SetLink) -> None:
+async def apply_link(ip: Any, netns: str | None, change: SetLink) -> None:
+    """Change one link of the namespace that `ip` is in. Raises DriverError when the kernel refuses."""
     values: dict[str, Any] = {}
     if change.mac is not None:
         values["address"] = change.mac
@@ -168,8 +169,8 @@ async def _ensure_end(ip: Any, end: VethEnd, mtu: int) -> None:
         raise DriverError(
             ("ip", "link", "show", end.name), 1, "", f"link {end.name} of namespace {end.netns} disappeared while it was set up"
         )
-    for action in plan_link(link, mac=end.mac, mtu=mtu, master=end.master):
-        await _apply(ip, end.netns, action)
+    for change in plan_link(link, mac=end.mac, mtu=mtu, master=end.master):
+        await apply_link(ip, end.netns, change)
     present = await dump(ip.addr, index=link.index, family=2)
     have = {
         f"{message.get_attr('IFA_LOCAL')}/{message['prefixlen']}": message.get_attr("IFA_PROTO")

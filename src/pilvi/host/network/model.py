@@ -19,6 +19,7 @@ __all__ = [
     "ObservedAddress",
     "ObservedLink",
     "Route",
+    "Tap",
     "Veth",
     "VethEnd",
     "check_link_name",
@@ -103,6 +104,18 @@ class Veth(msgspec.Struct, frozen=True, kw_only=True):
     a: VethEnd
     b: VethEnd
     mtu: int = 1500
+
+
+class Tap(msgspec.Struct, frozen=True, kw_only=True):
+    """A tap device that is up, as a port of the bridge `master` of the same namespace. Its own MAC is nobody's: the guest has another."""
+
+    netns: str | None
+    name: str
+    master: str
+    mtu: int = 1500
+
+    def __post_init__(self) -> None:
+        check_link_name(self.name)
 
 
 class ObservedLink(msgspec.Struct, frozen=True, kw_only=True):

@@ -116,7 +116,7 @@ def plan(desired: NamespaceNetwork, observed: Observed) -> list[Action]:
     return actions
 
 
-def plan_link(link: ObservedLink, *, mac: str | None, mtu: int, master: str | None) -> list[Action]:
+def plan_link(link: ObservedLink, *, mac: str | None, mtu: int, master: str | None) -> list[SetLink]:
     """What makes a link be up, with that address, size and master (None: in no bridge)."""
     change = SetLink(
         name=link.name,

@@ -2,8 +2,21 @@
 
 from pilvi.host.cgroups.limits import CgroupLimits
 from pilvi.host.units.probes import HttpProbe, Probe, SocketProbe, TcpProbe
-from pilvi.host.units.spec import UnitSpec, UnitState
+from pilvi.host.units.spec import FIRST_DESCRIPTOR, OpenFile, OpenTap, UnitSpec, UnitState
 from pilvi.host.units.state import read_units
 from pilvi.host.units.units import Units
 
-__all__ = ["CgroupLimits", "HttpProbe", "Probe", "SocketProbe", "TcpProbe", "UnitSpec", "UnitState", "Units", "read_units"]
+__all__ = [
+    "FIRST_DESCRIPTOR",
+    "CgroupLimits",
+    "HttpProbe",
+    "OpenFile",
+    "OpenTap",
+    "Probe",
+    "SocketProbe",
+    "TcpProbe",
+    "UnitSpec",
+    "UnitState",
+    "Units",
+    "read_units",
+]

@@ -1,25 +1,30 @@
 """Becomes the process of a unit. Run as `python -I -S launch.py`, imports nothing but the standard library.
 
-It gets one JSON document on its standard input and does, in this order: enter the control groups and the network namespace, write
-the record with its own identity, open the log, drop to the unit's user, and exec. Since the record is written before the program
-begins, no crash of anybody leaves a process that is not known. Descriptors:
+It gets one JSON document on its standard input and does, in this order: enter the control groups, open the descriptors that the unit is
+handed, enter the network namespace, write the record with its own identity, open the log, drop to the unit's user, and exec. Since
+the record is written before the program begins, no crash of anybody leaves a process that is not known. Descriptors:
 
     0   the document
     3   a pipe: text in it says why the unit could not start; closed by a successful exec
     4   the unit's lock, held until exec
+    10  and up: files and tap devices for the program
 """
 
 import ctypes
+import errno
+import fcntl
 import json
 import os
 import resource
 import signal
+import struct
 import sys
 from pathlib import Path
 from typing import Any
 
-REPORT_FD, LOCK_FD = 3, 4
+REPORT_FD, LOCK_FD, FIRST_DESCRIPTOR = 3, 4, 10
 CLONE_NEWNET, PR_SET_NO_NEW_PRIVS = 0x40000000, 38
+TUNSETIFF, IFF_TAP, IFF_NO_PI, IFF_VNET_HDR = 0x400454CA, 0x2, 0x1000, 0x4000
 
 
 def main() -> None:
@@ -39,11 +44,11 @@ def start(document: dict[str, Any]) -> None:
     for entry in document["cgroups"]:
         Path(entry).write_text("0", encoding="ascii")
     libc = ctypes.CDLL(None, use_errno=True)
+    for number, wanted in enumerate(document["descriptors"], FIRST_DESCRIPTOR):
+        descriptor = open_tap(libc, wanted) if "tap" in wanted else open_file(wanted)
+        os.dup2(descriptor, number, inheritable=True)
     if document["netns"]:
-        descriptor = os.open(document["netns"], os.O_RDONLY | os.O_CLOEXEC)
-        if libc.setns(descriptor, CLONE_NEWNET) != 0:
-            code = ctypes.get_errno()
-            raise OSError(code, os.strerror(code), document["netns"])
+        enter(libc, document["netns"])
     write_record(Path(document["record_path"]), document["record"])
 
     log = os.open(document["log_path"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640)
@@ -66,6 +71,53 @@ def start(document: dict[str, Any]) -> None:
         signal.signal(number, signal.SIG_DFL)
     os.chdir(document["cwd"])
     os.execve(document["argv"][0], document["argv"], document["env"])  # noqa: S606 - this is what a launcher is for
+
+
+def enter(libc: ctypes.CDLL, netns: str) -> None:
+    """Go into a network namespace, by the path of its file."""
+    descriptor = os.open(netns, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        if libc.setns(descriptor, CLONE_NEWNET) != 0:
+            code = ctypes.get_errno()
+            raise OSError(code, os.strerror(code), netns)
+    finally:
+        os.close(descriptor)
+
+
+def open_file(wanted: dict[str, Any]) -> int:
+    """A descriptor high enough that no later dup2 meets it; it goes with exec."""
+    descriptor = os.open(wanted["path"], (os.O_RDWR if wanted["writable"] else os.O_RDONLY) | os.O_CLOEXEC)
+    return raised(descriptor)
+
+
+def open_tap(libc: ctypes.CDLL, wanted: dict[str, Any]) -> int:
+    """A queue of a tap device, like `open_file`; it stays with its device wherever the process goes. Ends in the namespace it began in."""
+    home = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    if wanted["netns"]:
+        enter(libc, wanted["netns"])
+    descriptor = os.open("/dev/net/tun", os.O_RDWR | os.O_CLOEXEC)
+    # Only a device that is there: the ioctl would make one that vanishes with this process.
+    if wanted["tap"] not in interfaces():
+        raise OSError(errno.ENODEV, os.strerror(errno.ENODEV), f"tap {wanted['tap']} in {wanted['netns']}")
+    request = struct.pack("16sH22x", wanted["tap"].encode(), IFF_TAP | IFF_NO_PI | IFF_VNET_HDR)
+    fcntl.ioctl(descriptor, TUNSETIFF, request)
+    if libc.setns(home, CLONE_NEWNET) != 0:
+        raise OSError(ctypes.get_errno(), "cannot go back to the network namespace")
+    os.close(home)
+    return raised(descriptor)
+
+
+def interfaces() -> list[str]:
+    """Names of the links in the network namespace of this process."""
+    lines = Path("/proc/self/net/dev").read_text(encoding="ascii").splitlines()
+    return [line.partition(":")[0].strip() for line in lines[2:]]
+
+
+def raised(descriptor: int) -> int:
+    """The same file under a high number."""
+    high = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 1000)
+    os.close(descriptor)
+    return high
 
 
 def write_record(path: Path, record: dict[str, Any]) -> None:

@@ -24,7 +24,7 @@ from pilvi.host.units import logs
 from pilvi.host.units.identity import Identity
 from pilvi.host.units.launch import LOCK_FD, REPORT_FD
 from pilvi.host.units.record import find_record, record_path
-from pilvi.host.units.spec import UnitSpec
+from pilvi.host.units.spec import OpenFile, OpenTap, UnitSpec
 from pilvi.lib.deadline import wait_for
 from pilvi.lib.run import SAFE_PATH
 
@@ -61,6 +61,7 @@ async def launch(
     document = {
         "cgroups": [str(path) for path in cgroups.entries(group)],
         "netns": str(netns_path(spec.netns)) if spec.netns else None,
+        "descriptors": [_describe(descriptor) for descriptor in spec.descriptors],
         "record_path": str(record_path(units_dir, spec.name)),
         "record": record,
         "log_path": str(spec.log_path),
@@ -85,6 +86,13 @@ async def launch(
         # Without the program it exits right after closing its end of the pipe.
         os.waitpid(pid, 0)  # noqa: ASYNC222
         raise UnitFailed(spec.name, f"cannot start: {text or 'its launcher was killed'}", logs.tail(spec.log_path))
+
+
+def _describe(descriptor: OpenFile | OpenTap) -> dict[str, object]:
+    """A descriptor in the launcher's words."""
+    if isinstance(descriptor, OpenFile):
+        return {"path": str(descriptor.path), "writable": descriptor.writable}
+    return {"tap": descriptor.name, "netns": str(netns_path(descriptor.netns)) if descriptor.netns else None}
 
 
 def _spawn(document: bytes, lock_fd: int) -> tuple[int, int]:

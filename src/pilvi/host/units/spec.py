@@ -15,9 +15,26 @@ from pilvi.host import codec
 from pilvi.host.cgroups.limits import CgroupLimits
 from pilvi.host.units.probes import Probe
 
-__all__ = ["UnitSpec", "UnitState", "check_spec"]
+__all__ = ["FIRST_DESCRIPTOR", "OpenFile", "OpenTap", "UnitSpec", "UnitState", "check_spec"]
+
+FIRST_DESCRIPTOR = 10
+"""The number of the first descriptor that a unit is handed; the others follow in order."""
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,58}[a-z0-9])?")
+
+
+class OpenFile(msgspec.Struct, frozen=True, kw_only=True, tag="file"):
+    """A file that the launcher opens as root, so that the unit's user needs no right to its path. It must exist."""
+
+    path: Path
+    writable: bool = False
+
+
+class OpenTap(msgspec.Struct, frozen=True, kw_only=True, tag="tap"):
+    """One queue of the persistent tap device `name` in namespace `netns` (None: the host's), whichever namespace the unit is in."""
+
+    name: str
+    netns: str | None
 
 
 class UnitSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,7 +44,8 @@ class UnitSpec(msgspec.Struct, frozen=True, kw_only=True):
     no new privileges, a umask of 077 and no supplementary groups. `env` is the whole environment; secrets do not belong there.
     `cgroup` None means a group of its own without limits. `log_path` gets stdout and stderr; its folder is made when missing.
     `nofile` is the wanted limit of open files; the hard limit of the host caps it. `ready` is asked inside `netns`.
-    `stop_signal` goes to the process, and SIGKILL to all in its group `stop_grace_s` seconds later.
+    `stop_signal` goes to the process, and SIGKILL to all in its group `stop_grace_s` seconds later. `descriptors` are open when the
+    program begins, numbered from FIRST_DESCRIPTOR on; they are opened anew at each restart.
     """
 
     name: str
@@ -44,6 +62,7 @@ class UnitSpec(msgspec.Struct, frozen=True, kw_only=True):
     restart: Literal["always", "never"] = "always"
     stop_signal: int = int(signal.SIGTERM)
     stop_grace_s: float = 10.0
+    descriptors: tuple[OpenFile | OpenTap, ...] = ()
 
     @property
     def digest(self) -> str:
