@@ -25,8 +25,11 @@ from pilvi.host.units import Units
 from pilvi.kit.store import Store
 from pilvi.node import list_node_images
 from pilvi.providers.kubevirt.machines.backend import MachineLeg, MachineSpec, MachineState, NetworkNotReady
-from pilvi.providers.kubevirt.machines.sandbox import SandboxBackend, machine_folder
+from pilvi.providers.kubevirt.machines.folder import machine_folder
+from pilvi.providers.kubevirt.machines.sandbox.backend import SandboxBackend
+from pilvi.providers.kubevirt.machines.volumes import CloudInitDisk, NodeDisk
 from pilvi.providers.names import machine_netns, machine_port, machine_unit
+from pilvi.providers.sizing import Size
 
 UID = "6a1f0000-1111-2222-3333-444444444444"
 IMAGES = list_node_images(Store().root)
@@ -51,11 +54,10 @@ class Lab:
             uid=UID,
             name="web",
             namespace="shop",
-            image=IMAGES[0].version,
-            vcpus=2,
-            memory_bytes=1024**3,
+            instance={},
+            size=Size(2, 1, 1, 1024**3),
             leg=MachineLeg(self.router, BRIDGE, "02:00:00:00:00:05", IPv4Interface("10.9.0.5/16"), IPv4Address("10.9.0.1")),
-            user_data=user_data,
+            volumes=(NodeDisk("root", IMAGES[0].version), CloudInitDisk("init", user_data=user_data)),
             stop_grace_s=5,
         )
 

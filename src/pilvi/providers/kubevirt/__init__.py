@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING
 from pilvi.api import JsonObject, Key
 from pilvi.api.builtin import NAMESPACES, NODES, PODS, SECRETS
 from pilvi.providers.kubevirt.admission import checks
+from pilvi.providers.kubevirt.instance.backends import Backends
 from pilvi.providers.kubevirt.instance.controller import Instances
 from pilvi.providers.kubevirt.instance.sweep import MachineSweep
 from pilvi.providers.kubevirt.kinds import INSTANCES, IPS, MACHINES, SUBNETS, TENANT_CONTROL_PLANES, VPCS
 from pilvi.providers.kubevirt.machines.backend import MachineBackend
-from pilvi.providers.kubevirt.machines.sandbox import SandboxBackend
+from pilvi.providers.kubevirt.machines.sandbox.backend import SandboxBackend
 from pilvi.providers.kubevirt.virtualhost.controller import VirtualHost
 from pilvi.providers.kubevirt.virtualhost.facts import read_host_facts
 from pilvi.providers.kubevirt.virtualhost.node import LEASE_NAMESPACE
@@ -43,8 +44,8 @@ def controllers(platform: Platform, backends: dict[str, MachineBackend] | None =
     facts = read_host_facts(platform.cloud)
     if backends is None:
         backends = {"sandbox": SandboxBackend.for_platform(platform)}
-    sweep = MachineSweep(platform.informers, backends)
-    instances = Instances(platform, facts.name, backends, sweep)
+    sweep = MachineSweep(platform.informers, Backends(backends))
+    instances = Instances(platform, facts.name, Backends(backends), sweep)
     instance_controller = Controller(
         "virtualmachineinstance",
         INSTANCES,

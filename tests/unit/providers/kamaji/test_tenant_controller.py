@@ -306,13 +306,13 @@ async def test_a_tenant_that_is_busy_is_told_and_asked_again(fake_api: FakeApi, 
 
 async def test_no_user_left_is_a_condition_that_passes(fake_api: FakeApi, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     async with started_world(fake_api, monkeypatch, tmp_path) as world:
-        choose = user.choose_user
-        monkeypatch.setattr(user, "choose_user", lambda *_arguments, **_options: None)
+        choose = user.choose_uid
+        monkeypatch.setattr(user, "choose_uid", lambda *_arguments, **_options: None)
         world.put(TENANTS, tenant())
         await world.until(lambda: problem(world)[0] == "UsersExhausted", "the condition")
         assert "delete a cluster" in problem(world)[1]
         assert world.find(SERVICES, "first") is None
-        monkeypatch.setattr(user, "choose_user", choose)
+        monkeypatch.setattr(user, "choose_uid", choose)
         await addressed(world)
         await ready(world)
 

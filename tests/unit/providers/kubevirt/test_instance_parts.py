@@ -12,9 +12,9 @@ from pilvi.errors import UserError
 from pilvi.providers.kubevirt.instance.network import NoLeg, plan_interfaces, plan_leg
 from pilvi.providers.kubevirt.instance.pod import launcher_name, new_launcher, plan_pod_status
 from pilvi.providers.kubevirt.instance.status import FIDELITY, FIRST_BOOT, Report, plan_status
-from pilvi.providers.kubevirt.instance.userdata import UserData, decode_secret, find_user_data
+from pilvi.providers.kubevirt.instance.volumes.cloudinit import UserData, decode_secret, find_user_data
 from pilvi.providers.kubevirt.machines.backend import MachineLeg, MachineState
-from pilvi.providers.kubevirt.machines.choice import Refusal, choose_backend, get_boot_image
+from pilvi.providers.kubevirt.machines.choice import Refusal, choose_backend, find_boot_image
 from pilvi.providers.names import subnet_bridge, vpc_netns
 from pilvi.runtime import find_condition
 from tests.unit.providers.kubevirt.objects import UID, make_ip, make_subnet, make_vmi, make_vpc
@@ -142,36 +142,46 @@ class TestUserData:
             decode_secret({"metadata": metadata, "data": {}})
 
 
+def with_image(image: str | None, machine: str | None = None) -> JsonObject:
+    vmi = make_vmi()
+    vmi["spec"]["volumes"] = [{"name": "root", "containerDisk": {"image": image}}] if image else []
+    if machine:
+        vmi["metadata"]["annotations"] = {"pilvi.dev/machine": machine}
+    return vmi
+
+
 class TestChoice:
     @pytest.mark.parametrize("default", ["auto", "sandbox"])
     def test_node_images_run_in_sandboxes(self, default: str) -> None:
-        assert choose_backend(make_vmi(), default) == ("sandbox", "v1.37.2")
+        assert choose_backend(make_vmi(), default) == "sandbox"
 
     def test_annotation_wins(self) -> None:
         vmi = make_vmi()
         vmi["metadata"]["annotations"] = {"pilvi.dev/machine": "sandbox"}
-        assert choose_backend(vmi, "qemu") == ("sandbox", "v1.37.2")
+        assert choose_backend(vmi, "qemu") == "sandbox"
 
     def test_what_runs_stays_where_it_is(self) -> None:
         vmi = make_vmi()
         vmi["metadata"]["annotations"] = {"pilvi.dev/machine": "qemu"}
-        assert choose_backend(vmi, "qemu", running="sandbox") == ("sandbox", "v1.37.2")
+        assert choose_backend(vmi, "qemu", running="sandbox") == "sandbox"
+
+    def test_everything_else_runs_under_qemu(self) -> None:
+        assert choose_backend(with_image("quay.io/containerdisks/fedora:41"), "auto") == "qemu"
+        assert choose_backend(with_image(None), "auto") == "qemu"
+        assert choose_backend(with_image("quay.io/containerdisks/fedora:41", "qemu"), "sandbox") == "qemu"
 
     @pytest.mark.parametrize(
-        ("image", "machine", "reason"),
+        ("image", "machine", "default", "reason"),
         [
-            ("quay.io/containerdisks/fedora:41", None, "ErrImagePull"),
-            ("pilvi.dev/node:v1.37.2", "qemu", "BackendMissing"),
-            ("pilvi.dev/node:v1.37.2", "docker", "InvalidMachine"),
-            (None, None, "NoBootDisk"),
+            ("quay.io/containerdisks/fedora:41", "sandbox", "auto", "InvalidMachine"),
+            ("quay.io/containerdisks/fedora:41", None, "sandbox", "InvalidMachine"),
+            ("pilvi.dev/node:v1.37.2", "qemu", "auto", "BackendMissing"),
+            ("pilvi.dev/node:v1.37.2", "docker", "auto", "InvalidMachine"),
+            (None, "sandbox", "auto", "InvalidMachine"),
         ],
     )
-    def test_refusals(self, image: str | None, machine: str | None, reason: str) -> None:
-        vmi = make_vmi()
-        vmi["spec"]["volumes"] = [{"name": "root", "containerDisk": {"image": image}}] if image else []
-        if machine:
-            vmi["metadata"]["annotations"] = {"pilvi.dev/machine": machine}
-        refusal = choose_backend(vmi, "auto")
+    def test_refusals(self, image: str | None, machine: str | None, default: str, reason: str) -> None:
+        refusal = choose_backend(with_image(image, machine), default)
         assert isinstance(refusal, Refusal)
         assert refusal.reason == reason
 
@@ -180,8 +190,8 @@ class TestChoice:
             "volumes": [{"name": "a", "containerDisk": {"image": "A"}}, {"name": "b", "containerDisk": {"image": "B"}}],
             "domain": {"devices": {"disks": [{"name": "a", "bootOrder": 2}, {"name": "b", "bootOrder": 1}]}},
         }
-        assert get_boot_image(spec) == "B"
-        assert get_boot_image({"volumes": [{"name": "a", "emptyDisk": {}}], "domain": None}) is None
+        assert find_boot_image(spec) == "B"
+        assert find_boot_image({"volumes": [{"name": "a", "emptyDisk": {}}], "domain": None}) is None
 
 
 class TestStatus:

@@ -7,19 +7,17 @@ is the user, and an annotation that says otherwise is corrected. Nobody gets roo
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from pilvi.api import JsonObject, Key
 from pilvi.api.kamaji import TenantControlPlane
 from pilvi.errors import UserError
-from pilvi.lib.allocate import find_free_number
 from pilvi.providers.kamaji.names import MANAGER
 from pilvi.providers.platform import Platform
-from pilvi.providers.uids import UID_ANNOTATION, control_plane_uids, find_uid, used_uids
+from pilvi.providers.uids import UID_ANNOTATION, choose_uid, control_plane_uids, find_uid
 from pilvi.tenant import control_plane_dir
 
-__all__ = ["Users", "choose_user", "data_owner"]
+__all__ = ["Users", "data_owner"]
 
 RESOURCE = TenantControlPlane.RESOURCE
 
@@ -47,7 +45,7 @@ class Users:
         async with self._lock:
             others = [other for other in self._tenants.list() if other["metadata"]["uid"] != metadata["uid"]]
             given = {uid for other, uid in self._given.items() if other != metadata["uid"]}
-            uid = choose_user(tenant, others, uids, owner=data_owner(folder), taken=given | _owners_beside(folder))
+            uid = choose_uid(tenant, others, uids, owner=data_owner(folder), taken=given | _owners_beside(folder))
             if uid is None:
                 raise UserError(f"all {len(uids)} host uids for control planes are in use", hint="delete a cluster first")
             if uid == recorded:
@@ -60,22 +58,6 @@ class Users:
     def forget(self, uid: str) -> None:
         """The cache shows the record of the object with this UID, or it is gone."""
         self._given.pop(uid, None)
-
-
-def choose_user(tenant: JsonObject, others: Iterable[JsonObject], uids: range, *, owner: int | None, taken: Collection[int]) -> int | None:
-    """The host uid of `tenant`, one of `uids`; None when all are in use. Pure.
-
-    `owner` is whose its data is, None without data. `taken` are uids that others have, whatever their objects say. The recorded one is
-    kept, unless an older object has recorded the same: then somebody copied the annotation.
-    """
-    if owner in uids:
-        return owner
-    others = list(others)
-    recorded = find_uid(tenant, uids)
-    older = [other for other in others if _age(other) < _age(tenant)]
-    if recorded is not None and recorded not in taken and recorded not in used_uids(older, uids):
-        return recorded
-    return find_free_number(uids[0], uids[-1], used_uids(others, uids) | set(taken))
 
 
 def data_owner(folder: Path) -> int | None:
@@ -93,8 +75,3 @@ def _owners_beside(folder: Path) -> set[int]:
     except FileNotFoundError:
         return set()
     return {owner for other in found if (owner := data_owner(other)) is not None}
-
-
-def _age(tenant: JsonObject) -> tuple[str, str, str]:
-    metadata = tenant["metadata"]
-    return metadata.get("creationTimestamp") or "", metadata.get("namespace") or "", metadata["name"]

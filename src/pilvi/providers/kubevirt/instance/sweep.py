@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 
 from pilvi.errors import DriverError, UnitFailed
+from pilvi.providers.kubevirt.instance.backends import Backends
 from pilvi.providers.kubevirt.kinds import INSTANCES
-from pilvi.providers.kubevirt.machines.backend import MachineBackend
 from pilvi.runtime import Informers
 
 __all__ = ["MachineSweep"]
@@ -18,7 +17,7 @@ log = logging.getLogger(__name__)
 class MachineSweep:
     """Compares the machines of all backends with the instances in the cache."""
 
-    def __init__(self, informers: Informers, backends: Mapping[str, MachineBackend]) -> None:
+    def __init__(self, informers: Informers, backends: Backends) -> None:
         self._instances = informers.get(INSTANCES)
         self._instances.add_index("uid", lambda vmi: [vmi["metadata"]["uid"]])
         self._backends = backends
@@ -30,14 +29,13 @@ class MachineSweep:
         """
         await self._instances.synced.wait()
         failures: list[Exception] = []
-        for backend in self._backends.values():
-            for uid in await backend.list_uids():
-                if not self._instances.by_index("uid", uid):
-                    log.info("machine=%s backend=%s is removed: its VirtualMachineInstance is gone", uid, backend.name)
-                    try:
-                        await backend.stop(uid, 0)
-                        await backend.remove(uid)
-                    except (UnitFailed, DriverError, OSError) as e:
-                        failures.append(e)
+        for uid in await self._backends.list_uids():
+            if not self._instances.by_index("uid", uid):
+                log.info("machine=%s is removed: its VirtualMachineInstance is gone", uid)
+                try:
+                    await self._backends.stop(uid, 0)
+                    await self._backends.remove(uid)
+                except (UnitFailed, DriverError, OSError) as e:
+                    failures.append(e)
         if failures:
             raise failures[0]

@@ -1,7 +1,7 @@
 """What a machine is to the thing that runs it, and what such a thing promises.
 
 The instance controller makes a `MachineSpec` from API objects and hands it to a `MachineBackend`; it knows nothing of how a
-machine runs, and a backend knows nothing of Kubernetes.
+machine runs, and a backend asks no API and writes to none.
 """
 
 from __future__ import annotations
@@ -11,7 +11,10 @@ from datetime import datetime
 from ipaddress import IPv4Address, IPv4Interface
 from typing import Literal, Protocol
 
+from pilvi.api.resource import JsonObject
 from pilvi.errors import Transient
+from pilvi.providers.kubevirt.machines.volumes import MachineVolume
+from pilvi.providers.sizing import Size
 
 __all__ = ["MachineBackend", "MachineLeg", "MachinePhase", "MachineSpec", "MachineState", "NetworkNotReady"]
 
@@ -39,21 +42,19 @@ class MachineLeg:
 class MachineSpec:
     """One machine. `uid` is that of its VirtualMachineInstance: folders, units and links are named by it.
 
-    `cpu_milli` is the processor time it may take, in thousandths of a processor; None means as much as its vCPUs can.
-    `user_data` is what a guest's cloud-init would read at its first boot; None when it is not to be had any more, and then the
-    machine keeps what it was made with.
+    `name` is the guest's host name. `instance` is the VirtualMachineInstanceSpec, in which the domain says what hardware there is; what it
+    names of the API is resolved in `size`, `leg` and `volumes`. `cpu_milli` is the processor time it may take, in thousandths of a
+    processor; None means as much as its vCPUs can. `volumes` are in the order of the specification.
     """
 
     uid: str
     name: str
     namespace: str
-    image: str
-    vcpus: int
-    memory_bytes: int
+    instance: JsonObject
+    size: Size
     leg: MachineLeg
+    volumes: tuple[MachineVolume, ...]
     cpu_milli: int | None = None
-    user_data: bytes | None = b""
-    meta_data: dict[str, str] = field(default_factory=dict)
     stop_grace_s: float = 30.0
 
 

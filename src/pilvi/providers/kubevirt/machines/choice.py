@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pilvi.api.resource import JsonObject
 from pilvi.node import parse_node_image
 
-__all__ = ["MACHINE", "Refusal", "choose_backend", "get_boot_image"]
+__all__ = ["MACHINE", "Refusal", "choose_backend", "find_boot_image"]
 
 MACHINE = "pilvi.dev/machine"
 """Annotation on a VirtualMachineInstance: `qemu` or `sandbox`."""
@@ -21,7 +21,7 @@ class Refusal:
     message: str
 
 
-def get_boot_image(spec: JsonObject) -> str | None:
+def find_boot_image(spec: JsonObject) -> str | None:
     """The container disk that the machine boots from: of the disk with the lowest bootOrder, else of the first disk; None without one."""
     volumes = {volume["name"]: volume for volume in spec.get("volumes") or []}
     disks = (((spec.get("domain") or {}).get("devices")) or {}).get("disks") or []
@@ -31,31 +31,29 @@ def get_boot_image(spec: JsonObject) -> str | None:
     return images[0] if images else None
 
 
-def choose_backend(vmi: JsonObject, default: str, running: str | None = None) -> tuple[str, str] | Refusal:
-    """Backend and Kubernetes version of the node image for `vmi`, or why there is none.
+def choose_backend(vmi: JsonObject, default: str, running: str | None = None) -> str | Refusal:
+    """The name of the backend for `vmi`, or why there is none.
 
     `running` is the backend that runs the machine already: that choice stands. Else the annotation decides, else `default`, the
-    cloud's (`auto`, `qemu`, `sandbox`). Only node images can be run so far.
+    cloud's (`auto`, `qemu`, `sandbox`). `auto` runs node images as sandboxes and everything else under QEMU.
     """
-    wanted = running or (vmi["metadata"].get("annotations") or {}).get(MACHINE) or default
+    asked = (vmi["metadata"].get("annotations") or {}).get(MACHINE)
+    wanted = running or asked or default
     if wanted not in ("auto", "qemu", "sandbox"):
         return Refusal("InvalidMachine", f"annotation {MACHINE} is {wanted!r}; write sandbox or qemu, or remove it")
-    image = get_boot_image(vmi["spec"])
-    if image is None:
+    image = find_boot_image(vmi["spec"])
+    is_node = image is not None and parse_node_image(image) is not None
+    if wanted == "auto":
+        return "sandbox" if is_node else "qemu"
+    if wanted == "sandbox" and not is_node:
         return Refusal(
-            "NoBootDisk",
-            "the machine has no containerDisk volume to boot from; add one with a node image, for example pilvi.dev/node:<version>",
+            "InvalidMachine",
+            f"a sandbox runs node images only, and the machine boots from {image or 'no container disk'}; "
+            + (f"set annotation {MACHINE} to qemu" if running or asked is None else f"remove annotation {MACHINE}, or set it to qemu"),
         )
-    version = parse_node_image(image)
-    if version is None:
-        return Refusal(
-            "ErrImagePull",
-            f"container disk {image} is not a node image of this cloud, and container disks from registries come with QEMU support, "
-            "which is not there yet; use pilvi.dev/node:<version>",
-        )
-    if wanted == "qemu":
+    if wanted == "qemu" and is_node:
         return Refusal(
             "BackendMissing",
-            f"the machine asks for qemu, which is not there yet; remove annotation {MACHINE} or set it to sandbox",
+            f"node images are not built for qemu yet; remove annotation {MACHINE} or set it to sandbox",
         )
-    return "sandbox", version
+    return wanted

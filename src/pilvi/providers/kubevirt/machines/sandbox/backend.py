@@ -6,14 +6,12 @@ What a machine has on the host: the folder `<home>/machines/<uid>` (its writable
 
 from __future__ import annotations
 
-import platform as host_platform
 from collections.abc import Callable
 from datetime import UTC, datetime
-from ipaddress import IPv4Network
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pilvi.errors import DriverError, UserError
+from pilvi.errors import Bug, DriverError, UserError
 from pilvi.host.netns import is_inside
 from pilvi.host.sandbox import remove_sandbox, sandbox_unit
 from pilvi.kit.store import Store
@@ -22,24 +20,22 @@ from pilvi.lib.files import remove_tree, write_atomic
 from pilvi.node import NodeFacts, NodeImage, NodeMachine, find_node_image, node_machine, prepare_node_machine
 from pilvi.node.machine import find_first_boot_exit
 from pilvi.providers.kubevirt.machines.backend import MachineBackend, MachinePhase, MachineSpec, MachineState, NetworkNotReady
-from pilvi.providers.names import machine_netns, machine_port, machine_unit
+from pilvi.providers.kubevirt.machines.folder import list_machine_folders, machine_folder
+from pilvi.providers.kubevirt.machines.sandbox.guest import guest_os
+from pilvi.providers.kubevirt.machines.sandbox.network import plan_network
+from pilvi.providers.kubevirt.machines.volumes import CloudInitDisk, NodeDisk
+from pilvi.providers.names import machine_netns, machine_unit
 
 if TYPE_CHECKING:
     from pilvi.host.cloud import Cloud
-    from pilvi.host.network import NamespaceNetwork, Veth
     from pilvi.host.units import Units, UnitState
     from pilvi.providers.platform import Platform
 
-__all__ = ["SandboxBackend", "machine_folder", "plan_network"]
+__all__ = ["SandboxBackend"]
 
 _PHASES: dict[str, MachinePhase] = {"running": "running", "waiting": "failing", "exited": "failing", "absent": "absent"}
 _LOG_LINES = 3
 _NOTHING_TO_DO = b"#cloud-config\n"
-
-
-def machine_folder(cloud: Cloud, uid: str) -> Path:
-    """All that a machine keeps on the disk; it goes with the VirtualMachineInstance of that UID."""
-    return cloud.home / "machines" / uid
 
 
 class SandboxBackend(MachineBackend):
@@ -72,7 +68,7 @@ class SandboxBackend(MachineBackend):
         if unit.pid is not None and is_inside(unit.pid, machine_netns(self._cloud, spec.uid)):
             await self._adopt(spec)
         else:
-            machine = node_machine(await self._facts(spec), self._get_image(spec.image))
+            machine = node_machine(await self._facts(spec), self._get_image(_version(spec)))
             await on_disk(prepare_node_machine, machine)
             unit = await self._units.ensure(sandbox_unit(self._cloud, machine.sandbox, self._enter()))
             self._machines[spec.uid] = machine
@@ -97,13 +93,12 @@ class SandboxBackend(MachineBackend):
         self._machines.pop(uid, None)
 
     async def list_uids(self) -> list[str]:
-        """The folders: each machine has one before anything else and until everything else is gone."""
-        root = self._cloud.home / "machines"
-        return sorted(path.name for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
+        """The folders of all machines; to remove one that another backend runs takes nothing from it but its folder."""
+        return list_machine_folders(self._cloud)
 
     async def _adopt(self, spec: MachineSpec) -> None:
         """Know a machine that an earlier engine has started, if the image that it was made from is still here."""
-        if spec.uid not in self._machines and (image := find_node_image(spec.image, self._kit)) is not None:
+        if spec.uid not in self._machines and (image := find_node_image(_version(spec), self._kit)) is not None:
             self._machines[spec.uid] = node_machine(await self._facts(spec), image)
 
     def _get_image(self, version: str) -> NodeImage:
@@ -117,6 +112,7 @@ class SandboxBackend(MachineBackend):
 
     async def _facts(self, spec: MachineSpec) -> NodeFacts:
         folder = machine_folder(self._cloud, spec.uid)
+        cloud_init = next((volume for volume in spec.volumes if isinstance(volume, CloudInitDisk)), CloudInitDisk(name=""))
         return NodeFacts(
             name=spec.name,
             namespace=spec.namespace,
@@ -124,13 +120,13 @@ class SandboxBackend(MachineBackend):
             unit=machine_unit(spec.uid),
             state=folder / "state",
             netns=machine_netns(self._cloud, spec.uid),
-            memory_bytes=spec.memory_bytes,
-            cpus=spec.vcpus,
+            memory_bytes=spec.size.memory_bytes,
+            cpus=spec.size.vcpus,
             cpu_milli=spec.cpu_milli,
             address=spec.leg.address,
             resolver=spec.leg.gateway,
-            user_data=await on_disk(_keep_user_data, folder, spec.user_data) or _NOTHING_TO_DO,
-            meta_data=spec.meta_data,
+            user_data=await on_disk(_keep_user_data, folder, cloud_init.user_data) or _NOTHING_TO_DO,
+            meta_data=cloud_init.meta_data,
             stop_grace_s=spec.stop_grace_s,
         )
 
@@ -146,19 +142,12 @@ class SandboxBackend(MachineBackend):
         await ensure_network(network)
 
 
-def plan_network(cloud: Cloud, spec: MachineSpec) -> tuple[NamespaceNetwork, Veth]:
-    """The machine's namespace and its leg: `eth0` inside, a port of the Subnet's bridge outside. Pure."""
-    from pilvi.host.network import NamespaceNetwork, Route, Veth, VethEnd  # noqa: PLC0415 (as above)
-
-    netns = machine_netns(cloud, spec.uid)
-    leg = spec.leg
-    veth = Veth(
-        a=VethEnd(netns=leg.netns, name=machine_port(spec.uid), master=leg.bridge),
-        b=VethEnd(netns=netns, name="eth0", mac=leg.mac, addresses=(leg.address,)),
-    )
-    default = Route(prefix=IPv4Network("0.0.0.0/0"), via=leg.gateway, dev="eth0")
-    # A node forwards between its pods and its leg.
-    return NamespaceNetwork(netns=netns, routes=(default,), sysctls={"net.ipv4.ip_forward": "1"}), veth
+def _version(spec: MachineSpec) -> str:
+    """Which node image the machine runs. Raises Bug without one: another machine is not given to this backend."""
+    for volume in spec.volumes:
+        if isinstance(volume, NodeDisk):
+            return volume.version
+    raise Bug(f"machine {spec.namespace}/{spec.name} has no node image")
 
 
 def _machine_state(unit: UnitState, machine: NodeMachine | None) -> MachineState:
@@ -171,29 +160,7 @@ def _machine_state(unit: UnitState, machine: NodeMachine | None) -> MachineState
     if machine is None:
         return MachineState(phase, started, unit.restarts, message)
     exit_code = find_first_boot_exit(machine)
-    return MachineState(phase, started, unit.restarts, message, machine.notes, _guest_os(machine.image), exit_code)
-
-
-def _guest_os(image: NodeImage) -> dict[str, str]:
-    """KubeVirt's guestOSInfo: what the image's os-release says, and the kernel, which is the host's."""
-    kernel = host_platform.uname()
-    release: dict[str, str] = {}
-    path = image.root / "etc" / "os-release"
-    if path.is_file():
-        for line in path.read_text().splitlines():
-            name, _, value = line.partition("=")
-            release[name] = value.strip('"')
-    known = {
-        "name": release.get("NAME"),
-        "id": release.get("ID"),
-        "version": release.get("VERSION"),
-        "versionId": release.get("VERSION_ID"),
-        "prettyName": release.get("PRETTY_NAME"),
-        "kernelRelease": kernel.release,
-        "kernelVersion": kernel.version,
-        "machine": kernel.machine,
-    }
-    return {name: value for name, value in known.items() if value}
+    return MachineState(phase, started, unit.restarts, message, machine.notes, guest_os(machine.image), exit_code)
 
 
 def _keep_user_data(folder: Path, given: bytes | None) -> bytes:

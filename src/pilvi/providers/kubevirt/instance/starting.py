@@ -1,0 +1,140 @@
+"""Towards running: the Pod, its binding, and the machine's first process."""
+
+from __future__ import annotations
+
+from pilvi.api import JsonObject
+from pilvi.api.builtin import PODS
+from pilvi.api.resource import Key
+from pilvi.errors import AlreadyExists, Forbidden, Invalid, UnitFailed, UserError, format_chain
+from pilvi.lib.clock import utc_now
+from pilvi.providers.kubevirt.instance.backends import fidelity
+from pilvi.providers.kubevirt.instance.network import NoLeg, plan_interfaces, plan_leg
+from pilvi.providers.kubevirt.instance.pod import launcher_name, new_launcher
+from pilvi.providers.kubevirt.instance.reporter import Reporter
+from pilvi.providers.kubevirt.instance.scope import Caches, Scope
+from pilvi.providers.kubevirt.instance.status import Report, phase_of
+from pilvi.providers.kubevirt.instance.volumes.resolve import Volumes
+from pilvi.providers.kubevirt.machines.backend import MachineBackend, MachineLeg, MachineSpec, NetworkNotReady
+from pilvi.providers.kubevirt.machines.choice import find_boot_image
+from pilvi.providers.kubevirt.machines.volumes import MachineVolume
+from pilvi.providers.kubevirt.virtualhost.pressure import describe_pressure
+from pilvi.providers.platform import Platform
+from pilvi.providers.sizing import find_cpu_limit, get_size
+from pilvi.runtime import Done, Failed, RequeueAfter, Result, Waiting
+
+__all__ = ["Starting"]
+
+FIRST_BOOT_LOOK_S = 1.0
+
+
+class Starting:
+    """What is done with an instance that shall run and whose backend is chosen. `host` is the name of the virtual host's Node."""
+
+    def __init__(self, platform: Platform, host: str, caches: Caches, reporter: Reporter) -> None:
+        self._cloud = platform.cloud
+        self._client = platform.client
+        self._events = platform.events
+        self._host = host
+        self._caches = caches
+        self._reporter = reporter
+        self._volumes = Volumes(caches)
+
+    async def start(self, scope: Scope, backend: MachineBackend) -> Result:
+        """One step: make the Pod, wait for its binding, or have the machine run."""
+        if scope.pod is None:
+            return await self._make_pod(scope, backend)
+        if scope.pod["spec"].get("nodeName") != self._host:
+            # Unbound, or bound to a host whose engine has to act.
+            pressure = describe_pressure(self._caches.nodes.get(Key("", self._host)))
+            await self._reporter.report(scope, _scheduling(scope.pod, backend, pressure))
+            return Done()
+        return await self._run(scope, backend)
+
+    async def _make_pod(self, scope: Scope, backend: MachineBackend) -> Result:
+        vmi = scope.vmi
+        if phase_of(vmi) not in ("", "Pending"):
+            # The cache may be behind, and this ends a machine: ask.
+            if await self._client.find(PODS, Key(scope.key.namespace, launcher_name(vmi))) is not None:
+                return Waiting("PodExists", "the Pod is there, but not in the cache yet", retry_s=1.0)
+            # Deleted by force: the machine may be running still, and nobody but us can end it.
+            await backend.stop(scope.uid, scope.grace_s)
+            message = "the virt-launcher Pod was deleted by force"
+            self._events.record(vmi, "Warning", "Stopped", f"The VirtualMachineInstance crashed: {message}")
+            await self._reporter.report(scope, Report("Failed", "PodNotExists", message, fidelity=fidelity(backend)))
+            return Done()
+        try:
+            pod = await self._client.create(PODS, new_launcher(vmi, find_boot_image(vmi["spec"]) or ""))
+        except AlreadyExists:
+            return Waiting("PodExists", "the Pod is there, but not in the cache yet", retry_s=1.0)
+        except (Forbidden, Invalid) as e:
+            # A quota, a limit range, a namespace whose default ServiceAccount is not there yet.
+            message = f"the virt-launcher Pod cannot be made: {format_chain(e)}"
+            refusal = ("FailedCreate", message)
+            await self._reporter.report(scope, Report("Pending", "PodNotExists", message, refusal=refusal, fidelity=fidelity(backend)))
+            self._events.record(vmi, "Warning", "FailedCreate", message)
+            return Failed(message)
+        self._events.record(vmi, "Normal", "SuccessfulCreate", f"Created virtual machine pod {pod['metadata']['name']}")
+        await self._reporter.report(scope, _scheduling(pod, backend))
+        return Done()
+
+    async def _run(self, scope: Scope, backend: MachineBackend) -> Result:
+        leg = plan_leg(self._cloud, scope.ip, scope.subnet, scope.vpc)
+        if isinstance(leg, NoLeg):
+            return await self._wait(scope, backend, "NetworkNotReady", leg.message)
+        try:
+            machine = await backend.ensure(_machine_spec(scope, leg, self._volumes.resolve(scope)))
+        except NetworkNotReady as e:
+            # The last write of the controller that makes it wakes us; the retry is for a signal that got lost.
+            return await self._wait(scope, backend, "NetworkNotReady", format_chain(e), retry_s=1.0)
+        except (UserError, UnitFailed, OSError) as e:
+            message = format_chain(e)
+            await self._wait(scope, backend, "MachineNotStarted", message)
+            self._events.record(scope.vmi, "Warning", "FailedStart", message)
+            return Failed(message)
+        first = phase_of(scope.vmi) != "Running" and machine.phase == "running"
+        report = Report(
+            "Running" if first or phase_of(scope.vmi) == "Running" else "Scheduled",
+            "GuestNotRunning",
+            machine.message,
+            machine,
+            scope.pod,
+            plan_interfaces(scope.vmi["spec"], leg),
+            fidelity=fidelity(backend),
+        )
+        await self._reporter.report_pod(scope, report)
+        await self._reporter.report(scope, report)
+        if first:
+            self._events.record(scope.vmi, "Normal", "Started", "VirtualMachineInstance started.")
+        if machine.phase != "running" or machine.first_boot is not None or machine.started_at is None:
+            return Done()
+        # Nothing tells us that the guest's first boot has ended. It does within seconds; one that hangs is looked at ever less often.
+        age_s = (utc_now() - machine.started_at).total_seconds()
+        return RequeueAfter(max(FIRST_BOOT_LOOK_S, age_s / 10))
+
+    async def _wait(self, scope: Scope, backend: MachineBackend, reason: str, message: str, retry_s: float = 30.0) -> Result:
+        machine = backend.state(scope.uid)
+        phase = phase_of(scope.vmi)
+        phase = "Running" if phase == "Running" else "Scheduled"
+        report = Report(phase, reason, message, machine, scope.pod, fidelity=fidelity(backend))
+        await self._reporter.report(scope, report)
+        return Waiting(reason, message, retry_s=retry_s)
+
+
+def _scheduling(pod: JsonObject, backend: MachineBackend, pressure: str = "") -> Report:
+    message = "the scheduler has not chosen a host yet"
+    return Report("Scheduling", "PodNotReady", message, pod=pod, fidelity=fidelity(backend), pressure=pressure)
+
+
+def _machine_spec(scope: Scope, leg: MachineLeg, volumes: tuple[MachineVolume, ...]) -> MachineSpec:
+    metadata, spec = scope.vmi["metadata"], scope.vmi["spec"]
+    return MachineSpec(
+        uid=scope.uid,
+        name=spec.get("hostname") or metadata["name"],
+        namespace=metadata["namespace"],
+        instance=spec,
+        size=get_size(spec),
+        leg=leg,
+        volumes=volumes,
+        cpu_milli=find_cpu_limit(spec),
+        stop_grace_s=scope.grace_s,
+    )

@@ -1,0 +1,1 @@
+"""Machines as sandboxes: namespaces of the host's kernel around the node image."""
