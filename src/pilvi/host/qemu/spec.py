@@ -1,0 +1,196 @@
+"""One virtual machine as QEMU shall run it, as data. What the hardware means to a guest is said here; how QEMU is told is `argv`'s.
+
+Every field has the value that a machine gets when nobody asks for anything. QEMU opens none of the paths: the unit is handed descriptors.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from pilvi.host.units import OpenTap
+
+__all__ = [
+    "Bios",
+    "Cpu",
+    "DirectKernel",
+    "Drive",
+    "Layer",
+    "Memory",
+    "Nic",
+    "QemuSpec",
+    "Sockets",
+    "Uefi",
+    "Watchdog",
+]
+
+Bus = Literal["virtio", "scsi", "sata", "usb"]
+
+
+class Cpu(msgspec.Struct, frozen=True, kw_only=True):
+    """`model` is `host` (under TCG: all that it can do), `max`, or one that QEMU names. `features` maps a flag to whether it is there.
+
+    The guest has sockets x cores x threads vCPUs; sockets up to `max_sockets` can be added while it runs.
+    """
+
+    model: str = "host"
+    features: dict[str, bool] = {}
+    sockets: int = 1
+    cores: int = 1
+    threads: int = 1
+    max_sockets: int = 1
+
+
+class Memory(msgspec.Struct, frozen=True, kw_only=True):
+    """`max_bytes` above `size_bytes` leaves room for memory that is added while the guest runs. `hugepages` is a mounted hugetlbfs."""
+
+    size_bytes: int
+    max_bytes: int = 0
+    hugepages: Path | None = None
+
+
+class Bios(msgspec.Struct, frozen=True, kw_only=True, tag="bios"):
+    """SeaBIOS. `serial` has it print to the serial console too."""
+
+    serial: bool = False
+
+
+class Uefi(msgspec.Struct, frozen=True, kw_only=True, tag="uefi"):
+    """OVMF: `code` is read only and shared, `variables` the machine's own file. Secure boot needs the code that was built for it."""
+
+    code: Path
+    variables: Path
+    secure_boot: bool = False
+
+
+class DirectKernel(msgspec.Struct, frozen=True, kw_only=True):
+    """A Linux kernel that starts without a boot loader."""
+
+    kernel: Path
+    initrd: Path | None = None
+    arguments: str = ""
+
+
+class Layer(msgspec.Struct, frozen=True, kw_only=True):
+    """One file of a drive. `format` is forced: a raw disk may hold anything, also what looks like another format."""
+
+    path: Path
+    format: Literal["raw", "qcow2"] = "raw"
+
+
+class Drive(msgspec.Struct, frozen=True, kw_only=True):
+    """A disk as the guest sees it.
+
+    `name` is unique in its machine and stays the same over restarts. `layers` are the files, the one that is written first, then what it
+    lies over. `cache` as in KubeVirt: `none` goes past the host's page cache where the file system can. `on_error` `stop` pauses the guest
+    at an error of the host, `report` tells it. `boot_index` 1 is tried first. `block_sizes` are the logical and physical block size.
+    `tray_open` is an empty cdrom, which has no layers.
+    """
+
+    name: str
+    layers: tuple[Layer, ...]
+    bus: Bus = "virtio"
+    kind: Literal["disk", "cdrom", "lun"] = "disk"
+    read_only: bool = False
+    shareable: bool = False
+    serial: str = ""
+    boot_index: int | None = None
+    cache: Literal["none", "writethrough", "writeback"] = "none"
+    io: Literal["native", "threads"] | None = None
+    discard: bool = True
+    on_error: Literal["stop", "report", "ignore", "enospc"] = "stop"
+    block_sizes: tuple[int, int] | None = None
+    tray_open: bool = False
+    iothread: bool = False
+
+
+class Nic(msgspec.Struct, frozen=True, kw_only=True):
+    """A network card on a tap device. `up` False pulls its plug. `model` as in KubeVirt."""
+
+    name: str
+    tap: OpenTap
+    mac: str
+    model: Literal["virtio", "e1000", "e1000e", "ne2k_pci", "pcnet", "rtl8139"] = "virtio"
+    mtu: int = 1500
+    boot_index: int | None = None
+    up: bool = True
+
+
+class Watchdog(msgspec.Struct, frozen=True, kw_only=True):
+    """An i6300esb; `action` when the guest does not feed it."""
+
+    action: Literal["reset", "shutdown", "poweroff"] = "reset"
+
+
+class Sockets(msgspec.Struct, frozen=True, kw_only=True):
+    """Where QEMU listens, all in one folder of the machine's uid."""
+
+    folder: Path
+
+    @property
+    def monitor(self) -> Path:
+        """QMP."""
+        return self.folder / "qmp.sock"
+
+    @property
+    def serial(self) -> Path:
+        """The first serial line, raw."""
+        return self.folder / "serial.sock"
+
+    @property
+    def screen(self) -> Path:
+        """VNC (RFB)."""
+        return self.folder / "vnc.sock"
+
+    @property
+    def agent(self) -> Path:
+        """The guest agent's channel."""
+        return self.folder / "agent.sock"
+
+
+class QemuSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """A machine.
+
+    `name` is the unit's, `title` what the guest is called for people. `machine` is a concrete type such as `pc-q35-7.2`. `user` is the host
+    uid of the process, `netns` the namespace that it sits in, which needs no links. `serial_log` gets all that the guest writes to its
+    serial console, whether anybody listens or not. `cpu_milli` limits processor time. `clock_offset_s` is added to UTC.
+    `reboot` `exit` ends the machine when the guest asks for a reset.
+    """
+
+    name: str
+    title: str
+    uuid: str
+    user: int
+    netns: str
+    sockets: Sockets
+    log: Path
+    serial_log: Path
+    memory: Memory
+    machine: str
+    accelerator: Literal["kvm", "tcg"] = "tcg"
+    cpu: Cpu = Cpu()
+    firmware: Bios | Uefi = Bios()
+    kernel: DirectKernel | None = None
+    drives: tuple[Drive, ...] = ()
+    nics: tuple[Nic, ...] = ()
+    tpm: Path | None = None
+    serial: bool = True
+    screen: bool = True
+    video: Literal["vga", "virtio", "bochs", "cirrus", "ramfb"] = "vga"
+    agent: bool = True
+    balloon: bool = True
+    rng: bool = False
+    watchdog: Watchdog | None = None
+    tablets: tuple[Literal["usb", "virtio"], ...] = ()
+    sound: Literal["ich9", "ac97"] | None = None
+    acpi: bool = True
+    hyperv: dict[str, bool | int | str] = {}
+    hide_hypervisor: bool = False
+    smbios: dict[str, dict[str, str]] = {}
+    clock_offset_s: int | Literal["localtime"] = 0
+    timers: dict[str, str] = {}
+    reboot: Literal["reset", "exit"] = "reset"
+    cpu_milli: int | None = None
+    stop_grace_s: float = 30.0

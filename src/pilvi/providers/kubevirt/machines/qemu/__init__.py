@@ -1,0 +1,7 @@
+"""Machines under QEMU.
+
+domain.py   hardware: from the instance's domain to host.qemu's QemuSpec, pure
+drives.py   disks: from volumes and devices.disks to drives, pure
+files.py    the files of a machine: layers, empty disks, seeds
+backend.py  the machine interface over units, taps and QMP
+"""

@@ -1,0 +1,176 @@
+"""The hardware of a machine: from the instance's domain to QEMU's specification. Pure.
+
+Where the domain is silent a machine gets what KubeVirt gives it: q35, the host's processor, a screen, a serial console, a memory
+balloon, BIOS. What QEMU or pilvi cannot do is refused by the admission policies already and again here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pilvi.api.resource import JsonObject
+from pilvi.errors import UserError
+from pilvi.host.qemu.spec import Bios, Cpu, DirectKernel, Memory, Nic, QemuSpec, Sockets, Uefi, Watchdog
+from pilvi.host.units import OpenTap
+from pilvi.lib.hashing import short_hash
+from pilvi.lib.quantity import quantity_bytes
+from pilvi.providers.kubevirt.machines.backend import MachineSpec
+from pilvi.providers.kubevirt.machines.qemu.drives import MachineFiles, plan_drives
+from pilvi.providers.names import machine_netns, machine_port, machine_unit
+
+if TYPE_CHECKING:
+    from pilvi.host.cloud import Cloud
+
+__all__ = ["HostOffer", "plan_machine", "sockets_of"]
+
+_MODELS = {"host-model": "host", "host-passthrough": "host", "": "host"}
+
+
+@dataclass(frozen=True)
+class HostOffer:
+    """What this host gives its machines: the accelerator, the newest machine type of its QEMU, and firmware files, None when missing."""
+
+    accelerator: Literal["kvm", "tcg"]
+    machine: str
+    uefi_code: Path | None = None
+    uefi_secure_code: Path | None = None
+
+
+def sockets_of(cloud: Cloud, uid: str) -> Sockets:
+    """Where the QEMU of the machine listens."""
+    return Sockets(folder=cloud.run / "machines" / short_hash(uid))
+
+
+def plan_machine(cloud: Cloud, spec: MachineSpec, files: MachineFiles, user: int, offer: HostOffer) -> QemuSpec:
+    """The machine as QEMU shall run it; `user` is the host uid of its process. Raises UserError that names the field."""
+    domain = spec.instance.get("domain") or {}
+    devices = domain.get("devices") or {}
+    return QemuSpec(
+        name=machine_unit(spec.uid),
+        title=f"{spec.namespace}_{spec.name}",
+        uuid=(domain.get("firmware") or {}).get("uuid") or spec.uid,
+        user=user,
+        netns=machine_netns(cloud, spec.uid),
+        sockets=sockets_of(cloud, spec.uid),
+        log=files.folder / "qemu.log",
+        serial_log=files.serial_log,
+        memory=_memory(spec, domain),
+        machine=_machine_type(domain, offer),
+        accelerator=offer.accelerator,
+        cpu=_cpu(spec, domain),
+        firmware=_firmware(domain, files, offer),
+        kernel=_kernel(domain),
+        drives=plan_drives(spec.instance, spec.volumes, files),
+        nics=_nics(cloud, spec, devices),
+        serial=devices.get("autoattachSerialConsole") is not False,
+        screen=devices.get("autoattachGraphicsDevice") is not False,
+        video=(devices.get("video") or {}).get("type") or "vga",
+        balloon=devices.get("autoattachMemBalloon") is not False,
+        rng=devices.get("rng") is not None,
+        watchdog=_watchdog(devices),
+        tablets=_tablets(devices),
+        sound=(devices["sound"].get("model") or "ich9") if devices.get("sound") else None,
+        acpi=_is_on(domain, "acpi", default=True),
+        hide_hypervisor=bool(((domain.get("features") or {}).get("kvm") or {}).get("hidden")),
+        smbios=_smbios(domain),
+        clock_offset_s=int(((domain.get("clock") or {}).get("utc") or {}).get("offsetSeconds") or 0),
+        reboot="exit" if domain.get("rebootPolicy") == "Terminate" else "reset",
+        cpu_milli=spec.cpu_milli,
+        stop_grace_s=spec.stop_grace_s,
+    )
+
+
+def _memory(spec: MachineSpec, domain: JsonObject) -> Memory:
+    most = (domain.get("memory") or {}).get("maxGuest")
+    return Memory(size_bytes=spec.size.memory_bytes, max_bytes=quantity_bytes(most) if most else 0)
+
+
+def _machine_type(domain: JsonObject, offer: HostOffer) -> str:
+    wanted = (domain.get("machine") or {}).get("type") or "q35"
+    return offer.machine if wanted == "q35" else str(wanted)
+
+
+def _cpu(spec: MachineSpec, domain: JsonObject) -> Cpu:
+    cpu = domain.get("cpu") or {}
+    model = cpu.get("model") or ""
+    features = {feature["name"]: feature.get("policy") not in ("disable", "forbid") for feature in cpu.get("features") or []}
+    return Cpu(
+        model=_MODELS.get(model, model),
+        features=features,
+        sockets=spec.size.sockets,
+        cores=spec.size.cores,
+        threads=spec.size.threads,
+        max_sockets=max(int(cpu.get("maxSockets") or 0), spec.size.sockets),
+    )
+
+
+def _firmware(domain: JsonObject, files: MachineFiles, offer: HostOffer) -> Bios | Uefi:
+    bootloader = (domain.get("firmware") or {}).get("bootloader") or {}
+    efi = bootloader.get("efi")
+    if efi is None:
+        return Bios(serial=bool((bootloader.get("bios") or {}).get("useSerial")))
+    secure = efi.get("secureBoot") is not False
+    if secure and not _is_on(domain, "smm", default=False):
+        raise UserError(
+            "spec.domain.firmware.bootloader.efi: secure boot needs spec.domain.features.smm",
+            hint="add features: {smm: {enabled: true}}, or set efi.secureBoot: false",
+        )
+    code = offer.uefi_secure_code if secure else offer.uefi_code
+    if code is None:
+        raise UserError("this host has no UEFI firmware for machines", hint="install the Debian package ovmf")
+    return Uefi(code=code, variables=files.variables, secure_boot=secure)
+
+
+def _kernel(domain: JsonObject) -> DirectKernel | None:
+    boot = (domain.get("firmware") or {}).get("kernelBoot")
+    if boot is None:
+        return None
+    raise UserError("spec.domain.firmware.kernelBoot is not implemented yet", hint="boot from a disk")
+
+
+def _nics(cloud: Cloud, spec: MachineSpec, devices: JsonObject) -> tuple[Nic, ...]:
+    interfaces = devices.get("interfaces") or []
+    interface: dict[str, Any] = interfaces[0] if interfaces else {"name": "default"}
+    nic = Nic(
+        name=interface["name"],
+        tap=OpenTap(name=machine_port(spec.uid), netns=spec.leg.netns),
+        mac=spec.leg.mac,
+        model=interface.get("model") or "virtio",
+        boot_index=interface.get("bootOrder"),
+        up=interface.get("state") != "down",
+    )
+    return (nic,)
+
+
+def _watchdog(devices: JsonObject) -> Watchdog | None:
+    watchdog = devices.get("watchdog")
+    if not watchdog:
+        return None
+    return Watchdog(action=(watchdog.get("i6300esb") or {}).get("action") or "reset")
+
+
+def _tablets(devices: JsonObject) -> tuple[Literal["usb", "virtio"], ...]:
+    tablets: list[Literal["usb", "virtio"]] = [
+        "virtio" if device.get("bus") == "virtio" else "usb" for device in devices.get("inputs") or []
+    ]
+    if devices.get("autoattachInputDevice") and not tablets:
+        tablets.append("usb")
+    return tuple(tablets)
+
+
+def _smbios(domain: JsonObject) -> dict[str, dict[str, str]]:
+    """What KubeVirt writes into the tables: `system`, and `chassis` when the domain names one."""
+    system = {"manufacturer": "KubeVirt", "family": "KubeVirt", "product": "None"}
+    if serial := (domain.get("firmware") or {}).get("serial"):
+        system["serial"] = serial
+    tables = {"system": system}
+    if chassis := domain.get("chassis"):
+        tables["chassis"] = {name: value for name, value in chassis.items() if value}
+    return tables
+
+
+def _is_on(domain: JsonObject, feature: str, *, default: bool) -> bool:
+    found = (domain.get("features") or {}).get(feature)
+    return default if found is None else found.get("enabled") is not False
