@@ -97,7 +97,7 @@ async def test_the_real_scheduler_brings_a_machine_up(scene: Scene, machines: Fa
     assert is_true(pod, "Ready")
     assert not pod["spec"].get("volumes"), "no token is mounted"
     uid = vmi["metadata"]["uid"]
-    assert machines.specs[uid].vcpus == 2
+    assert machines.specs[uid].size.vcpus == 2
     node = await scene.client.get(NODES, Key("", HOST))
     assert is_true(node, "Ready")
     await scene.client.delete(MACHINES, scene.key("web"))

@@ -12,16 +12,16 @@ __all__ = ["CloudInit", "ContainerDisk", "Network", "PodNetwork", "Volume"]
 
 NO_DISKS_YET = "disks that outlive the machine are not implemented yet, and it would start without this one"
 A_CONTAINER_DISK = "a containerDisk"
-FROM_SUBNET = "address, gateway and resolver of a machine come from its Subnet"
-A_FIXED_ADDRESS = "leave it out; the annotation ovn.kubernetes.io/ip_address asks for a fixed address"
 
 
 class CloudInit(Part):
     """Data for the guest's cloud-init: given in the object, or in a Secret (key userdata)."""
 
-    network_data: Annotated[str | None, rejected("Network configuration.", FROM_SUBNET, A_FIXED_ADDRESS)] = None
-    network_data_base64: Annotated[str | None, rejected("Network configuration.", FROM_SUBNET, A_FIXED_ADDRESS)] = None
-    network_data_secret_ref: Annotated[LocalObjectReference | None, rejected("Network configuration.", FROM_SUBNET, A_FIXED_ADDRESS)] = None
+    network_data: Annotated[str | None, implemented("Network configuration, plain; a sandbox takes none.")] = None
+    network_data_base64: Annotated[str | None, implemented("Network configuration in base64.")] = None
+    network_data_secret_ref: Annotated[
+        LocalObjectReference | None, implemented("Secret with the network configuration, under the key networkdata.")
+    ] = None
     secret_ref: Annotated[LocalObjectReference | None, implemented("Secret with the user data.")] = None
     user_data: Annotated[str | None, implemented("User data, plain.")] = None
     user_data_base64: Annotated[str | None, implemented("User data in base64.")] = None

@@ -16,7 +16,8 @@ from pilvi.api.builtin import EVENTS, LEASES, NAMESPACES, NODES, PODS, SECRETS
 from pilvi.errors import UserError
 from pilvi.providers import kubevirt
 from pilvi.providers.kubevirt.kinds import INSTANCES, IPS, MACHINES, SUBNETS, TENANT_CONTROL_PLANES, VPCS
-from pilvi.providers.kubevirt.machines.backend import MachineState
+from pilvi.providers.kubevirt.machines.backend import MachineSpec, MachineState
+from pilvi.providers.kubevirt.machines.volumes import CloudInitDisk, NodeDisk
 from pilvi.providers.kubevirt.virtualhost.node import node_name
 from pilvi.providers.kubevirt.virtualhost.pressure import Room, read_figures
 from pilvi.providers.names import machine_unit
@@ -96,7 +97,8 @@ async def test_from_nothing_to_a_running_machine(stage: Stage, machines: FakeMac
     (pod,) = pods(stage)
     assert (pod["status"]["phase"], pod["status"]["podIP"]) == ("Running", "10.9.0.5")
     spec = machines.specs[vmi["metadata"]["uid"]]
-    assert (spec.name, spec.vcpus, spec.cpu_milli, spec.memory_bytes, spec.image) == ("web", 2, 1500, 1536 * 1024**2, "v1.37.2")
+    assert (spec.name, spec.size.vcpus, spec.cpu_milli, spec.size.memory_bytes) == ("web", 2, 1500, 1536 * 1024**2)
+    assert spec.volumes[0] == NodeDisk("root", "v1.37.2")
 
 
 async def test_how_real_a_machine_will_be_is_known_before_it_runs(stage: Stage) -> None:
@@ -245,6 +247,10 @@ async def test_what_is_missing_is_named_and_awaited(stage: Stage) -> None:
     await stage.until(lambda: phase(stage) == "Running", "the network to wake the instance")
 
 
+def user_data(spec: MachineSpec) -> bytes | None:
+    return next(volume.user_data for volume in spec.volumes if isinstance(volume, CloudInitDisk))
+
+
 async def test_user_data_from_a_secret_is_awaited_and_then_kept(stage: Stage, machines: FakeMachines) -> None:
     put_network(stage)
     vm = make_vm()
@@ -256,22 +262,22 @@ async def test_user_data_from_a_secret_is_awaited_and_then_kept(stage: Stage, ma
     stage.put(SECRETS, {"metadata": {"name": "boot", "namespace": "shop"}, "data": data})
     await stage.until(lambda: phase(stage) == "Running")
     uid = stage.get(INSTANCES, "web", "shop")["metadata"]["uid"]
-    assert machines.specs[uid].user_data == b"#cloud-config"
+    assert user_data(machines.specs[uid]) == b"#cloud-config"
     stage.api.remove(SECRETS.object_path(make_key("boot")))
-    await stage.until(lambda: machines.specs[uid].user_data is None, "a pass without the Secret")
+    await stage.until(lambda: user_data(machines.specs[uid]) is None, "a pass without the Secret")
     assert phase(stage) == "Running"
 
 
-async def test_a_strange_image_is_refused_and_nothing_is_made(stage: Stage, machines: FakeMachines) -> None:
+async def test_an_image_for_a_backend_that_is_not_here_is_refused_and_nothing_is_made(stage: Stage, machines: FakeMachines) -> None:
     put_network(stage)
     put_vm(stage, image="quay.io/containerdisks/fedora:41")
-    await stage.until(lambda: word(stage) == "ErrImagePull")
+    await stage.until(lambda: "quay.io/containerdisks/fedora:41 needs qemu" in _ready_message(stage), "the refusal")
     await stage.settled()
     assert pods(stage) == []
     assert machines.calls == []
     refusal = find_condition(stage.get(INSTANCES, "web", "shop"), "Synchronized")
     assert refusal is not None
-    assert "quay.io/containerdisks/fedora:41" in refusal["message"]
+    assert refusal["reason"] == "BackendMissing"
     await stage.platform.client.delete(MACHINES, make_key())
     await stage.until(lambda: stage.find(MACHINES, "web", "shop") is None, "its deletion to end")
 

@@ -12,7 +12,7 @@ from pilvi.errors import UserError
 from pilvi.providers.kubevirt.instance.network import NoLeg, plan_interfaces, plan_leg
 from pilvi.providers.kubevirt.instance.pod import launcher_name, new_launcher, plan_pod_status
 from pilvi.providers.kubevirt.instance.status import FIDELITY, FIRST_BOOT, Report, plan_status
-from pilvi.providers.kubevirt.instance.volumes.cloudinit import UserData, decode_secret, find_user_data
+from pilvi.providers.kubevirt.instance.volumes.cloudinit import CloudInit, Given, InSecret, decode_secret, find_cloud_init
 from pilvi.providers.kubevirt.machines.backend import MachineLeg, MachineState
 from pilvi.providers.kubevirt.machines.choice import Refusal, choose_backend, find_boot_image
 from pilvi.providers.names import subnet_bridge, vpc_netns
@@ -106,40 +106,46 @@ class TestLeg:
         assert plan_interfaces({}, get_leg())[0]["name"] == "default"
 
 
-class TestUserData:
+class TestCloudInit:
     def with_source(self, name: str, **source: Any) -> JsonObject:
         vmi = make_vmi()
         vmi["spec"]["volumes"].append({"name": "init", name: source})
         return vmi
 
-    def test_every_way_to_give_it(self) -> None:
-        assert find_user_data(make_vmi()) == UserData()
-        assert find_user_data(self.with_source("cloudInitNoCloud", userData="#cloud-config")) == UserData(b"#cloud-config")
-        encoded = base64.b64encode(b"x").decode()
-        assert find_user_data(self.with_source("cloudInitConfigDrive", userDataBase64=encoded)) == UserData(b"x")
-        named = find_user_data(self.with_source("cloudInitConfigDrive", secretRef={"name": "boot"}))
-        assert named == UserData(secret=Key("shop", "boot"))
+    def find(self, name: str, **source: Any) -> CloudInit:
+        found = find_cloud_init(self.with_source(name, **source))
+        assert found is not None
+        return found
 
-    @pytest.mark.parametrize("field", ["networkData", "networkDataBase64", "networkDataSecretRef"])
-    def test_network_data_is_refused_by_name(self, field: str) -> None:
-        with pytest.raises(UserError, match=rf"volumes\[init\]\.cloudInitNoCloud\.{field}"):
-            find_user_data(self.with_source("cloudInitNoCloud", userData="x", **{field: "y"}))
+    def test_every_way_to_give_it(self) -> None:
+        assert find_cloud_init(make_vmi()) is None
+        encoded = base64.b64encode(b"x").decode()
+        assert self.find("cloudInitNoCloud", userData="#cloud-config") == CloudInit("init", "NoCloud", Given(b"#cloud-config"))
+        assert self.find("cloudInitConfigDrive", userDataBase64=encoded).user_data == Given(b"x")
+        assert self.find("cloudInitConfigDrive", networkDataBase64=encoded).network_data == Given(b"x")
+        named = self.find("cloudInitConfigDrive", secretRef={"name": "boot"}, networkDataSecretRef={"name": "net"})
+        assert (named.source, named.user_data) == ("ConfigDrive", InSecret(Key("shop", "boot"), ("userdata", "userData")))
+        assert named.network_data == InSecret(Key("shop", "net"), ("networkdata", "networkData"))
 
     def test_two_sources_are_refused(self) -> None:
         vmi = self.with_source("cloudInitNoCloud", userData="x")
         vmi["spec"]["volumes"].append({"name": "more", "cloudInitConfigDrive": {"userData": "y"}})
         with pytest.raises(UserError, match="both give user data"):
-            find_user_data(vmi)
+            find_cloud_init(vmi)
+        with pytest.raises(UserError, match=r"volumes\[init\]\.cloudInitNoCloud: userData and secretRef"):
+            self.find("cloudInitNoCloud", userData="x", secretRef={"name": "boot"})
 
-    def test_bad_base64_is_refused(self) -> None:
-        with pytest.raises(UserError, match="userDataBase64"):
-            find_user_data(self.with_source("cloudInitNoCloud", userDataBase64="%%%"))
+    @pytest.mark.parametrize("field", ["userDataBase64", "networkDataBase64"])
+    def test_bad_base64_is_refused(self, field: str) -> None:
+        with pytest.raises(UserError, match=field):
+            self.find("cloudInitNoCloud", **{field: "%%%"})
 
     def test_secret_keys(self) -> None:
         metadata = {"namespace": "shop", "name": "boot"}
-        assert decode_secret({"metadata": metadata, "data": {"userdata": base64.b64encode(b"x").decode()}}) == b"x"
+        names = ("userdata", "userData")
+        assert decode_secret({"metadata": metadata, "data": {"userData": base64.b64encode(b"x").decode()}}, names) == b"x"
         with pytest.raises(UserError, match="shop/boot has no key userdata"):
-            decode_secret({"metadata": metadata, "data": {}})
+            decode_secret({"metadata": metadata, "data": {}}, names)
 
 
 def with_image(image: str | None, machine: str | None = None) -> JsonObject:

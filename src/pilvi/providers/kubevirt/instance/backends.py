@@ -18,6 +18,9 @@ class Backends:
     def __getitem__(self, name: str) -> MachineBackend:
         return self._backends[name]
 
+    def __contains__(self, name: str) -> bool:
+        return name in self._backends
+
     def __iter__(self) -> Iterator[MachineBackend]:
         return iter(self._backends.values())
 

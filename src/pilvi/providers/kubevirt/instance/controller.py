@@ -26,10 +26,10 @@ from pilvi.providers.kubevirt.instance.scope import Caches, Scope
 from pilvi.providers.kubevirt.instance.starting import Starting
 from pilvi.providers.kubevirt.instance.status import FINAL_PHASES, Report, phase_of
 from pilvi.providers.kubevirt.instance.sweep import MachineSweep
-from pilvi.providers.kubevirt.instance.volumes.cloudinit import find_user_data
+from pilvi.providers.kubevirt.instance.volumes.cloudinit import find_cloud_init
 from pilvi.providers.kubevirt.kinds import INSTANCES
 from pilvi.providers.kubevirt.machines.backend import MachineBackend, MachineState
-from pilvi.providers.kubevirt.machines.choice import Refusal, choose_backend
+from pilvi.providers.kubevirt.machines.choice import Refusal, choose_backend, find_boot_image
 from pilvi.providers.kubevirt.virtualmachine.instance import INSTANCE_FINALIZER
 from pilvi.providers.platform import Platform
 from pilvi.providers.sizing import get_size
@@ -78,9 +78,13 @@ class Instances:
         choice = choose_backend(vmi, self._cloud.machines, running.name if running is not None else None)
         if isinstance(choice, Refusal):
             return choice
+        if choice not in self._backends:
+            image = find_boot_image(vmi["spec"])
+            what = f"container disk {image}" if image else "a machine without a container disk"
+            return Refusal("BackendMissing", f"{what} needs {choice}, which is not on this host; `pilvi doctor` says what to install")
         try:
             get_size(vmi["spec"])
-            find_user_data(vmi)
+            find_cloud_init(vmi)
         except UserError as e:
             return Refusal("InvalidSpec", format_chain(e))
         return self._backends[choice]

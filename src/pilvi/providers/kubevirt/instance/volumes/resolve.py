@@ -7,7 +7,7 @@ from pilvi.errors import UserError
 from pilvi.node import parse_node_image
 from pilvi.providers.kubevirt.instance.scope import Caches, Scope
 from pilvi.providers.kubevirt.instance.status import phase_of
-from pilvi.providers.kubevirt.instance.volumes.cloudinit import decode_secret, find_user_data
+from pilvi.providers.kubevirt.instance.volumes.cloudinit import CloudInit, Given, InSecret, decode_secret, find_cloud_init
 from pilvi.providers.kubevirt.machines.volumes import CloudInitDisk, MachineVolume, NodeDisk
 
 __all__ = ["Volumes"]
@@ -21,34 +21,41 @@ class Volumes:
 
     def resolve(self, scope: Scope) -> tuple[MachineVolume, ...]:
         """The volumes of the instance, in their order. Raises UserError for what a person must mend."""
-        found = (self._resolve(scope, volume) for volume in scope.vmi["spec"].get("volumes") or [])
+        cloud_init = find_cloud_init(scope.vmi)
+        found = (self._resolve(scope, volume, cloud_init) for volume in scope.vmi["spec"].get("volumes") or [])
         return tuple(volume for volume in found if volume is not None)
 
-    def _resolve(self, scope: Scope, volume: JsonObject) -> MachineVolume | None:
+    def _resolve(self, scope: Scope, volume: JsonObject, cloud_init: CloudInit | None) -> MachineVolume | None:
         name = str(volume["name"])
+        if cloud_init is not None and cloud_init.volume == name:
+            return self._cloud_init(scope, cloud_init)
         if volume.get("containerDisk") is not None:
             version = parse_node_image(volume["containerDisk"]["image"])
             return None if version is None else NodeDisk(name, version)
-        if volume.get("cloudInitNoCloud") is not None:
-            return CloudInitDisk(name, "NoCloud", self._read_user_data(scope), _meta_data(scope.vmi))
-        if volume.get("cloudInitConfigDrive") is not None:
-            return CloudInitDisk(name, "ConfigDrive", self._read_user_data(scope), _meta_data(scope.vmi))
         return None
 
-    def _read_user_data(self, scope: Scope) -> bytes | None:
-        found = find_user_data(scope.vmi)
-        if found.secret is None:
-            return found.data
-        secret = self._secrets.get(found.secret)
+    def _cloud_init(self, scope: Scope, found: CloudInit) -> CloudInitDisk:
+        metadata = scope.vmi["metadata"]
+        return CloudInitDisk(
+            name=found.volume,
+            source=found.source,
+            user_data=self._read(scope, found.user_data),
+            network_data=self._read(scope, found.network_data) or b"",
+            # KubeVirt's cloud-init meta-data; the values are what templates in bootstrap data refer to.
+            meta_data={
+                "local_hostname": scope.vmi["spec"].get("hostname") or metadata["name"],
+                "instance_id": f"{metadata['name']}.{metadata['namespace']}",
+            },
+        )
+
+    def _read(self, scope: Scope, source: Given | InSecret) -> bytes | None:
+        if isinstance(source, Given):
+            return source.data
+        secret = self._secrets.get(source.secret)
         if secret is not None:
-            return decode_secret(secret)
+            return decode_secret(secret, source.names)
         if phase_of(scope.vmi) == "Running":
             return None
-        raise UserError(f"Secret {found.secret} with the user data does not exist", hint="create it with the key userdata")
-
-
-def _meta_data(vmi: JsonObject) -> dict[str, str]:
-    """KubeVirt's cloud-init meta-data; the values are what templates in bootstrap data refer to."""
-    metadata = vmi["metadata"]
-    name = vmi["spec"].get("hostname") or metadata["name"]
-    return {"local_hostname": name, "instance_id": f"{metadata['name']}.{metadata['namespace']}"}
+        raise UserError(
+            f"Secret {source.secret} with {source.names[0]} of the guest does not exist", hint=f"create it with the key {source.names[0]}"
+        )

@@ -62,7 +62,7 @@ def plan_drives(instance: JsonObject, volumes: tuple[MachineVolume, ...], files:
 def _drive(disk: JsonObject, volume: MachineVolume, files: MachineFiles) -> Drive:
     kind, target = _target(disk)
     path = f"spec.domain.devices.disks[{disk['name']}]"
-    bus = target.get("bus") or "sata"
+    bus: Any = target.get("bus") or "sata"
     if bus not in _BUSES:
         raise UserError(f"{path}: bus {bus!r} is none that a machine has", hint=f"write one of {', '.join(_BUSES)}")
     layers = _layers(volume, files)

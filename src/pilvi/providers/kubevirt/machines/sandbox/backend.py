@@ -113,6 +113,11 @@ class SandboxBackend(MachineBackend):
     async def _facts(self, spec: MachineSpec) -> NodeFacts:
         folder = machine_folder(self._cloud, spec.uid)
         cloud_init = next((volume for volume in spec.volumes if isinstance(volume, CloudInitDisk)), CloudInitDisk(name=""))
+        if cloud_init.network_data:
+            raise UserError(
+                f"volume {cloud_init.name} gives network data, and address, gateway and resolver of a sandbox come from its Subnet",
+                hint="remove it; ask for a fixed address with annotation ovn.kubernetes.io/ip_address",
+            )
         return NodeFacts(
             name=spec.name,
             namespace=spec.namespace,
