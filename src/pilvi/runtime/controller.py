@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 from pilvi.api import JsonObject, Key, Resource
@@ -56,7 +56,8 @@ class Controller:
     `owns`, by controller owner reference) changes, or a kind in `watches` changes for which the function names the key. Plain
     tuples `(resource, keys)` are fine as watches. Every `resync_s` seconds all keys are run again, spread over a tenth of that.
     `namespace`, `labels` and `fields` narrow the own kind. A reconcile that takes longer than `timeout_s` is cancelled and counts
-    as an error: each outside wait in it should have a shorter deadline of its own.
+    as an error: each outside wait in it should have a shorter deadline of its own. `beside` are loops that run as long as the controller:
+    what watches the world outside the API, or does work that takes longer than a reconcile may.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class Controller:
         fields: Selector = None,
         resync_s: float = RESYNC_S,
         timeout_s: float = RECONCILE_TIMEOUT_S,
+        beside: Sequence[Callable[[], Coroutine[Any, Any, None]]] = (),
     ) -> None:
         self.name = name
         self.resource = resource
@@ -88,6 +90,7 @@ class Controller:
         self._fields = fields
         self._resync_s = resync_s
         self._timeout_s = timeout_s
+        self._beside = beside
         self._parked: set[Key] = set()  # failed for good: only a change wakes them, not the resync
         self._said: dict[Key, str] = {}  # the last decision that was logged, so that each is logged once
 
@@ -125,6 +128,8 @@ class Controller:
                 for number in range(self._concurrency):
                     group.create_task(self._work(numbers), name=f"{self.name} worker {number}")
                 group.create_task(self._resync(primary), name=f"{self.name} resync")
+                for task in self._beside:
+                    group.create_task(task(), name=f"{self.name} {task.__qualname__}")
         finally:
             for stop in stops:
                 stop()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 from pilvi.errors import UnitFailed
@@ -37,6 +38,12 @@ class FakeMachines(MachineBackend):
 
     def state(self, uid: str) -> MachineState:
         return self.states.get(uid, MachineState("absent"))
+
+    def subscribe(self, changed: Callable[[str], None]) -> None:
+        self.changed = changed
+
+    async def run(self) -> None:
+        return
 
     async def stop(self, uid: str, grace_s: float) -> None:
         self.calls.append(f"stop {grace_s:g}")

@@ -14,7 +14,7 @@ from pilvi.providers.kubevirt.instance.reporter import Reporter
 from pilvi.providers.kubevirt.instance.scope import Caches, Scope
 from pilvi.providers.kubevirt.instance.status import Report, phase_of
 from pilvi.providers.kubevirt.instance.volumes.resolve import Volumes
-from pilvi.providers.kubevirt.machines.backend import MachineBackend, MachineLeg, MachineSpec, NetworkNotReady
+from pilvi.providers.kubevirt.machines.backend import MachineBackend, MachineLeg, MachineSpec, MachineState, NetworkNotReady
 from pilvi.providers.kubevirt.machines.choice import find_boot_image
 from pilvi.providers.kubevirt.machines.volumes import MachineVolume
 from pilvi.providers.kubevirt.virtualhost.pressure import describe_pressure
@@ -91,7 +91,9 @@ class Starting:
             await self._wait(scope, backend, "MachineNotStarted", message)
             self._events.record(scope.vmi, "Warning", "FailedStart", message)
             return Failed(message)
-        first = phase_of(scope.vmi) != "Running" and machine.phase == "running"
+        if machine.phase in ("succeeded", "failed"):
+            return await self._end(scope, backend, machine)
+        first = phase_of(scope.vmi) != "Running" and machine.phase in ("running", "paused")
         report = Report(
             "Running" if first or phase_of(scope.vmi) == "Running" else "Scheduled",
             "GuestNotRunning",
@@ -110,6 +112,20 @@ class Starting:
         # Nothing tells us that the guest's first boot has ended. It does within seconds; one that hangs is looked at ever less often.
         age_s = (utc_now() - machine.started_at).total_seconds()
         return RequeueAfter(max(FIRST_BOOT_LOOK_S, age_s / 10))
+
+    async def _end(self, scope: Scope, backend: MachineBackend, machine: MachineState) -> Result:
+        """The guest has ended by itself. Its process is ended by the pass that this write wakes."""
+        succeeded = machine.phase == "succeeded"
+        report = Report(
+            "Succeeded" if succeeded else "Failed", "GuestNotRunning", machine.message, pod=scope.pod, fidelity=fidelity(backend)
+        )
+        if succeeded:
+            self._events.record(scope.vmi, "Normal", "Stopped", "The VirtualMachineInstance was shut down.")
+        else:
+            self._events.record(scope.vmi, "Warning", "Stopped", f"The VirtualMachineInstance crashed: {machine.message}")
+        await self._reporter.report_pod(scope, report)
+        await self._reporter.report(scope, report)
+        return Done()
 
     async def _wait(self, scope: Scope, backend: MachineBackend, reason: str, message: str, retry_s: float = 30.0) -> Result:
         machine = backend.state(scope.uid)

@@ -23,7 +23,17 @@ FIDELITY = "pilvi.dev/Fidelity"
 FIRST_BOOT = "pilvi.dev/FirstBoot"
 FINAL_PHASES = ("Succeeded", "Failed")
 # Conditions that these controllers own; any other on the object is somebody else's and stays.
-_OWNED = {"Ready", "PodScheduled", "Synchronized", "LiveMigratable", FIDELITY, FIRST_BOOT}
+_OWNED = {
+    "Ready",
+    "Paused",
+    "PodScheduled",
+    "Synchronized",
+    "LiveMigratable",
+    "AgentConnected",
+    "SoftwareEmulation",
+    FIDELITY,
+    FIRST_BOOT,
+}
 
 
 @dataclass(frozen=True)
@@ -69,6 +79,8 @@ def plan_status(vmi: JsonObject, report: Report, now: datetime) -> JsonObject:
         status["interfaces"] = report.interfaces
     if report.machine.guest_os:
         status["guestOSInfo"] = report.machine.guest_os
+    if report.machine.machine_type:
+        status["machine"] = {"type": report.machine.machine_type}
     size = find_size(vmi["spec"])
     if size is not None and report.phase in ("Scheduled", "Running"):
         memory = format_bytes(size.memory_bytes)
@@ -109,11 +121,18 @@ def _conditions(report: Report) -> list[JsonObject]:
     if report.fidelity is not None:
         reason, message = report.fidelity
         conditions.append(condition(FIDELITY, True, reason, message))
+        if reason == "Tcg":
+            conditions.append(condition("SoftwareEmulation", True, "SoftwareEmulation", message))
         conditions.append(
             condition("LiveMigratable", False, "NotImplemented", "machines of this cloud cannot migrate yet: it has one host")
         )
-    if report.phase == "Running" and report.machine.phase != "absent":
-        conditions.append(_first_boot(report.machine.first_boot))
+    machine = report.machine
+    if report.phase == "Running" and machine.phase == "paused":
+        conditions.append(condition("Paused", True, machine.reason or "PausedByUser", machine.message))
+    if report.phase == "Running" and machine.agent:
+        conditions.append(condition("AgentConnected", True, "GuestAgentConnected"))
+    if report.phase == "Running" and machine.phase != "absent" and machine.first_boot != "unknown":
+        conditions.append(_first_boot(machine.first_boot))
     return conditions
 
 

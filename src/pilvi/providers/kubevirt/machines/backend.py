@@ -6,6 +6,7 @@ machine runs, and a backend asks no API and writes to none.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from ipaddress import IPv4Address, IPv4Interface
@@ -23,8 +24,9 @@ class NetworkNotReady(Transient):
     """The Vpc's namespace or the Subnet's bridge is not there yet; another controller makes it."""
 
 
-MachinePhase = Literal["absent", "starting", "running", "failing"]
-"""`absent`: no process and none wanted; `failing`: it died and is being restarted with growing delays."""
+MachinePhase = Literal["absent", "starting", "running", "paused", "failing", "succeeded", "failed"]
+"""`absent`: no process and none wanted; `paused`: the guest stands still; `failing`: it died and is being restarted with growing delays;
+`succeeded`: the guest has powered off; `failed`: it has ended in another way, and is not restarted."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +64,10 @@ class MachineSpec:
 class MachineState:
     """What is seen of a machine now.
 
-    `message` says why it does not run; `notes` say what of its user data has no effect; `guest_os` has the fields of KubeVirt's
-    guestOSInfo that are known; `first_boot` is the exit code of what the user data asks to be run once, None until it has ended.
+    `message` says why it does not run, `reason` the same in KubeVirt's word; `notes` say what of its user data has no effect; `guest_os` has
+    the fields of KubeVirt's guestOSInfo that are known; `first_boot` is the exit code of what the user data asks to be run once, None until
+    it has ended, `unknown` when nobody can see that from outside. `agent` says whether a guest agent answers, None when there is no
+    channel to one. `machine_type` is the concrete one, empty when the machine has none.
     """
 
     phase: MachinePhase
@@ -72,7 +76,10 @@ class MachineState:
     message: str = ""
     notes: tuple[str, ...] = ()
     guest_os: dict[str, str] = field(default_factory=dict)
-    first_boot: int | None = None
+    first_boot: int | Literal["unknown"] | None = None
+    reason: str = ""
+    agent: bool | None = None
+    machine_type: str = ""
 
 
 class MachineBackend(Protocol):
@@ -94,6 +101,12 @@ class MachineBackend(Protocol):
 
     def state(self, uid: str) -> MachineState:
         """What is seen of the machine now; `absent` when there is none."""
+
+    def subscribe(self, changed: Callable[[str], None]) -> None:
+        """`changed(uid)` is called in the loop after what is seen of a machine has changed. Only a signal: read the state again."""
+
+    async def run(self) -> None:
+        """Watch the machines that run, also those of an earlier engine. Ends only by cancellation, and the machines live on."""
 
     async def stop(self, uid: str, grace_s: float) -> None:
         """Ask the guest to power off, end it after `grace_s` seconds, and return when it has ended. Its layer is kept."""

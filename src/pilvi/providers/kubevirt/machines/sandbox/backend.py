@@ -78,6 +78,12 @@ class SandboxBackend(MachineBackend):
         """From the unit's state."""
         return _machine_state(self._units.state(machine_unit(uid)), self._machines.get(uid))
 
+    def subscribe(self, changed: Callable[[str], None]) -> None:
+        """Nothing: all that is seen of a sandbox is its unit's, which wakes by itself."""
+
+    async def run(self) -> None:
+        """Nothing to watch beside the units."""
+
     async def stop(self, uid: str, grace_s: float) -> None:
         """SIGTERM to the sandbox's PID 1, which ends its services in order."""
         await self._units.stop(machine_unit(uid), grace_s=grace_s)
