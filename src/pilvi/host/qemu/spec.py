@@ -22,6 +22,7 @@ __all__ = [
     "Nic",
     "QemuSpec",
     "Sockets",
+    "Timers",
     "Uefi",
     "Watchdog",
 ]
@@ -44,11 +45,16 @@ class Cpu(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Memory(msgspec.Struct, frozen=True, kw_only=True):
-    """`max_bytes` above `size_bytes` leaves room for memory that is added while the guest runs. `hugepages` is a mounted hugetlbfs."""
+    """`max_bytes` above `size_bytes` leaves room for memory that is added while the guest runs.
+
+    `hugepage_bytes` takes it from the host's huge pages of that size, which must be free. `shared` lets another process of the
+    host map it (virtiofs); memory that is not shared may get transparent huge pages.
+    """
 
     size_bytes: int
     max_bytes: int = 0
-    hugepages: Path | None = None
+    hugepage_bytes: int | None = None
+    shared: bool = False
 
 
 class Bios(msgspec.Struct, frozen=True, kw_only=True, tag="bios"):
@@ -66,7 +72,7 @@ class Uefi(msgspec.Struct, frozen=True, kw_only=True, tag="uefi"):
 
 
 class DirectKernel(msgspec.Struct, frozen=True, kw_only=True):
-    """A Linux kernel that starts without a boot loader."""
+    """A Linux kernel that starts without a boot loader. The user of the process must have the right to read both files."""
 
     kernel: Path
     initrd: Path | None = None
@@ -74,19 +80,25 @@ class DirectKernel(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Layer(msgspec.Struct, frozen=True, kw_only=True):
-    """One file of a drive. `format` is forced: a raw disk may hold anything, also what looks like another format."""
+    """One file of a drive, or with `device` a block device.
+
+    `format` is forced: a raw disk may hold anything, also what looks like another format.
+    """
 
     path: Path
     format: Literal["raw", "qcow2"] = "raw"
+    device: bool = False
 
 
 class Drive(msgspec.Struct, frozen=True, kw_only=True):
     """A disk as the guest sees it.
 
     `name` is unique in its machine and stays the same over restarts. `layers` are the files, the one that is written first, then what it
-    lies over. `cache` as in KubeVirt: `none` goes past the host's page cache where the file system can. `on_error` `stop` pauses the guest
-    at an error of the host, `report` tells it. `boot_index` 1 is tried first. `block_sizes` are the logical and physical block size.
-    `tray_open` is an empty cdrom, which has no layers.
+    lies over. `cache` as in KubeVirt: `none` goes past the host's page cache, which the file system must be able to. `io` `native`
+    needs that. `on_error` `stop` pauses the guest at an error of the host, `report` tells it, `enospace` pauses when the host's disk is
+    full and tells it of other errors. `boot_index` 1 is tried first; when no device of a machine has one, its drives are tried in their
+    order. `block_sizes` are the logical and physical block size. A cdrom without layers is empty, with `tray_open` also open.
+    `port` is where a virtio disk is plugged in (see `ports`); None takes the first free one.
     """
 
     name: str
@@ -100,14 +112,19 @@ class Drive(msgspec.Struct, frozen=True, kw_only=True):
     cache: Literal["none", "writethrough", "writeback"] = "none"
     io: Literal["native", "threads"] | None = None
     discard: bool = True
-    on_error: Literal["stop", "report", "ignore", "enospc"] = "stop"
+    on_error: Literal["stop", "report", "ignore", "enospace"] = "stop"
     block_sizes: tuple[int, int] | None = None
     tray_open: bool = False
     iothread: bool = False
+    port: int | None = None
 
 
 class Nic(msgspec.Struct, frozen=True, kw_only=True):
-    """A network card on a tap device. `up` False pulls its plug. `model` as in KubeVirt."""
+    """A network card on a tap device. `model` as in KubeVirt.
+
+    `up` False says that its plug is pulled: QEMU has no word for that at its start, so who starts the machine calls
+    `Monitor.set_link`. `vhost` has the host's kernel move the packets, which needs /dev/vhost-net. `port` as in Drive.
+    """
 
     name: str
     tap: OpenTap
@@ -116,6 +133,18 @@ class Nic(msgspec.Struct, frozen=True, kw_only=True):
     mtu: int = 1500
     boot_index: int | None = None
     up: bool = True
+    vhost: bool = False
+    port: int | None = None
+
+
+class Timers(msgspec.Struct, frozen=True, kw_only=True):
+    """The clocks of a guest, each None as QEMU has it. `rtc` and `pit` say what becomes of ticks that the guest has missed."""
+
+    hpet: bool | None = None
+    kvm: bool | None = None
+    hyperv: bool | None = None
+    rtc: Literal["delay", "catchup"] | None = None
+    pit: Literal["delay", "discard"] | None = None
 
 
 class Watchdog(msgspec.Struct, frozen=True, kw_only=True):
@@ -149,20 +178,29 @@ class Sockets(msgspec.Struct, frozen=True, kw_only=True):
         """The guest agent's channel."""
         return self.folder / "agent.sock"
 
+    @property
+    def tpm(self) -> Path:
+        """Where its TPM (another process) listens."""
+        return self.folder / "tpm.sock"
+
 
 class QemuSpec(msgspec.Struct, frozen=True, kw_only=True):
     """A machine.
 
     `name` is the unit's, `title` what the guest is called for people. `machine` is a concrete type such as `pc-q35-7.2`. `user` is the host
-    uid of the process, `netns` the namespace that it sits in, which needs no links. `serial_log` gets all that the guest writes to its
-    serial console, whether anybody listens or not. `cpu_milli` limits processor time. `clock_offset_s` is added to UTC.
-    `reboot` `exit` ends the machine when the guest asks for a reset.
+    uid of the process, `group` its gid when that is another one (that of /dev/kvm), `netns` the namespace that it sits in, which needs no
+    links. `serial_log` gets all that the guest writes to its serial console, whether anybody listens or not. `cpu_milli` limits processor
+    time. The guest's clock shows UTC plus `clock_offset_s`, or the time of `timezone` (`Europe/Helsinki`). `tpm` is the socket of its TPM.
+    `panic` is a device by which a guest tells that its kernel has crashed. `hyperv` are enlightenments in QEMU's words (`relaxed`,
+    `spinlocks`). `smbios` are strings by table (`bios`, `system`, `board`, `chassis`) in QEMU's words. `reboot` `exit` ends the machine
+    when the guest asks for a reset. `paused` starts it without a first instruction. `incoming` waits for a migration.
     """
 
     name: str
     title: str
     uuid: str
     user: int
+    group: int | None = None
     netns: str
     sockets: Sockets
     log: Path
@@ -189,8 +227,12 @@ class QemuSpec(msgspec.Struct, frozen=True, kw_only=True):
     hyperv: dict[str, bool | int | str] = {}
     hide_hypervisor: bool = False
     smbios: dict[str, dict[str, str]] = {}
-    clock_offset_s: int | Literal["localtime"] = 0
-    timers: dict[str, str] = {}
+    panic: Literal["isa", "pci"] | None = None
+    clock_offset_s: int = 0
+    timezone: str | None = None
+    timers: Timers = Timers()
     reboot: Literal["reset", "exit"] = "reset"
+    paused: bool = False
+    incoming: bool = False
     cpu_milli: int | None = None
     stop_grace_s: float = 30.0

@@ -86,8 +86,10 @@ def enter(libc: ctypes.CDLL, netns: str) -> None:
 
 def open_file(wanted: dict[str, Any]) -> int:
     """A descriptor high enough that no later dup2 meets it; it goes with exec."""
-    descriptor = os.open(wanted["path"], (os.O_RDWR if wanted["writable"] else os.O_RDONLY) | os.O_CLOEXEC)
-    return raised(descriptor)
+    flags = os.O_RDWR if wanted["writable"] else os.O_RDONLY
+    if wanted["append"]:
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+    return raised(os.open(wanted["path"], flags | os.O_CLOEXEC, 0o640))
 
 
 def open_tap(libc: ctypes.CDLL, wanted: dict[str, Any]) -> int:

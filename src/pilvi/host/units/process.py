@@ -91,7 +91,7 @@ async def launch(
 def _describe(descriptor: OpenFile | OpenTap) -> dict[str, object]:
     """A descriptor in the launcher's words."""
     if isinstance(descriptor, OpenFile):
-        return {"path": str(descriptor.path), "writable": descriptor.writable}
+        return {"path": str(descriptor.path), "writable": descriptor.writable, "append": descriptor.append}
     return {"tap": descriptor.name, "netns": str(netns_path(descriptor.netns)) if descriptor.netns else None}
 
 

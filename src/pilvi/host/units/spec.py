@@ -24,10 +24,14 @@ _NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,58}[a-z0-9])?")
 
 
 class OpenFile(msgspec.Struct, frozen=True, kw_only=True, tag="file"):
-    """A file that the launcher opens as root, so that the unit's user needs no right to its path. It must exist."""
+    """A file that the launcher opens as root, so that the unit's user needs no right to its path. It must exist.
+
+    With `append` it is made when it is missing, only ever added to, and kept short like the unit's own log.
+    """
 
     path: Path
     writable: bool = False
+    append: bool = False
 
 
 class OpenTap(msgspec.Struct, frozen=True, kw_only=True, tag="tap"):

@@ -25,7 +25,7 @@ from pilvi.host.units.identity import Identity, boot_id
 from pilvi.host.units.probes import Probe, ask
 from pilvi.host.units.process import clear_group, end_process, launch, open_pidfd, reap
 from pilvi.host.units.record import Record, find_record, list_records, lock_unit, record_path, save_record
-from pilvi.host.units.spec import UnitSpec, UnitState, check_spec
+from pilvi.host.units.spec import OpenFile, UnitSpec, UnitState, check_spec
 from pilvi.host.units.state import read_state
 from pilvi.lib.backoff import Backoff
 from pilvi.lib.disk import on_disk
@@ -343,7 +343,10 @@ class Units:
     async def _bound_logs(self) -> None:
         while True:
             await asyncio.sleep(_LOG_CHECK_S)
-            for path in (*(record.spec.log_path for record in list_records(self._dir)), self.cloud.home / "logs" / "engine.log"):
+            specs = [record.spec for record in list_records(self._dir)]
+            paths = [spec.log_path for spec in specs]
+            paths += [opened.path for spec in specs for opened in spec.descriptors if isinstance(opened, OpenFile) and opened.append]
+            for path in (*paths, self.cloud.home / "logs" / "engine.log"):
                 try:
                     await on_disk(logs.shorten, path)
                 except OSError as e:

@@ -1,0 +1,87 @@
+"""Processors, memory and what a guest sees of time. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pilvi.errors import UserError
+from pilvi.host.qemu.spec import QemuSpec
+from pilvi.host.qemu.words import Words, json_option, switch
+
+__all__ = ["MEMORY_SLOTS", "TRANSLATION_BYTES", "processor_words", "timezone_of"]
+
+MEMORY_SLOTS = 16
+"""Pieces of memory that can be added to a running machine."""
+
+TRANSLATION_BYTES = 64 << 20
+"""Translated code that a guest without KVM has in memory at most; QEMU's own choice is a gigabyte."""
+
+_LONGEST_OFFSET_S = 167 * 3600
+
+
+def processor_words(spec: QemuSpec) -> Iterator[Words]:
+    """Accelerator, processors, memory and clock."""
+    yield ("-accel", "kvm" if spec.accelerator == "kvm" else f"tcg,thread=multi,tb-size={TRANSLATION_BYTES >> 20}")
+    yield "-cpu", ",".join(_model(spec))
+    cpu = spec.cpu
+    topology = f"sockets={cpu.max_sockets},cores={cpu.cores},threads={cpu.threads}"
+    per_socket = cpu.cores * cpu.threads
+    yield "-smp", f"cpus={cpu.sockets * per_socket},maxcpus={max(cpu.max_sockets, cpu.sockets) * per_socket},{topology}"
+    memory = spec.memory
+    size = f"size={memory.size_bytes}b"
+    if memory.max_bytes > memory.size_bytes:
+        size += f",slots={MEMORY_SLOTS},maxmem={memory.max_bytes}b"
+    yield "-m", size
+    yield json_option("-object", _memory(spec))
+    yield "-rtc", ",".join(_clock(spec))
+    if spec.timers.pit and spec.accelerator == "kvm":
+        yield "-global", f"kvm-pit.lost_tick_policy={spec.timers.pit}"
+
+
+def timezone_of(spec: QemuSpec) -> str | None:
+    """TZ of the process, by which QEMU's `localtime` is what the guest's clock shall show; None for UTC.
+
+    An offset is written as a zone of POSIX, whose sign says what is added to get UTC. Raises UserError when it is too large.
+    """
+    if spec.timezone is not None:
+        return spec.timezone
+    offset_s = spec.clock_offset_s
+    if offset_s == 0:
+        return None
+    if abs(offset_s) > _LONGEST_OFFSET_S:
+        raise UserError(f"the clock cannot be {offset_s} s off", hint="set it inside the guest")
+    minutes, seconds = divmod(abs(offset_s), 60)
+    return f"<guest>{'-' if offset_s > 0 else '+'}{minutes // 60:02}:{minutes % 60:02}:{seconds:02}"
+
+
+def _model(spec: QemuSpec) -> Iterator[str]:
+    # Without KVM there is no processor of the host to show: `max` is all that the emulation can do.
+    yield "max" if spec.cpu.model == "host" and spec.accelerator == "tcg" else spec.cpu.model
+    for name, is_on in spec.cpu.features.items():
+        yield f"{name}={switch(is_on)}"
+    for name, value in spec.hyperv.items():
+        yield f"hv-{name}={switch(value) if isinstance(value, bool) else value}"
+    if spec.hide_hypervisor:
+        yield "kvm=off"
+    if spec.timers.kvm is not None:
+        yield f"kvmclock={switch(spec.timers.kvm)}"
+    if spec.timers.hyperv is not None:
+        yield f"hv-time={switch(spec.timers.hyperv)}"
+
+
+def _memory(spec: QemuSpec) -> dict[str, object]:
+    memory = spec.memory
+    backend: dict[str, object] = {"id": "ram", "size": memory.size_bytes}
+    if memory.hugepage_bytes is not None:
+        # From memfd, not from a mounted folder: that needs no right to any path.
+        return {"qom-type": "memory-backend-memfd", **backend, "hugetlb": True, "hugetlbsize": memory.hugepage_bytes, "share": True}
+    if memory.shared:
+        return {"qom-type": "memory-backend-memfd", **backend, "share": True}
+    return {"qom-type": "memory-backend-ram", **backend}
+
+
+def _clock(spec: QemuSpec) -> Iterator[str]:
+    yield f"base={'utc' if timezone_of(spec) is None else 'localtime'}"
+    yield "clock=host"
+    if spec.timers.rtc:
+        yield f"driftfix={'slew' if spec.timers.rtc == 'catchup' else 'none'}"
