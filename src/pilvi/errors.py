@@ -13,8 +13,10 @@
     │       └── ServerBusy   500/503/504 that asks to come back (also Transient)
     ├── Transient            will pass by itself: try again after `retry_after_s`
     │   ├── ApiUnreachable   the API server gave no answer (dead, starting, cut off); the outcome of a write is unknown
+    │   ├── MachineUnreachable  QEMU or the guest's agent gave no answer: not there, not yet, cut off
     │   ├── TooManyRequests
     │   └── ServerBusy
+    ├── MachineRefused       a machine's QEMU, or the agent in its guest, refused a command
     ├── DriverError          an external command failed: argv, exit code, last lines of stderr
     ├── UnitFailed           a unit (long-lived process) died or keeps dying; carries its last log lines
     ├── TimedOut             something awaited did not happen within its deadline
@@ -43,6 +45,8 @@ __all__ = [
     "Expired",
     "Forbidden",
     "Invalid",
+    "MachineRefused",
+    "MachineUnreachable",
     "MethodNotAllowed",
     "NotFound",
     "PilviError",
@@ -174,6 +178,19 @@ class ServerBusy(ServerError, Transient):
 
 class ApiUnreachable(Transient):
     """The API server gave no answer: refused, reset, silent, or its TLS handshake failed. The outcome of a write is unknown."""
+
+
+class MachineUnreachable(Transient):
+    """Nobody answers at a machine's socket, or the connection broke: the outcome of a command that was on its way is unknown."""
+
+
+class MachineRefused(PilviError):
+    """A machine's QEMU, or the agent in its guest, refused `command`, or answered something that cannot be understood."""
+
+    def __init__(self, machine: str, command: str, reason: str) -> None:
+        self.command = command
+        self.reason = reason
+        super().__init__(f"machine {machine} refused {command}: {reason}")
 
 
 class DriverError(PilviError):

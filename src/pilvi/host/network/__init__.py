@@ -8,7 +8,7 @@ from pilvi.host.network.apply import delete_link, delete_netns, ensure_network, 
 from pilvi.host.network.model import Address, Bridge, NamespaceNetwork, Observed, ObservedAddress, ObservedLink, Route, Tap, Veth, VethEnd
 from pilvi.host.network.observe import observe
 from pilvi.host.network.plan import Action, plan
-from pilvi.host.network.tap import ensure_tap
+from pilvi.host.network.tap import ensure_tap, open_tap
 
 __all__ = [
     "Action",
@@ -33,5 +33,6 @@ __all__ = [
     "list_netns",
     "netns_path",
     "observe",
+    "open_tap",
     "plan",
 ]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import socket
 import struct
 
 from pilvi.errors import DriverError, UserError
@@ -19,7 +20,7 @@ from pilvi.host.network.netlink import netlink
 from pilvi.host.network.observe import find_link
 from pilvi.host.network.plan import plan_link
 
-__all__ = ["ensure_tap"]
+__all__ = ["ensure_tap", "open_tap"]
 
 _DEVICE = "/dev/net/tun"
 _TUNSETIFF, _TUNSETPERSIST = 0x400454CA, 0x400454CB
@@ -41,6 +42,22 @@ async def ensure_tap(tap: Tap) -> None:
             raise DriverError(("ip", "link", "show", tap.name), 1, "", f"link {tap.name} of namespace {tap.netns} is no tap device")
         for action in plan_link(link, mac=None, mtu=tap.mtu, master=tap.master):
             await apply_link(ip, tap.netns, action)
+
+
+def open_tap(netns: str | None, name: str) -> int:
+    """A descriptor of the one queue of a tap device that is there, for a machine that runs already. The caller closes it.
+
+    Raises FileNotFoundError without that namespace, OSError when there is no such device or somebody has it open. Microseconds.
+    """
+    with in_netns(netns):
+        descriptor = os.open(_DEVICE, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            socket.if_nametoindex(name)  # the ioctl would make one that vanishes with its descriptor
+            fcntl.ioctl(descriptor, _TUNSETIFF, struct.pack("16sH22x", name.encode(), _IFF_TAP | _IFF_NO_PI | _IFF_VNET_HDR))
+        except BaseException:
+            os.close(descriptor)
+            raise
+    return descriptor
 
 
 def _make(tap: Tap) -> None:

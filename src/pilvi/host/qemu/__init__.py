@@ -1,1 +1,10 @@
-"""Virtual machines under QEMU: what they are, how QEMU is told, and how it is talked to while it runs."""
+"""Virtual machines under QEMU: what they are, how QEMU is told, and how it is talked to while it runs. Knows nothing of Kubernetes.
+
+spec.py         a machine as data
+argv.py         QEMU's command line for it, from drives, cards, firmware, processor, gear, at the addresses of ports
+unit.py         the process, its user and its limits
+monitor.py      the running QEMU; status.py what it says of its guest; hotplug.py what comes and goes
+agent.py        the agent in the guest; guestinfo.py what that tells
+installed.py    this host's QEMU and firmware
+accelerator.py  whether KVM works, by booting the guest of probe.py
+"""
