@@ -52,7 +52,8 @@ def open_tap(netns: str | None, name: str) -> int:
     with in_netns(netns):
         descriptor = os.open(_DEVICE, os.O_RDWR | os.O_CLOEXEC)
         try:
-            socket.if_nametoindex(name)  # the ioctl would make one that vanishes with its descriptor
+            if name not in (link for _, link in socket.if_nameindex()):  # the ioctl would make one that vanishes with its descriptor
+                raise OSError(errno.ENODEV, os.strerror(errno.ENODEV), name)
             fcntl.ioctl(descriptor, _TUNSETIFF, struct.pack("16sH22x", name.encode(), _IFF_TAP | _IFF_NO_PI | _IFF_VNET_HDR))
         except BaseException:
             os.close(descriptor)
