@@ -136,7 +136,7 @@ def everything(cloud: Cloud, place: dict[str, Any]) -> QemuSpec:
     drives = (
         Drive(name="root", layers=(Layer(path=overlay, format="qcow2"), Layer(path=base)), serial="root-1", iothread=True),
         Drive(name="again", layers=(Layer(path=base),), bus="scsi", read_only=True, serial="a" * 36),
-        drive("cached", cache="writeback", on_error="enospace", block_sizes=(512, 4096)),
+        drive("cached", cache="writeback", on_error="enospc", block_sizes=(512, 4096)),
         drive("through", cache="writethrough", on_error="report", shareable=True),
         drive("native", io="native", discard=False),
         drive("sata", bus="sata"),

@@ -403,6 +403,25 @@ async def test_lock_waits_for_the_other(cloud: Cloud) -> None:
     assert order == ["first", "second"]
 
 
+async def test_a_file_that_is_only_added_to(cloud: Cloud, units: Units, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = cloud.home / "serial.log"
+    opened = (OpenFile(path=path, append=True),)
+    # It may add to it; what it would have to open by its path it may not.
+    spec = script(
+        cloud, f"exec bash -c 'echo one >&10; cat {path}; sleep 1000'", uid=cloud.uid_base, gid=cloud.uid_base, descriptors=opened
+    )
+    await units.ensure(spec)
+    await logged(units, "u", "ermission denied")
+    assert (path.read_text(), path.stat().st_uid, path.stat().st_mode & 0o777) == ("one\n", 0, 0o640)
+    await units.stop("u")
+    await units.ensure(spec)
+    await wait_for(lambda: path.read_text() == "one\none\n", 5, "the second line")
+    monkeypatch.setattr(logs, "LOG_LIMIT_BYTES", 4)
+    monkeypatch.setattr(units_module, "_LOG_CHECK_S", 0.01)
+    async with supervised(units):
+        await wait_for(lambda: path.read_text() == "", 5, "a log that is kept short")
+
+
 def test_launcher_runs_on_the_bare_interpreter() -> None:
     """`-I -S`: nothing of the environment is imported, so that starting a unit costs milliseconds."""
     launcher = Path(__file__).parents[2] / "src/pilvi/host/units/launch.py"
@@ -510,10 +529,10 @@ async def test_a_unit_is_handed_files_that_its_user_may_not_open(cloud: Cloud, u
     layer.write_text("")
     for path in (secret, layer):
         path.chmod(0o600)
-    text = f"cat {secret} || cat <&10; echo written >&11; echo no >&10; sleep 1000"
-    spec = script(
-        cloud, text, uid=cloud.uid_base, gid=cloud.uid_base, descriptors=(OpenFile(path=secret), OpenFile(path=layer, writable=True))
-    )
+    # Not every /bin/sh knows descriptors of two digits.
+    text = f"exec bash -c 'cat {secret} || cat <&10; echo written >&11; echo no >&10; sleep 1000'"
+    opened = (OpenFile(path=secret), OpenFile(path=layer, writable=True))
+    spec = script(cloud, text, uid=cloud.uid_base, gid=cloud.uid_base, descriptors=opened)
     await units.ensure(spec)
     await logged(units, "u", "from the file")
     await wait_for(lambda: layer.read_text() == "written\n", 5, "the write")

@@ -17,13 +17,17 @@ from pilvi.errors import DriverError, UserError, format_chain
 from pilvi.host import nft
 from pilvi.host.cgroups import find_cgroups
 from pilvi.host.network import Address, Bridge, NamespaceNetwork, Veth, VethEnd, delete_netns, ensure_netns, ensure_network, ensure_veth
+from pilvi.host.qemu.accelerator import find_kernel, probe_kvm
+from pilvi.host.qemu.installed import find_qemu, find_uefi
 
-__all__ = ["Finding", "check_host", "check_traversable"]
+__all__ = ["Finding", "check_host", "check_machines", "check_traversable"]
 
 OLDEST_KERNEL = (5, 18)
 """The first that marks addresses with a protocol number."""
 
 _PROGRAMS = {"nft": "nftables", "nsenter": "util-linux"}
+_MACHINE_PROGRAMS = {"qemu-system-x86_64": "qemu-system-x86", "qemu-img": "qemu-utils"}
+_NOBODY = 65534
 _MANY_INOTIFY_INSTANCES = 1024
 
 
@@ -43,6 +47,28 @@ async def check_host() -> list[Finding]:
     findings = [Finding("root", True, "running as root"), *check_programs(_PROGRAMS), *_check_kernel_files()]
     if all(finding.is_ok for finding in findings if finding.name in _PROGRAMS):
         findings += await _try_network()
+    return findings
+
+
+async def check_machines(kept: Path) -> list[Finding]:
+    """What virtual machines need. KVM is tried by booting a kernel, and the answer kept in the file `kept`; that it does not work is only
+    noted, since machines run without it, several times slower.
+    """  # fmt: skip
+    if os.geteuid() != 0:
+        return []  # said once, by `check_host`
+    findings = check_programs(_MACHINE_PROGRAMS)
+    if find_uefi(secure_boot=False) is None:
+        findings.append(Finding("uefi", False, "no UEFI firmware for machines", "sudo apt-get install ovmf"))
+    else:
+        findings.append(Finding("uefi", True, "UEFI firmware for machines"))
+    try:
+        qemu = await find_qemu()
+        if qemu is not None:
+            trial = await probe_kvm(qemu, find_kernel(), kept, user=_NOBODY)
+            note = "" if trial.works else "; machines are emulated, which is several times slower"
+            findings.append(Finding("kvm", True, f"KVM {'works' if trial.works else 'is not used'}: {trial.reason}{note}"))
+    except (DriverError, UserError, OSError) as e:
+        findings.append(Finding("qemu", False, format_chain(e), "sudo apt-get install --reinstall qemu-system-x86"))
     return findings
 
 

@@ -5,8 +5,9 @@ from pathlib import Path
 
 from pilvi import kit
 from pilvi.errors import UserError
-from pilvi.host.checks import Finding, check_host, check_programs, check_traversable
+from pilvi.host.checks import Finding, check_host, check_machines, check_programs, check_traversable
 from pilvi.host.cloud import Cloud
+from pilvi.host.qemu.accelerator import KVM_ANSWER
 from pilvi.host.settings import ensure_setting
 from pilvi.node.images import list_images
 
@@ -27,6 +28,7 @@ async def examine(home: Path) -> list[Finding]:
     """Look at the whole host; makes and removes what it tries out. Complete only for root."""
     findings = await check_host()
     findings += check_programs(PROGRAMS)
+    findings += await check_machines(kit.get_folder() / KVM_ANSWER)
     findings.append(_memory())
     findings.append(_disk(home))
     findings += _reachable(home)

@@ -8,3 +8,30 @@ agent.py        the agent in the guest; guestinfo.py what that tells
 installed.py    this host's QEMU and firmware
 accelerator.py  whether KVM works, by booting the guest of probe.py
 """
+
+from pilvi.host.qemu.agent import Agent, ExecResult
+from pilvi.host.qemu.argv import Command, argv
+from pilvi.host.qemu.installed import Qemu, UefiFiles, find_qemu, find_uefi
+from pilvi.host.qemu.monitor import Monitor
+from pilvi.host.qemu.spec import QemuSpec
+from pilvi.host.qemu.status import CONNECTED, DISCONNECTED, Event, GuestStatus
+from pilvi.host.qemu.unit import overhead_bytes, qemu_unit
+
+__all__ = [
+    "CONNECTED",
+    "DISCONNECTED",
+    "Agent",
+    "Command",
+    "Event",
+    "ExecResult",
+    "GuestStatus",
+    "Monitor",
+    "Qemu",
+    "QemuSpec",
+    "UefiFiles",
+    "argv",
+    "find_qemu",
+    "find_uefi",
+    "overhead_bytes",
+    "qemu_unit",
+]

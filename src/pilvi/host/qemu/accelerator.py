@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import stat
 import tempfile
 import time
@@ -24,9 +25,11 @@ from pilvi.lib.disk import on_disk
 from pilvi.lib.files import find_json, write_json
 from pilvi.lib.run import run
 
-__all__ = ["KVM_DEVICE", "Trial", "find_kernel", "kvm_group", "probe_kvm", "try_boot"]
+__all__ = ["KVM_ANSWER", "KVM_DEVICE", "Trial", "find_kernel", "kvm_group", "probe_kvm", "try_boot"]
 
 KVM_DEVICE = Path("/dev/kvm")
+KVM_ANSWER = "kvm.json"
+"""What the file that keeps the answer is called, in the folder that all clouds of a host share."""
 _TIMEOUT_S = 20.0
 _OPEN_BITS = {"owner": stat.S_IRUSR | stat.S_IWUSR, "group": stat.S_IRGRP | stat.S_IWGRP, "all": stat.S_IROTH | stat.S_IWOTH}
 
@@ -73,7 +76,7 @@ async def probe_kvm(
         return found
     trial = await try_boot(kernel, accelerator="kvm", user=user, group=kvm_group(device), timeout_s=timeout_s)
     trial = msgspec.structs.replace(trial, key=key)
-    await on_disk(write_json, kept, trial)
+    await on_disk(_keep, kept, trial)
     return trial
 
 
@@ -88,14 +91,20 @@ async def try_boot(kernel: Path, *, accelerator: str, user: int, group: int | No
     try:
         done = await run([*as_user, PROGRAM, *arguments], timeout_s=timeout_s, check=False)
     except DriverError as e:
-        ended = f"did not end within {timeout_s:g} s" if e.code == -9 else f"could not be started: {e}"
+        ended = f"did not end within {timeout_s:g} s" if e.code == -signal.SIGKILL else f"could not be started: {e}"
         return Trial(works=False, reason=f"a kernel that was booted on trial {ended}")
     finally:
         await on_disk(shutil.rmtree, folder, ignore_errors=True)
     if WORD.decode().strip() in done.stdout:
         return Trial(works=True, reason=f"a kernel booted within {time.monotonic() - began:.1f} s")
     last = done.stderr.strip().splitlines()[-1:] or done.stdout.strip().splitlines()[-1:] or ["it said nothing"]
-    return Trial(works=False, reason=f"a kernel that was booted on trial ended with exit code {done.code}: {last[0][:200]}")
+    how = f"by {signal.Signals(-done.code).name}" if done.code < 0 else f"with exit code {done.code}"
+    return Trial(works=False, reason=f"a kernel that was booted on trial ended {how}: {last[0][:200]}")
+
+
+def _keep(path: Path, trial: Trial) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, trial, mode=0o644)
 
 
 def _find_obstacle(device: Path, user: int) -> str | None:

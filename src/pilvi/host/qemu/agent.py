@@ -179,7 +179,8 @@ class Agent:
             writer.write(_DELIMITER + _line("guest-sync-delimited", {"id": number}))
             while True:
                 await reader.readuntil(_DELIMITER)
-                if _find_return(await reader.readline()) == number:
+                line = await reader.readline()
+                if _decode(line.rpartition(_DELIMITER)[2]).get("return") == number:
                     break
             writer.write(_line(command, arguments))
             await writer.drain()
@@ -217,7 +218,3 @@ def _decode(line: bytes) -> dict[str, Any]:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return {}
     return answer if isinstance(answer, dict) else {}
-
-
-def _find_return(line: bytes) -> Any:
-    return _decode(line).get("return")

@@ -31,7 +31,7 @@ _PLACES = {
 # Longer ones the hardware cuts off, and two disks would look the same.
 _LONGEST_SERIAL = {"virtio": 20, "sata": 20, "scsi": 36, "usb": 36}
 # What becomes of errors in writing and in reading.
-_ON_ERROR = {"stop": ("stop", "stop"), "report": ("report", "report"), "ignore": ("ignore", "ignore"), "enospace": ("enospc", "report")}
+_ON_ERROR = {"stop": ("stop", "stop"), "report": ("report", "report"), "ignore": ("ignore", "ignore"), "enospc": ("enospc", "report")}
 
 
 def node_name(drive: str, layer: int = 0) -> str:

@@ -36,7 +36,7 @@ class AgentInfo(_Answer, frozen=True, kw_only=True):
     """The agent."""
 
     version: str
-    supported_commands: list[GuestCommand] = []
+    supported_commands: list[GuestCommand] = msgspec.field(default_factory=list, name="supported_commands")
 
 
 class GuestOs(_Answer, frozen=True, kw_only=True):

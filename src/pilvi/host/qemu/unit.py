@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pilvi.host.qemu.argv import argv
 from pilvi.host.qemu.processor import TRANSLATION_BYTES, timezone_of
-from pilvi.host.qemu.spec import QemuSpec, Uefi
+from pilvi.host.qemu.spec import QemuSpec
 from pilvi.host.units import CgroupLimits, SocketProbe, UnitSpec
 
 __all__ = ["overhead_bytes", "qemu_unit"]
@@ -14,32 +16,27 @@ _MIB = 1 << 20
 _THREADS = 128
 
 
-def overhead_bytes(spec: QemuSpec) -> int:
+def overhead_bytes(memory_bytes: int, vcpus: int, *, accelerator: Literal["kvm", "tcg"] = "tcg") -> int:
     """Memory that a machine costs beyond its guest's at most, as KubeVirt reckons it for QEMU alone
     (pkg/hypervisor/kvm/hypervisorbackend.go: 50 MiB, page tables, 8 MiB for each processor, 32 MiB for the screen).
 
-    Without KVM the translated code comes on top, with UEFI its two flash devices.
+    16 MiB for the flash devices of UEFI come on top, and the translated code of a guest without KVM.
     """  # fmt: skip
-    memory = max(spec.memory.size_bytes, spec.memory.max_bytes)
-    overhead = 50 * _MIB + memory // 512 + 8 * _MIB * _processors(spec)
-    if spec.screen:
-        overhead += 32 * _MIB
-    if spec.accelerator == "tcg":
-        overhead += TRANSLATION_BYTES
-    if isinstance(spec.firmware, Uefi):
-        overhead += 16 * _MIB
-    return overhead
+    translation = TRANSLATION_BYTES if accelerator == "tcg" else 0
+    return (50 + 32 + 16 + 8 * vcpus) * _MIB + memory_bytes // 512 + translation
 
 
 def qemu_unit(spec: QemuSpec) -> UnitSpec:
     """The unit that runs `spec`. Pure. Raises UserError for what no machine can be.
 
-    Its network namespace, its sockets' folder (0700, the machine's user) and all files of its drives must be there before it starts. It is
-    never started again by itself: a guest that ended is for others to judge. SIGTERM has QEMU end at once, whatever the guest does;
-    a guest is shut down through the monitor first.
+    It may use what the guest may come to have, and the overhead of that. Its network namespace, its sockets' folder (0700, the machine's
+    user) and all files of its drives must be there before it starts. It is never started again by itself: a guest that ended is for
+    others to judge. SIGTERM has QEMU end at once, whatever the guest does; a guest is shut down through the monitor first.
     """
     command = argv(spec)
     timezone = timezone_of(spec)
+    memory_bytes = max(spec.memory.size_bytes, spec.memory.max_bytes)
+    vcpus = max(spec.cpu.sockets, spec.cpu.max_sockets) * spec.cpu.cores * spec.cpu.threads
     return UnitSpec(
         name=spec.name,
         argv=command.argv,
@@ -49,16 +46,12 @@ def qemu_unit(spec: QemuSpec) -> UnitSpec:
         uid=spec.user,
         gid=spec.user if spec.group is None else spec.group,
         cgroup=CgroupLimits(
-            memory_bytes=max(spec.memory.size_bytes, spec.memory.max_bytes) + overhead_bytes(spec),
+            memory_bytes=memory_bytes + overhead_bytes(memory_bytes, vcpus, accelerator=spec.accelerator),
             cpu_milli=spec.cpu_milli,
-            pids=_THREADS + 2 * _processors(spec),
+            pids=_THREADS + 2 * vcpus,
         ),
         log_path=spec.log,
         ready=SocketProbe(path=spec.sockets.monitor),
         restart="never",
         stop_grace_s=min(spec.stop_grace_s, 10.0),
     )
-
-
-def _processors(spec: QemuSpec) -> int:
-    return max(spec.cpu.sockets, spec.cpu.max_sockets) * spec.cpu.cores * spec.cpu.threads

@@ -193,7 +193,7 @@ def test_names_of_nodes_are_short_and_lead_back() -> None:
         ({}, "virtio-blk-pci", {"bus": "disk0", "write-cache": "on", "werror": "stop", "rerror": "stop"}),
         ({"port": 5}, "virtio-blk-pci", {"bus": "disk5"}),
         ({"cache": "writethrough"}, "virtio-blk-pci", {"write-cache": "off"}),
-        ({"on_error": "enospace"}, "virtio-blk-pci", {"werror": "enospc", "rerror": "report"}),
+        ({"on_error": "enospc"}, "virtio-blk-pci", {"werror": "enospc", "rerror": "report"}),
         ({"on_error": "report"}, "virtio-blk-pci", {"werror": "report", "rerror": "report"}),
         ({"serial": "abc", "shareable": True}, "virtio-blk-pci", {"serial": "abc", "share-rw": True}),
         ({"block_sizes": (512, 4096)}, "virtio-blk-pci", {"logical_block_size": 512, "physical_block_size": 4096}),
@@ -379,10 +379,11 @@ def test_the_unit() -> None:
     assert (unit.name, unit.uid, unit.gid, unit.netns, unit.restart) == ("m-1", 100_001, 100_001, "pv-abcde-m-1", "never")
     assert unit.ready == SocketProbe(path=Path("/run/m/qmp.sock"))
     assert unit.cgroup is not None
-    assert unit.cgroup.memory_bytes == 512 * MIB + overhead_bytes(spec)
+    assert unit.cgroup.memory_bytes == 512 * MIB + overhead_bytes(512 * MIB, 8)
     assert unit.cgroup.cpu_milli == 1500
     assert unit.cgroup.pids == 128 + 2 * 8
-    assert overhead_bytes(spec) == (50 + 1 + 8 * 8 + 32 + 64) * MIB
+    assert overhead_bytes(512 * MIB, 8) == (50 + 32 + 16 + 1 + 8 * 8 + 64) * MIB
+    assert overhead_bytes(512 * MIB, 8, accelerator="kvm") == (50 + 32 + 16 + 1 + 8 * 8) * MIB
     assert qemu_unit(machine(group=36)).gid == 36
     # Kept and read again it is still the same unit, or an engine would replace what runs.
     assert qemu_unit(codec.decode(codec.encode(spec), QemuSpec)).digest == qemu_unit(spec).digest
