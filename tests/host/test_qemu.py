@@ -31,6 +31,7 @@ from pilvi.host.qemu.monitor import Monitor
 from pilvi.host.qemu.probe import WORD, tiny_initrd
 from pilvi.host.qemu.spec import Cpu, DirectKernel, Drive, Layer, Memory, Nic, QemuSpec, Sockets, Timers, Uefi, Watchdog
 from pilvi.host.qemu.status import Event, GuestStatus
+from pilvi.host.qemu.tpm import tpm_unit
 from pilvi.host.qemu.unit import qemu_unit
 from pilvi.host.units import OpenTap, Units
 from pilvi.lib.deadline import wait_for
@@ -345,6 +346,30 @@ async def test_a_kernel_boots_and_its_end_is_told(cloud: Cloud, place: dict[str,
         assert {"guest": True, "reason": "guest-shutdown"} in [event.data for event in events if event.name == "SHUTDOWN"]
         with pytest.raises(TimedOut):
             await Agent("vm", spec.sockets.agent).ping(timeout_s=0.3)
+
+
+@pytest.mark.skipif(shutil.which("swtpm") is None, reason="needs the Debian package swtpm")
+async def test_a_tpm_that_keeps_its_secrets(cloud: Cloud, place: dict[str, Any]) -> None:
+    spec = QemuSpec(**place, tpm=place["sockets"].tpm)
+    state = cloud.home / "tpm"
+    state.mkdir(mode=0o700)
+    os.chown(state, spec.user, spec.user)
+    for folder in (cloud.home, *cloud.home.parents[:4]):
+        folder.chmod(folder.stat().st_mode | 0o011)  # pytest closes its folders to others
+    units = Units(cloud)
+    unit = tpm_unit(spec, state)
+    kept: list[bytes] = []
+    for _ in range(2):
+        await units.stop(unit.name)
+        await units.ensure(unit)
+        await units.wait_ready(unit.name, 10)
+        async with running(cloud, spec) as (_, monitor, _):
+            assert await monitor.query_status() is GuestStatus.RUNNING
+            (tpm,) = await monitor.execute("query-tpm")
+            assert (tpm["model"], tpm["options"]["type"]) == ("tpm-crb", "emulator")
+        await wait_for(lambda: units.state(unit.name).state == "exited", 10, "the end of the TPM with its machine")
+        kept.append((state / "tpm2-00.permall").read_bytes())
+    assert kept[0] == kept[1] != b""
 
 
 async def test_a_machine_that_starts_paused(cloud: Cloud, place: dict[str, Any]) -> None:

@@ -24,7 +24,7 @@ from pilvi.host.cloud import Cloud, save_cloud
 from pilvi.host.leftovers import find_leftovers
 from pilvi.host.netns import ensure_netns, is_inside, unmount_netns
 from pilvi.host.network import Bridge, NamespaceNetwork, Tap, ensure_network, ensure_tap
-from pilvi.host.units import OpenFile, OpenTap, TcpProbe, Units, logs, process, read_units
+from pilvi.host.units import OpenFile, OpenTap, TcpProbe, Units, UnitSpec, logs, process, read_units
 from pilvi.host.units import units as units_module
 from pilvi.host.units.record import find_record, lock_unit, save_record
 from pilvi.lib.deadline import wait_for
@@ -407,9 +407,9 @@ async def test_a_file_that_is_only_added_to(cloud: Cloud, units: Units, monkeypa
     path = cloud.home / "serial.log"
     opened = (OpenFile(path=path, append=True),)
     # It may add to it; what it would have to open by its path it may not.
-    spec = script(
-        cloud, f"exec bash -c 'echo one >&10; cat {path}; sleep 1000'", uid=cloud.uid_base, gid=cloud.uid_base, descriptors=opened
-    )
+    text = f"echo one >&10; cat {path}; sleep 1000"
+    log = cloud.home / "logs" / "u.log"
+    spec = UnitSpec(name="u", argv=("bash", "-c", text), log_path=log, uid=cloud.uid_base, gid=cloud.uid_base, descriptors=opened)
     await units.ensure(spec)
     await logged(units, "u", "ermission denied")
     assert (path.read_text(), path.stat().st_uid, path.stat().st_mode & 0o777) == ("one\n", 0, 0o640)
@@ -529,15 +529,18 @@ async def test_a_unit_is_handed_files_that_its_user_may_not_open(cloud: Cloud, u
     layer.write_text("")
     for path in (secret, layer):
         path.chmod(0o600)
-    # Not every /bin/sh knows descriptors of two digits.
-    text = f"exec bash -c 'cat {secret} || cat <&10; echo written >&11; echo no >&10; sleep 1000'"
-    opened = (OpenFile(path=secret), OpenFile(path=layer, writable=True))
-    spec = script(cloud, text, uid=cloud.uid_base, gid=cloud.uid_base, descriptors=opened)
+    # bash, since dash knows descriptors of one digit only.
+    text = f"cat {secret} || cat <&10; echo written >&11; echo no >&10; sleep 1000"
+    files = (OpenFile(path=secret), OpenFile(path=layer, writable=True))
+    log = cloud.home / "logs" / "u.log"
+    spec = UnitSpec(name="u", argv=("bash", "-c", text), log_path=log, uid=cloud.uid_base, gid=cloud.uid_base, descriptors=files)
     await units.ensure(spec)
-    await logged(units, "u", "from the file")
     await wait_for(lambda: layer.read_text() == "written\n", 5, "the write")
+    tail = units.state("u").log_tail
+    assert "from the file" in tail
+    assert "Permission denied" in tail
+    await logged(units, "u", "Bad file descriptor")
     assert secret.read_text() == "from the file\n"
-    assert "Permission denied" in units.state("u").log_tail
 
 
 async def test_a_unit_is_handed_a_tap_of_another_namespace(cloud: Cloud, units: Units) -> None:

@@ -2,7 +2,7 @@
 
 spec.py         a machine as data
 argv.py         QEMU's command line for it, from drives, cards, firmware, processor, gear, at the addresses of ports
-unit.py         the process, its user and its limits
+unit.py         the process, its user and its limits; tpm.py its TPM, another process
 monitor.py      the running QEMU; status.py what it says of its guest; hotplug.py what comes and goes
 agent.py        the agent in the guest; guestinfo.py what that tells
 installed.py    this host's QEMU and firmware
@@ -15,6 +15,7 @@ from pilvi.host.qemu.installed import Qemu, UefiFiles, find_qemu, find_uefi
 from pilvi.host.qemu.monitor import Monitor
 from pilvi.host.qemu.spec import QemuSpec
 from pilvi.host.qemu.status import CONNECTED, DISCONNECTED, Event, GuestStatus
+from pilvi.host.qemu.tpm import tpm_unit
 from pilvi.host.qemu.unit import overhead_bytes, qemu_unit
 
 __all__ = [
@@ -34,4 +35,5 @@ __all__ = [
     "find_uefi",
     "overhead_bytes",
     "qemu_unit",
+    "tpm_unit",
 ]
