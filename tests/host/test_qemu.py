@@ -184,6 +184,9 @@ async def test_a_machine_that_has_one_of_each(cloud: Cloud, place: dict[str, Any
         uuid = await monitor.execute("query-uuid")
         assert uuid["UUID"] == spec.uuid
         assert await monitor.is_agent_there() is False
+        reader, writer = await asyncio.open_unix_connection(spec.sockets.screen)
+        assert await asyncio.wait_for(reader.readexactly(4), 5) == b"RFB "
+        writer.close()
         assert units.state("m-1").log_tail == ""
 
 
@@ -267,12 +270,18 @@ async def test_disks_come_and_go(cloud: Cloud, place: dict[str, Any]) -> None:
     base, overlay = raw_disk(cloud.home, "base.raw"), cloud.home / "overlay.qcow2"
     subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", "-b", str(base), "-F", "raw", str(overlay)], check=True)
     drive = Drive(name="extra", layers=(Layer(path=overlay, format="qcow2"), Layer(path=base)), bus="scsi", serial="extra-1")
+    # A virtio disk goes only when its guest lets it: here there is none, so it comes, and goes with its machine.
+    virtio = Drive(name="v", layers=(Layer(path=raw_disk(cloud.home, "v")),), iothread=True)
     async with running(cloud, QemuSpec(**place)) as (units, monitor, _):
         pid = units.state("m-1").pid
 
         def opened() -> set[str]:
             return {os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")}
 
+        await plug_drive(monitor, virtio, 3)
+        assert "disk-v" in await list_devices(monitor)
+        with pytest.raises(TimedOut, match="let go of disk-v"):
+            await monitor.remove_device("disk-v", timeout_s=0.3)
         for _ in range(2):
             await plug_drive(monitor, drive, 3)
             await plug_drive(monitor, drive, 3)
@@ -291,8 +300,9 @@ async def test_a_disk_that_cannot_be_plugged_in_leaves_nothing(cloud: Cloud, pla
         sets = await monitor.execute("query-fdsets")
         with pytest.raises(MachineRefused, match="blockdev-add"):
             await plug_drive(monitor, wrong, 3)
+        half = Drive(name="half", layers=(Layer(path=path, format="qcow2"), Layer(path=cloud.home / "absent")), bus="scsi")
         with pytest.raises(FileNotFoundError):
-            await plug_drive(monitor, Drive(name="absent", layers=(Layer(path=cloud.home / "absent"),), bus="scsi"), 3)
+            await plug_drive(monitor, half, 3)
         assert await monitor.execute("query-fdsets") == sets
         # Half of it is there, as after an engine that was killed in between.
         good = Drive(name="good", layers=(Layer(path=path),), bus="scsi")

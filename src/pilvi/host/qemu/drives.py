@@ -17,7 +17,7 @@ from pilvi.host.qemu.words import Words, device, given, json_option
 from pilvi.host.units import OpenFile
 from pilvi.lib.hashing import short_hash
 
-__all__ = ["drive_device", "drive_devices", "drive_nodes", "drive_words", "find_drive", "is_writable", "node_name"]
+__all__ = ["drive_device", "drive_devices", "drive_nodes", "drive_words", "find_drive", "iothread", "is_writable", "node_name"]
 
 Properties = dict[str, Any]
 
@@ -42,6 +42,11 @@ def node_name(drive: str, layer: int = 0) -> str:
 def drive_device(drive: str) -> str:
     """The id of the device that shows a drive to the guest."""
     return f"disk-{drive}"
+
+
+def iothread(drive: str) -> str:
+    """The id of the thread that answers that drive alone."""
+    return f"io-{drive}"
 
 
 def find_drive(spec: QemuSpec, node: str) -> Drive | None:
@@ -69,7 +74,7 @@ def drive_words(spec: QemuSpec, descriptors: Descriptors) -> Iterator[Words]:
         for node in drive_nodes(drive, open_layer):
             yield json_option("-blockdev", node)
         if drive.iothread:
-            yield json_option("-object", {"qom-type": "iothread", "id": f"io-{drive.name}"})
+            yield json_option("-object", {"qom-type": "iothread", "id": iothread(drive.name)})
         for properties in drive_devices(drive, numbers[drive.name], order.get(drive.name)):
             yield json_option("-device", properties)
 
@@ -129,7 +134,7 @@ def drive_devices(drive: Drive, number: int, boot_index: int | None) -> list[Pro
     is_cdrom = drive.kind == "cdrom"
     match drive.bus:
         case "virtio":
-            thread = f"io-{drive.name}" if drive.iothread else None
+            thread = iothread(drive.name) if drive.iothread else None
             return [given(driver="virtio-blk-pci", bus=disk_port(number), iothread=thread, **properties)]
         case "scsi":
             place = {"bus": "scsi.0", "channel": 0, "scsi-id": number, "lun": 0}

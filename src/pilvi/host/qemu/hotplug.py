@@ -12,7 +12,7 @@ import os
 from pilvi.errors import MachineRefused
 from pilvi.host.network import open_tap
 from pilvi.host.qemu.cards import nic_device, nic_properties
-from pilvi.host.qemu.drives import drive_device, drive_devices, drive_nodes, is_writable, node_name
+from pilvi.host.qemu.drives import drive_device, drive_devices, drive_nodes, iothread, is_writable, node_name
 from pilvi.host.qemu.monitor import Monitor
 from pilvi.host.qemu.spec import Drive, Layer, Nic
 from pilvi.lib.disk import on_disk
@@ -45,9 +45,11 @@ async def plug_drive(monitor: Monitor, drive: Drive, number: int) -> None:
                 os.close(descriptor)
         for node in drive_nodes(drive, lambda layer, _: paths[layer]):
             await monitor.execute("blockdev-add", node)
+        if drive.iothread:
+            await monitor.execute("object-add", {"qom-type": "iothread", "id": iothread(drive.name)})
         for properties in devices:
             await monitor.execute("device_add", properties)
-    except MachineRefused:
+    except (MachineRefused, OSError):
         await _remove_nodes(monitor, drive)
         raise
 
@@ -120,6 +122,9 @@ async def _remove_nodes(monitor: Monitor, drive: Drive) -> None:
         if name in present:
             await monitor.execute("blockdev-del", {"node-name": name})
         await monitor.remove_files(name)
+    if drive.iothread:
+        with contextlib.suppress(MachineRefused):  # there is none
+            await monitor.execute("object-del", {"id": iothread(drive.name)})
 
 
 async def _remove_backend(monitor: Monitor, backend: str) -> None:
