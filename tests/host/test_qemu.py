@@ -21,7 +21,7 @@ import pytest
 
 from pilvi.errors import MachineRefused, MachineUnreachable, TimedOut
 from pilvi.host.cloud import Cloud
-from pilvi.host.netns import ensure_netns
+from pilvi.host.netns import ensure_netns, in_netns
 from pilvi.host.network import Bridge, NamespaceNetwork, Tap, ensure_network, ensure_tap
 from pilvi.host.qemu.accelerator import find_kernel, probe_kvm, try_boot
 from pilvi.host.qemu.agent import Agent
@@ -380,6 +380,20 @@ async def test_a_tpm_that_keeps_its_secrets(cloud: Cloud, place: dict[str, Any])
         await wait_for(lambda: units.state(unit.name).state == "exited", 10, "the end of the TPM with its machine")
         kept.append((state / "tpm2-00.permall").read_bytes())
     assert kept[0] == kept[1] != b""
+
+
+async def test_packets_of_a_guest_arrive_in_its_network(cloud: Cloud, place: dict[str, Any]) -> None:
+    """A card that is booted from asks for an address, with no guest at all."""
+    netns = cloud.netns("vpc")
+    nic = Nic(name="default", tap=OpenTap(name="m1", netns=netns), mac="02:00:00:00:00:01", boot_index=1)
+
+    def received() -> int:
+        with in_netns(netns):
+            lines = Path("/proc/thread-self/net/dev").read_text().splitlines()
+        return int(next(line.split()[2] for line in lines if line.strip().startswith("m1:")))
+
+    async with running(cloud, QemuSpec(**place, nics=(nic,))):
+        await wait_for(lambda: received() > 0, 60, "a first packet")
 
 
 async def test_a_machine_that_starts_paused(cloud: Cloud, place: dict[str, Any]) -> None:
