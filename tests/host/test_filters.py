@@ -6,7 +6,7 @@ The host of these tests is the real one; it has addresses on the test's own brid
 from __future__ import annotations
 
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from ipaddress import IPv4Address, IPv4Interface
 from pathlib import Path
 
@@ -34,8 +34,18 @@ from tests.host.vpc_lab import Lab, Machine, ask, ask_until, command, ping, reso
 GATEWAY = IPv4Address("10.0.1.1")
 
 
+@pytest.fixture
+def _forwarding() -> Iterator[None]:
+    """The host routes between the namespaces here, as `pilvi up` has it do for as long as a cloud is there."""
+    setting = Path("/proc/sys/net/ipv4/ip_forward")
+    before = setting.read_text()
+    setting.write_text("1")
+    yield
+    setting.write_text(before)
+
+
 @pytest_asyncio.fixture
-async def lab(fake_api: FakeApi, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Lab]:
+async def lab(_forwarding: None, fake_api: FakeApi, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Lab]:
     async with start_lab(fake_api) as made:
         monkeypatch.setattr(vpc_controller, "read_nameservers", lambda: (host_of(made),))
         bridge = made.cloud.bridge

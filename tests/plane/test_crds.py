@@ -234,8 +234,8 @@ REFUSED: list[tuple[str, dict[str, Any], list[str]]] = [
     ("VirtualMachine", vm("x", domain={"devices": {}}), ["memory", "not given", "memory.guest"]),
     (
         "VirtualMachine",
-        vm("x", volumes=[{"name": "a", "cloudInitNoCloud": {"networkData": "a"}}]),
-        ["volumes[].cloudInitNoCloud.networkData", "ovn.kubernetes.io/ip_address"],
+        vm("x", volumes=[{"name": "a", "hostDisk": {"path": "/etc/shadow", "type": "Disk"}}]),
+        ["volumes[].hostDisk", "reach into the host's files"],
     ),
     ("VirtualMachine", vm("x", terminationGracePeriodSeconds=-1), ["terminationGracePeriodSeconds"]),
     ("VirtualMachine", {**vm("x"), "metadata": {"name": LONG}}, ["metadata.name", "63", "64"]),

@@ -16,12 +16,17 @@ from pilvi.lib.hashing import short_hash
 if TYPE_CHECKING:
     from pilvi.host.cloud import Cloud
 
-__all__ = ["machine_netns", "machine_port", "machine_unit", "subnet_bridge", "vpc_netns"]
+__all__ = ["machine_netns", "machine_port", "machine_unit", "subnet_bridge", "vpc_netns", "vpc_netns_prefix"]
 
 
 def vpc_netns(cloud: Cloud, vpc_uid: str) -> str:
     """Network namespace of a Vpc: its router, with a bridge for each Subnet."""
-    return cloud.netns(f"vpc-{short_hash(vpc_uid)}")
+    return vpc_netns_prefix(cloud) + short_hash(vpc_uid)
+
+
+def vpc_netns_prefix(cloud: Cloud) -> str:
+    """The namespace of every Vpc begins so."""
+    return cloud.netns("vpc-")
 
 
 def subnet_bridge(subnet_uid: str) -> str:

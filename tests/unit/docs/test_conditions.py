@@ -12,14 +12,15 @@ _WORD = re.compile(r"(pilvi\.dev/)?[A-Z][A-Za-z0-9]*[a-z][A-Za-z0-9]*")
 
 # Words of that form that are neither type nor reason of a condition or an Event. A new word has to go here or into the page.
 OTHERS = {
-    "values of fields": """Always Exists ExternalIP Group ClientIP Halted Hostname IPv4 InternalDNS InternalIP LoadBalancer Manual Never
-        NoExecute NoSchedule Once Opaque RerunOnFailure RuntimeDefault Start Stop""",
+    "values of fields": """Always ClientIP ConfigDrive Exists ExternalIP Group Halted Hostname IPv4 IfNotPresent InternalDNS InternalIP
+        LoadBalancer Manual Never NoCloud NoExecute NoSchedule Once Opaque RerunOnFailure RuntimeDefault Start Stop
+        Terminate""",
     "kinds": "Cluster ClusterRole KubevirtCluster Machine Node TenantControlPlane VirtualMachine VirtualMachineInstance",
     "phases and printed statuses": """CrashLoopBackOff ErrorUnschedulable Pending Running Scheduled Scheduling Starting Stopping Succeeded
         Terminating""",
     "status, severity, type of an Event": "False True Unknown Info Normal Warning",
     "reasons in the engine's log only": "AddressConflict InvalidAddress PodExists SubnetNotFound SubnetNotReady TenantControlPlaneDeleting",
-    "the rest": "Linux MemAvailable MemTotal NodeRestriction Port Waiting",
+    "the rest": "InternalError GuestPanicked KubeVirt None Linux MemAvailable MemTotal NodeRestriction Port Waiting",
 }
 
 

@@ -16,8 +16,8 @@ NOT_WITHOUT = "not implemented yet, and the machine would start without it"
 
 class CustomBlockSize(Part):
     discard_granularity: int | None = None
-    logical: int | None = None
-    physical: int | None = None
+    logical: Annotated[int | None, implemented("Logical block size in bytes.")] = None
+    physical: Annotated[int | None, implemented("Physical block size in bytes.")] = None
 
 
 class Switch(Part):
@@ -27,44 +27,44 @@ class Switch(Part):
 
 
 class BlockSize(Part):
-    custom: CustomBlockSize | None = None
+    custom: Annotated[CustomBlockSize | None, implemented("Block sizes that the guest sees.")] = None
     match_volume: Switch | None = None
 
 
 class CdromTarget(Part):
-    bus: str | None = None
-    readonly: bool | None = None
-    tray: str | None = None
+    bus: Annotated[str | None, implemented("Bus of the drive: sata (default), scsi or usb.")] = None
+    readonly: Annotated[bool | None, implemented("A cdrom is read only anyway.")] = None
+    tray: Annotated[str | None, implemented("open is a drive without a disc at first.")] = None
 
 
 class DiskTarget(Part):
-    bus: Annotated[str | None, accepted("Bus of the disk.", "not implemented yet: it becomes a virtio disk", when="self != 'virtio'")] = (
-        None
-    )
+    bus: Annotated[str | None, implemented("Bus of the disk: virtio, scsi, sata (default) or usb.")] = None
     pci_address: str | None = None
-    readonly: bool | None = None
+    readonly: Annotated[bool | None, implemented("The guest cannot write to it.")] = None
 
 
 class LunTarget(Part):
-    bus: str | None = None
-    readonly: bool | None = None
+    bus: Annotated[str | None, implemented("Bus of the disk: scsi, sata (default) or virtio.")] = None
+    readonly: Annotated[bool | None, implemented("The guest cannot write to it.")] = None
     reservation: bool | None = None
 
 
 class Disk(Part):
     name: Annotated[str, implemented("Name of the volume behind the disk.")]
-    block_size: BlockSize | None = None
-    boot_order: Annotated[int | None, implemented("The machine boots from the container disk whose disk has the lowest.")] = None
-    cache: str | None = None
-    cdrom: CdromTarget | None = None
+    block_size: Annotated[BlockSize | None, implemented("Block sizes of the disk; default those of the host.")] = None
+    boot_order: Annotated[int | None, implemented("The machine tries to boot from the disk with the lowest first.")] = None
+    cache: Annotated[str | None, implemented("none (default), writethrough or writeback.")] = None
+    cdrom: Annotated[CdromTarget | None, implemented("A drive for discs.")] = None
     changed_block_tracking: bool | None = None
-    dedicated_io_thread: bool | None = None
+    dedicated_io_thread: Annotated[bool | None, implemented("A thread of the host for this disk alone.")] = None
     disk: Annotated[DiskTarget | None, implemented("A plain disk.")] = None
-    error_policy: str | None = None
-    io: str | None = None
-    lun: LunTarget | None = None
-    serial: str | None = None
-    shareable: bool | None = None
+    error_policy: Annotated[
+        str | None, implemented("What an error of the host does: stop (default) pauses the guest, report, ignore, enospace.")
+    ] = None
+    io: Annotated[str | None, implemented("native or threads.")] = None
+    lun: Annotated[LunTarget | None, implemented("A disk that takes SCSI commands.")] = None
+    serial: Annotated[str | None, implemented("Serial number that the guest sees.")] = None
+    shareable: Annotated[bool | None, implemented("Others may write to it at the same time.")] = None
     tag: str | None = None
 
 
@@ -100,9 +100,9 @@ class HostDevice(Part):
 
 
 class Input(Part):
-    name: str
-    type: str
-    bus: str | None = None
+    name: Annotated[str, implemented("Name of the device.")]
+    type: Annotated[str, implemented("tablet.")]
+    bus: Annotated[str | None, implemented("usb (default) or virtio.")] = None
 
 
 class InterfaceBinding(Part):
@@ -137,7 +137,7 @@ class Interface(Part):
     name: Annotated[str, implemented("Name of the network that the interface joins.")]
     acpi_index: int | None = None
     binding: Annotated[InterfaceBinding | None, accepted("Network binding plug-in.", ONLY_BRIDGED)] = None
-    boot_order: int | None = None
+    boot_order: Annotated[int | None, implemented("The machine tries to boot from the lowest first.")] = None
     bridge: Annotated[Empty | None, implemented("The machine holds its address of the subnet itself.")] = None
     dhcp_options: DhcpOptions | None = None
     mac_address: Annotated[
@@ -148,7 +148,7 @@ class Interface(Part):
     masquerade: Annotated[
         Empty | None, implemented("As bridge: the machine holds its address of the subnet itself, without a second NAT.")
     ] = None
-    model: Annotated[str | None, accepted("Model of the card.", "every card is virtio", when="self != '' && self != 'virtio'")] = None
+    model: Annotated[str | None, implemented("Model of the card: virtio (default), e1000, e1000e, ne2k_pci, pcnet or rtl8139.")] = None
     passt: Annotated[Empty | None, accepted("Attachment by passt.", ONLY_BRIDGED)] = None
     passt_binding: Annotated[Empty | None, accepted("Attachment by passt.", ONLY_BRIDGED)] = None
     pci_address: str | None = None
@@ -159,7 +159,7 @@ class Interface(Part):
         Empty | None,
         rejected("A function of a physical card.", NOT_WITHOUT, "bridge: {} for an interface in the subnet"),
     ] = None
-    state: Annotated[str | None, accepted("Link state.", "not implemented yet: the link is up", when="self != '' && self != 'up'")] = None
+    state: Annotated[str | None, accepted("Link state.", "absent is not implemented yet", when="self == 'absent'")] = None
     tag: str | None = None
 
 
@@ -168,8 +168,8 @@ class PanicDevice(Part):
 
 
 class Sound(Part):
-    name: str
-    model: str | None = None
+    name: Annotated[str, implemented("Name of the device.")]
+    model: Annotated[str | None, implemented("ich9 (default) or ac97.")] = None
 
 
 class Tpm(Part):
@@ -178,28 +178,28 @@ class Tpm(Part):
 
 
 class Video(Part):
-    type: str | None = None
+    type: Annotated[str | None, implemented("Model of the screen's card: vga (default), virtio, bochs, cirrus or ramfb.")] = None
 
 
 class WatchdogDevice(Part):
-    action: str | None = None
+    action: Annotated[str | None, implemented("reset (default), shutdown or poweroff.")] = None
 
 
 class Watchdog(Part):
-    name: str
+    name: Annotated[str, implemented("Name of the device.")]
     diag288: WatchdogDevice | None = None
-    i6300esb: WatchdogDevice | None = None
+    i6300esb: Annotated[WatchdogDevice | None, implemented("A watchdog on the PCI bus.")] = None
 
 
 class Devices(Part):
-    autoattach_graphics_device: Annotated[bool | None, accepted("Attaches a screen.", when="self")] = None
-    autoattach_input_device: Annotated[bool | None, accepted("Attaches a tablet.", when="self")] = None
-    autoattach_mem_balloon: Annotated[bool | None, accepted("Attaches a memory balloon.", when="self")] = None
+    autoattach_graphics_device: Annotated[bool | None, implemented("Attaches a screen; on unless it says false.")] = None
+    autoattach_input_device: Annotated[bool | None, implemented("Attaches a tablet when no input is named.")] = None
+    autoattach_mem_balloon: Annotated[bool | None, implemented("Attaches a memory balloon; on unless it says false.")] = None
     autoattach_pod_interface: Annotated[
         bool | None,
         accepted("Attaches an interface when none is named.", "every machine has one interface", when="!self"),
     ] = None
-    autoattach_serial_console: Annotated[bool | None, accepted("Attaches a serial console.", when="self")] = None
+    autoattach_serial_console: Annotated[bool | None, implemented("Attaches a serial console; on unless it says false.")] = None
     autoattach_vsock: Annotated[bool | None, accepted("Attaches a vsock.", when="self")] = None
     block_multi_queue: bool | None = None
     client_passthrough: Empty | None = None
@@ -209,14 +209,14 @@ class Devices(Part):
     filesystems: list[Filesystem] = []
     gpus: Annotated[list[Gpu], rejected("Graphics processors.", NOT_WITHOUT, "a machine without gpus")] = []
     host_devices: Annotated[list[HostDevice], rejected("Devices of the host.", NOT_WITHOUT, "a machine without hostDevices")] = []
-    inputs: list[Input] = []
+    inputs: Annotated[list[Input], implemented("Tablets, which point to where the mouse of a viewer is.")] = []
     interfaces: Annotated[list[Interface], implemented("Network interfaces; default one that joins the subnet.", max_items=256)] = []
     log_serial_console: bool | None = None
     network_interface_multiqueue: bool | None = None
     panic_devices: list[PanicDevice] = []
-    rng: Annotated[Empty | None, accepted("A source of random numbers.", "the machine has one anyway")] = None
-    sound: Sound | None = None
+    rng: Annotated[Empty | None, implemented("A source of random numbers.")] = None
+    sound: Annotated[Sound | None, implemented("A sound card, which plays to nobody.")] = None
     tpm: Tpm | None = None
     use_virtio_transitional: bool | None = None
-    video: Video | None = None
-    watchdog: Watchdog | None = None
+    video: Annotated[Video | None, implemented("The screen's card.")] = None
+    watchdog: Annotated[Watchdog | None, implemented("Acts when the guest has stopped to feed it.")] = None

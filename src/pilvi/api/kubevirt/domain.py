@@ -13,11 +13,11 @@ __all__ = ["Cpu", "Domain", "Memory", "Resources"]
 
 
 class Chassis(Part):
-    asset: str | None = None
-    manufacturer: str | None = None
-    serial: str | None = None
-    sku: str | None = None
-    version: str | None = None
+    asset: Annotated[str | None, implemented("Asset tag in the SMBIOS tables.")] = None
+    manufacturer: Annotated[str | None, implemented("Manufacturer in the SMBIOS tables.")] = None
+    serial: Annotated[str | None, implemented("Serial number in the SMBIOS tables.")] = None
+    sku: Annotated[str | None, implemented("SKU in the SMBIOS tables.")] = None
+    version: Annotated[str | None, implemented("Version in the SMBIOS tables.")] = None
 
 
 class TickTimer(Part):
@@ -44,7 +44,7 @@ class Timer(Part):
 
 
 class Utc(Part):
-    offset_seconds: int | None = None
+    offset_seconds: Annotated[int | None, implemented("Seconds that the machine's clock is ahead of UTC at its start.")] = None
 
 
 class Clock(Part):
@@ -52,12 +52,12 @@ class Clock(Part):
 
     timer: Timer | None = None
     timezone: str | None = None
-    utc: Utc | None = None
+    utc: Annotated[Utc | None, implemented("A clock that shows UTC.")] = None
 
 
 class CpuFeature(Part):
-    name: str
-    policy: str | None = None
+    name: Annotated[str, implemented("Name of the feature, as QEMU has it.")]
+    policy: Annotated[str | None, implemented("disable and forbid take it away; all others ask for it.")] = None
 
 
 class Numa(Part):
@@ -71,12 +71,10 @@ class Realtime(Part):
 class Cpu(Part):
     cores: Annotated[int | None, implemented("Cores of each socket; vCPUs are cores x sockets x threads.")] = None
     dedicated_cpu_placement: Annotated[bool | None, accepted("Pins vCPUs to host CPUs.", when="self")] = None
-    features: list[CpuFeature] = []
+    features: Annotated[list[CpuFeature], implemented("Features added to the model or taken from it.")] = []
     isolate_emulator_thread: bool | None = None
     max_sockets: int | None = None
-    model: Annotated[str | None, accepted("CPU model.", "the machine sees the host's CPU", when="self != '' && self != 'host-model'")] = (
-        None
-    )
+    model: Annotated[str | None, implemented("CPU model; default the host's, under TCG all that it can emulate.")] = None
     numa: Numa | None = None
     realtime: Realtime | None = None
     sockets: Annotated[int | None, implemented("Sockets.")] = None
@@ -127,17 +125,17 @@ class HyperV(Part):
 
 
 class KvmFeature(Part):
-    hidden: bool | None = None
+    hidden: Annotated[bool | None, implemented("Hides the hypervisor from the guest.")] = None
 
 
 class Features(Part):
-    acpi: Switch | None = None
+    acpi: Annotated[Switch | None, implemented("ACPI; without it the machine does not hear that it shall power off.")] = None
     apic: Apic | None = None
     hyperv: HyperV | None = None
     hyperv_passthrough: Switch | None = None
-    kvm: KvmFeature | None = None
+    kvm: Annotated[KvmFeature | None, implemented("What the guest sees of KVM.")] = None
     pvspinlock: Switch | None = None
-    smm: Switch | None = None
+    smm: Annotated[Switch | None, implemented("System management mode, which secure boot needs.")] = None
 
 
 class AcpiTables(Part):
@@ -146,17 +144,19 @@ class AcpiTables(Part):
 
 
 class Bios(Part):
-    use_serial: bool | None = None
+    use_serial: Annotated[bool | None, implemented("The firmware prints to the serial console too.")] = None
 
 
 class Efi(Part):
-    persistent: bool | None = None
-    secure_boot: bool | None = None
+    persistent: Annotated[
+        bool | None, accepted("Variables that outlive the instance.", "not implemented yet: they are new at each start", when="self")
+    ] = None
+    secure_boot: Annotated[bool | None, implemented("Checks signatures of what is booted; on unless it says false.")] = None
 
 
 class Bootloader(Part):
-    bios: Bios | None = None
-    efi: Efi | None = None
+    bios: Annotated[Bios | None, implemented("SeaBIOS, the default.")] = None
+    efi: Annotated[Efi | None, implemented("UEFI firmware.")] = None
 
 
 class KernelBootContainer(Part):
@@ -174,10 +174,13 @@ class KernelBoot(Part):
 
 class Firmware(Part):
     acpi: AcpiTables | None = None
-    bootloader: Bootloader | None = None
-    kernel_boot: KernelBoot | None = None
-    serial: str | None = None
-    uuid: str | None = None
+    bootloader: Annotated[Bootloader | None, implemented("BIOS or UEFI.")] = None
+    kernel_boot: Annotated[
+        KernelBoot | None,
+        rejected("A kernel that starts without a boot loader.", "not implemented yet, and the machine would boot something else", "a disk"),
+    ] = None
+    serial: Annotated[str | None, implemented("Serial number in the SMBIOS tables.")] = None
+    uuid: Annotated[str | None, implemented("UUID in the SMBIOS tables; default one made of the machine's name.")] = None
 
 
 class IoThreads(Part):
@@ -202,7 +205,7 @@ class LaunchSecurity(Part):
 
 
 class MachineType(Part):
-    type: str | None = None
+    type: Annotated[str | None, implemented("Machine type of QEMU; default and q35 are its newest q35.")] = None
 
 
 class Hugepages(Part):
@@ -234,11 +237,11 @@ class Resources(Part):
 
 class Domain(Part):
     devices: Annotated[Devices, implemented("Devices of the machine.")]
-    chassis: Chassis | None = None
-    clock: Clock | None = None
+    chassis: Annotated[Chassis | None, implemented("Chassis in the SMBIOS tables.")] = None
+    clock: Annotated[Clock | None, implemented("Clock of the machine; default UTC.")] = None
     cpu: Annotated[Cpu | None, implemented("Processor; default one vCPU, or as many as requests or limits say.")] = None
-    features: Features | None = None
-    firmware: Firmware | None = None
+    features: Annotated[Features | None, implemented("Features of the machine.")] = None
+    firmware: Annotated[Firmware | None, implemented("Firmware of the machine; default BIOS.")] = None
     io_threads: IoThreads | None = None
     io_threads_policy: str | None = None
     launch_security: Annotated[
@@ -247,7 +250,7 @@ class Domain(Part):
             "Encrypted memory.", "not implemented, and the machine's memory would lie open to the host", "a machine without launchSecurity"
         ),
     ] = None
-    machine: Annotated[MachineType | None, accepted("Machine type.", "pilvi chooses it", when="self.?type.orValue('') != ''")] = None
+    machine: Annotated[MachineType | None, implemented("Machine type.")] = None
     memory: Annotated[Memory | None, implemented("Memory; default what requests or limits say.")] = None
-    reboot_policy: Literal["Reboot", "Terminate"] | None = None
+    reboot_policy: Annotated[Literal["Reboot", "Terminate"] | None, implemented("Whether a reboot of the guest ends the instance.")] = None
     resources: Annotated[Resources | None, implemented("Requests and limits of the machine.")] = None

@@ -37,9 +37,13 @@ class ConfigMapVolume(Part):
 
 class ContainerDisk(Part):
     image: Annotated[str, implemented("Image of the disk; pilvi.dev/node:<version> is the Kubernetes node.")]
-    image_pull_policy: Annotated[str | None, accepted("When to pull.", "the image is taken from the cloud's own store")] = None
-    image_pull_secret: str | None = None
-    path: str | None = None
+    image_pull_policy: Annotated[
+        str | None, implemented("Always, IfNotPresent or Never; default Always for a tag latest or none, else IfNotPresent.")
+    ] = None
+    image_pull_secret: Annotated[
+        str | None, implemented("Secret of type kubernetes.io/dockerconfigjson with the registry's credentials.")
+    ] = None
+    path: Annotated[str | None, implemented("File of the image that is the disk; default the one below /disk.")] = None
 
 
 class ContainerPath(Part):
@@ -80,7 +84,7 @@ class DownwardApiVolume(Part):
 
 
 class EmptyDisk(Part):
-    capacity: Quantity
+    capacity: Annotated[Quantity, implemented("Size of the disk.")]
 
 
 class ClaimSource(Part):
@@ -130,7 +134,7 @@ class Volume(Part):
     data_volume: Annotated[DataVolumeSource | None, rejected("A DataVolume.", NO_DISKS_YET, A_CONTAINER_DISK)] = None
     downward_api: DownwardApiVolume | None = None
     downward_metrics: Empty | None = None
-    empty_disk: EmptyDisk | None = None
+    empty_disk: Annotated[EmptyDisk | None, implemented("A disk that is new with every start of the machine.")] = None
     ephemeral: Annotated[EphemeralVolume | None, rejected("A throw-away layer over a claim.", NO_DISKS_YET, A_CONTAINER_DISK)] = None
     host_disk: Annotated[
         HostDisk | None,

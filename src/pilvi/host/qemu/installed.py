@@ -13,7 +13,7 @@ from pilvi.host.qemu.argv import PROGRAM
 from pilvi.lib.files import find_json
 from pilvi.lib.run import SAFE_PATH, run
 
-__all__ = ["FIRMWARE_FOLDERS", "Qemu", "UefiFiles", "find_qemu", "find_uefi"]
+__all__ = ["FIRMWARE_FOLDERS", "Qemu", "UefiFiles", "find_qemu", "find_uefi", "has_qemu"]
 
 FIRMWARE_FOLDERS = (Path("/etc/qemu/firmware"), Path("/usr/share/qemu/firmware"))
 """Where packages describe their firmware (QEMU's docs/interop/firmware.json); a file of the same name in an earlier one hides another."""
@@ -34,6 +34,11 @@ class UefiFiles(NamedTuple):
 
     code: Path
     variables: Path
+
+
+def has_qemu() -> bool:
+    """Whether there is one, which costs a look into a few folders."""
+    return shutil.which(PROGRAM, path=SAFE_PATH) is not None
 
 
 async def find_qemu() -> Qemu | None:

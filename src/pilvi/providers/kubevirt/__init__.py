@@ -2,7 +2,7 @@
 
 virtualmachine/   run strategies: starts and stops the instance of the same name
 instance/         makes an instance run: its virt-launcher Pod, its address, its machine, its status
-machines/         what runs a machine, behind one interface; `sandbox` is the one backend so far
+machines/         what runs a machine, behind one interface: sandboxes and QEMU
 virtualhost/      the Node that the Pods are scheduled to, its Lease, and a kubelet's other duties
 """
 
@@ -13,19 +13,30 @@ from typing import TYPE_CHECKING
 
 from pilvi.api import JsonObject, Key
 from pilvi.api.builtin import NAMESPACES, NODES, PODS, SECRETS
+from pilvi.host.qemu.installed import has_qemu
+from pilvi.images import ImageStore, Pulls
 from pilvi.providers.kubevirt.admission import checks
 from pilvi.providers.kubevirt.instance.backends import Backends
 from pilvi.providers.kubevirt.instance.controller import Instances
 from pilvi.providers.kubevirt.instance.sweep import MachineSweep
 from pilvi.providers.kubevirt.kinds import INSTANCES, IPS, MACHINES, SUBNETS, TENANT_CONTROL_PLANES, VPCS
 from pilvi.providers.kubevirt.machines.backend import MachineBackend
+from pilvi.providers.kubevirt.machines.qemu.backend import QemuBackend
 from pilvi.providers.kubevirt.machines.sandbox.backend import SandboxBackend
 from pilvi.providers.kubevirt.virtualhost.controller import VirtualHost
 from pilvi.providers.kubevirt.virtualhost.facts import read_host_facts
 from pilvi.providers.kubevirt.virtualhost.node import LEASE_NAMESPACE
 from pilvi.providers.kubevirt.virtualhost.pods import StrayPods
 from pilvi.providers.kubevirt.virtualmachine.controller import VirtualMachines
-from pilvi.providers.kubevirt.wakeups import instance_of_ip, instances_of_secret, instances_of_subnet, instances_of_vpc, wake_by_unit
+from pilvi.providers.kubevirt.wakeups import (
+    instance_of_ip,
+    instances_of_secret,
+    instances_of_subnet,
+    instances_of_vpc,
+    wake_by_image,
+    wake_by_machine,
+    wake_by_unit,
+)
 from pilvi.runtime import Controller, Watch, any_change, conditions_changed, desire_changed
 
 if TYPE_CHECKING:
@@ -44,8 +55,11 @@ def controllers(platform: Platform, backends: dict[str, MachineBackend] | None =
     facts = read_host_facts(platform.cloud)
     if backends is None:
         backends = {"sandbox": SandboxBackend.for_platform(platform)}
+        if has_qemu():
+            backends["qemu"] = QemuBackend.for_platform(platform)
+    pulls = Pulls(ImageStore(platform.cloud.home / "images"))
     sweep = MachineSweep(platform.informers, Backends(backends))
-    instances = Instances(platform, facts.name, Backends(backends), sweep)
+    instances = Instances(platform, facts.name, Backends(backends), sweep, pulls)
     instance_controller = Controller(
         "virtualmachineinstance",
         INSTANCES,
@@ -60,8 +74,11 @@ def controllers(platform: Platform, backends: dict[str, MachineBackend] | None =
         concurrency=_MACHINES_AT_ONCE,
         predicate=any_change,
         timeout_s=_LONGEST_STOP_S,
+        beside=[pulls.run, *(backend.run for backend in backends.values())],
     )
     wake_by_unit(platform, instance_controller)
+    wake_by_machine(platform, instance_controller, backends.values())
+    wake_by_image(platform, instance_controller, pulls)
     host = VirtualHost(platform, facts, lambda: instance_controller.enqueue(_NOBODY))
     host_key = Key("", facts.name)
     return [

@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from pilvi.api import JsonObject, Key
 from pilvi.api.kubeovn import DEFAULT_VPC
+from pilvi.errors import UserError
+from pilvi.images import Pulls, Reference, parse_reference
 from pilvi.providers.kubevirt.kinds import INSTANCES, IPS, SUBNETS
+from pilvi.providers.kubevirt.machines.backend import MachineBackend
 from pilvi.providers.names import machine_unit
 from pilvi.runtime import Controller, Informers
 
 if TYPE_CHECKING:
     from pilvi.providers.platform import Platform
 
-__all__ = ["instance_of_ip", "instances_of_secret", "instances_of_subnet", "instances_of_vpc", "wake_by_unit"]
+__all__ = [
+    "instance_of_ip",
+    "instances_of_secret",
+    "instances_of_subnet",
+    "instances_of_vpc",
+    "wake_by_image",
+    "wake_by_machine",
+    "wake_by_unit",
+]
 
 
 def instance_of_ip(ip: JsonObject) -> list[Key]:
@@ -53,10 +66,47 @@ def wake_by_unit(platform: Platform, controller: Controller) -> None:
     platform.units.subscribe(wake)
 
 
+def wake_by_machine(platform: Platform, controller: Controller, backends: Iterable[MachineBackend]) -> None:
+    """Wake an instance when its guest does something else than before."""
+    instances = platform.informers.get(INSTANCES)
+    instances.add_index("uid", lambda vmi: [vmi["metadata"]["uid"]])
+
+    def wake(uid: str) -> None:
+        for vmi in instances.by_index("uid", uid):
+            controller.enqueue(Key.of(vmi))
+
+    for backend in backends:
+        backend.subscribe(wake)
+
+
+def wake_by_image(platform: Platform, controller: Controller, pulls: Pulls) -> None:
+    """Wake the instances that wait for a container disk when its pull has ended."""
+    instances = platform.informers.get(INSTANCES)
+    instances.add_index("image", lambda vmi: [str(reference) for reference in _references(vmi)])
+
+    def wake(reference: Reference) -> None:
+        for vmi in instances.by_index("image", str(reference)):
+            controller.enqueue(Key.of(vmi))
+
+    pulls.subscribe(wake)
+
+
+def _references(vmi: JsonObject) -> Iterator[Reference]:
+    for volume in (vmi.get("spec") or {}).get("volumes") or []:
+        with contextlib.suppress(UserError):  # what is no image is said by the instance's own pass
+            if volume.get("containerDisk"):
+                yield parse_reference(volume["containerDisk"]["image"])
+
+
 def _secret_names(vmi: JsonObject) -> set[str | None]:
+    volumes = (vmi.get("spec") or {}).get("volumes") or []
     return {
-        (volume[source].get("secretRef") or {}).get("name")
-        for volume in (vmi.get("spec") or {}).get("volumes") or []
-        for source in ("cloudInitNoCloud", "cloudInitConfigDrive")
-        if volume.get(source)
+        *(
+            (volume[source].get(field) or {}).get("name")
+            for volume in volumes
+            for source in ("cloudInitNoCloud", "cloudInitConfigDrive")
+            for field in ("secretRef", "networkDataSecretRef")
+            if volume.get(source)
+        ),
+        *((volume.get("containerDisk") or {}).get("imagePullSecret") for volume in volumes),
     }

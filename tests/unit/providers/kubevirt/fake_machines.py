@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 from pilvi.errors import UnitFailed
 from pilvi.providers.kubevirt.machines.backend import MachineBackend, MachineSpec, MachineState
+from pilvi.providers.sizing import Size
 
 
 class FakeMachines(MachineBackend):
@@ -25,6 +26,9 @@ class FakeMachines(MachineBackend):
         self.first_boot: int | None = 0
         self.deaf = False  # the guests do not power off by themselves
         self.undying: set[str] = set()
+
+    def overhead_bytes(self, size: Size) -> int:
+        return 0
 
     async def ensure(self, spec: MachineSpec) -> MachineState:
         self.calls.append("ensure")

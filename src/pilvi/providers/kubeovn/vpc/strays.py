@@ -13,6 +13,7 @@ from pilvi.host.netns import list_netns
 from pilvi.host.network import delete_netns
 from pilvi.lib.hashing import short_hash
 from pilvi.providers.kubeovn.vpc.resolver import find_resolvers, remove_resolver
+from pilvi.providers.names import vpc_netns_prefix
 
 if TYPE_CHECKING:
     from pilvi.host.cloud import Cloud
@@ -25,7 +26,7 @@ log = logging.getLogger(__name__)
 
 async def remove_strays(cloud: Cloud, units: Units, vpc_uids: Iterable[str]) -> None:
     """End the resolver, with its files, and delete the namespace of every router of this cloud that belongs to none of `vpc_uids`."""
-    prefix = cloud.netns("vpc-")
+    prefix = vpc_netns_prefix(cloud)
     namespaces = {netns.removeprefix(prefix) for netns in list_netns(prefix)}
     for stray in sorted((namespaces | find_resolvers(cloud)) - {short_hash(uid) for uid in vpc_uids}):
         log.info("router %s is removed: its Vpc is gone", stray)

@@ -43,6 +43,6 @@ class Backends:
         return sorted({uid for backend in self for uid in await backend.list_uids()})
 
 
-def fidelity(backend: MachineBackend) -> tuple[str, str]:
-    """How real the machine is, or will be: known as soon as its backend is chosen."""
-    return backend.fidelity, backend.fidelity_message
+def fidelity(backend: MachineBackend) -> tuple[str, str] | None:
+    """How real the machine is, or will be: known as soon as its backend is chosen and knows its host, None before that."""
+    return (backend.fidelity, backend.fidelity_message) if backend.fidelity else None

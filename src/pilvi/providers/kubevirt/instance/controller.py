@@ -19,6 +19,7 @@ import dataclasses
 from pilvi.api import JsonObject
 from pilvi.api.resource import Key
 from pilvi.errors import UserError, format_chain
+from pilvi.images import Pulls
 from pilvi.providers.kubevirt.instance.backends import Backends
 from pilvi.providers.kubevirt.instance.ending import Ending
 from pilvi.providers.kubevirt.instance.reporter import Reporter
@@ -41,7 +42,7 @@ __all__ = ["Instances"]
 class Instances:
     """The reconciler of VirtualMachineInstance. `host` is the name of the virtual host's Node."""
 
-    def __init__(self, platform: Platform, host: str, backends: Backends, sweep: MachineSweep) -> None:
+    def __init__(self, platform: Platform, host: str, backends: Backends, sweep: MachineSweep, pulls: Pulls) -> None:
         self._cloud = platform.cloud
         self._client = platform.client
         self._events = platform.events
@@ -49,7 +50,7 @@ class Instances:
         self._backends = backends
         self._sweep = sweep
         self._reporter = Reporter(platform, self._caches)
-        self._starting = Starting(platform, host, self._caches, self._reporter)
+        self._starting = Starting(platform, host, self._caches, self._reporter, pulls)
         self._ending = Ending(platform, host, self._caches, backends, self._reporter)
 
     async def reconcile(self, key: Key) -> Result:

@@ -10,8 +10,8 @@ from typing import Any
 
 from pilvi.api.resource import JsonObject
 from pilvi.lib.hashing import short_hash
-from pilvi.lib.quantity import format_bytes, format_milli
-from pilvi.providers.sizing import get_size
+from pilvi.lib.quantity import format_bytes, format_milli, quantity_bytes
+from pilvi.providers.sizing import Size, get_size
 
 __all__ = ["CREATED_BY", "LAUNCHER", "launcher_name", "machine_container_id", "new_launcher", "plan_pod_status"]
 
@@ -44,8 +44,11 @@ def launcher_name(vmi: JsonObject) -> str:
     return f"virt-launcher-{vmi['metadata']['name']}-{short_hash(vmi['metadata']['uid'])[:5]}"
 
 
-def new_launcher(vmi: JsonObject, image: str) -> JsonObject:
-    """The Pod of `vmi`. Raises UserError when the size of the machine is not given or wrong."""
+def new_launcher(vmi: JsonObject, image: str, overhead_bytes: int = 0) -> JsonObject:
+    """The Pod of `vmi`; `overhead_bytes` is what its machine needs of the host's memory beyond the guest's.
+
+    Raises UserError when the size of the machine is not given or wrong.
+    """
     metadata, spec = vmi["metadata"], vmi["spec"]
     annotations = {name: value for name, value in (metadata.get("annotations") or {}).items() if name not in _NOT_FOR_PODS}
     return {
@@ -76,7 +79,7 @@ def new_launcher(vmi: JsonObject, image: str) -> JsonObject:
                     "name": CONTAINER,
                     "image": image,
                     "imagePullPolicy": "Never",
-                    "resources": _resources(vmi),
+                    "resources": _resources(vmi, overhead_bytes),
                     "securityContext": _RESTRICTED,
                 }
             ],
@@ -98,12 +101,20 @@ def new_launcher(vmi: JsonObject, image: str) -> JsonObject:
 
 
 def plan_pod_status(
-    pod: JsonObject, *, phase: str, address: str | None, started_at: str | None, ready: bool, message: str, host: str
+    pod: JsonObject,
+    *,
+    phase: str,
+    address: str | None,
+    started_at: str | None,
+    ready: bool,
+    message: str,
+    host: str,
+    reason: str = "MachineStarting",
 ) -> JsonObject:
     """`status` of a launcher Pod as its kubelet writes it.
 
-    `phase` is a Pod phase; `started_at` when the machine began to run (RFC 3339) or None; `message` says why it is not ready.
-    Times of conditions are left to the caller's merge.
+    `phase` is a Pod phase; `started_at` when the machine began to run (RFC 3339) or None; `message` says why it is not ready, `reason`
+    the same in one word while it has not begun. Times of conditions are left to the caller's merge.
     """
     container: JsonObject = {
         "name": CONTAINER,
@@ -112,7 +123,7 @@ def plan_pod_status(
         "ready": ready,
         "started": ready,
         "restartCount": 0,
-        "state": _container_state(phase, started_at, message),
+        "state": _container_state(phase, started_at, reason, message),
     }
     if started_at is not None:
         container["containerID"] = machine_container_id(pod)
@@ -146,15 +157,19 @@ def machine_container_id(pod: JsonObject) -> str:
     return f"pilvi://{(pod['metadata'].get('labels') or {}).get(CREATED_BY, '')}"
 
 
-def _resources(vmi: JsonObject) -> dict[str, Any]:
+def _resources(vmi: JsonObject, overhead_bytes: int) -> dict[str, Any]:
     size = get_size(vmi["spec"])
     domain = vmi["spec"].get("domain") or {}
     asked = (domain.get("resources") or {}).get("requests") or {}
     requests = {
         "cpu": asked.get("cpu") or format_milli(size.vcpus * _MILLI_PER_VCPU),
-        "memory": asked.get("memory") or format_bytes(size.memory_bytes),
+        "memory": format_bytes(_memory_bytes(asked, size) + overhead_bytes),
     }
     return {"requests": requests}
+
+
+def _memory_bytes(asked: JsonObject, size: Size) -> int:
+    return quantity_bytes(asked["memory"]) if asked.get("memory") else size.memory_bytes
 
 
 def _grace_s(spec: JsonObject) -> int:
@@ -163,7 +178,7 @@ def _grace_s(spec: JsonObject) -> int:
     return (30 if grace is None else int(grace)) + 15
 
 
-def _container_state(phase: str, started_at: str | None, message: str) -> JsonObject:
+def _container_state(phase: str, started_at: str | None, reason: str, message: str) -> JsonObject:
     if phase in ("Succeeded", "Failed"):
         code = 0 if phase == "Succeeded" else 1
         return {
@@ -171,4 +186,4 @@ def _container_state(phase: str, started_at: str | None, message: str) -> JsonOb
         }
     if started_at is not None:
         return {"running": {"startedAt": started_at}}
-    return {"waiting": {"reason": "MachineStarting", "message": message}}
+    return {"waiting": {"reason": reason, "message": message}}

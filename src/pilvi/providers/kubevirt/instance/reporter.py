@@ -49,6 +49,7 @@ class Reporter:
             started_at=format_time(started) if started is not None else None,
             ready=report.ready,
             message=report.ready_message,
+            reason=report.ready_reason,
             host=str(self._cloud.host_address.ip),
         )
         old = pod.get("status") or {}

@@ -6,6 +6,7 @@ from pilvi.api import JsonObject
 from pilvi.api.builtin import PODS
 from pilvi.api.resource import Key
 from pilvi.errors import AlreadyExists, Forbidden, Invalid, UnitFailed, UserError, format_chain
+from pilvi.images import Pulls
 from pilvi.lib.clock import utc_now
 from pilvi.providers.kubevirt.instance.backends import fidelity
 from pilvi.providers.kubevirt.instance.network import NoLeg, plan_interfaces, plan_leg
@@ -13,6 +14,9 @@ from pilvi.providers.kubevirt.instance.pod import launcher_name, new_launcher
 from pilvi.providers.kubevirt.instance.reporter import Reporter
 from pilvi.providers.kubevirt.instance.scope import Caches, Scope
 from pilvi.providers.kubevirt.instance.status import Report, phase_of
+from pilvi.providers.kubevirt.instance.user import MachineUsers
+from pilvi.providers.kubevirt.instance.volumes.images import ContainerDisks
+from pilvi.providers.kubevirt.instance.volumes.ready import VolumeNotReady
 from pilvi.providers.kubevirt.instance.volumes.resolve import Volumes
 from pilvi.providers.kubevirt.machines.backend import MachineBackend, MachineLeg, MachineSpec, MachineState, NetworkNotReady
 from pilvi.providers.kubevirt.machines.choice import find_boot_image
@@ -25,19 +29,22 @@ from pilvi.runtime import Done, Failed, RequeueAfter, Result, Waiting
 __all__ = ["Starting"]
 
 FIRST_BOOT_LOOK_S = 1.0
+NO_IMAGE = "pilvi.dev/no-container-disk"
+"""What stands for an image in the Pod of a machine that has none: a Pod must name one."""
 
 
 class Starting:
     """What is done with an instance that shall run and whose backend is chosen. `host` is the name of the virtual host's Node."""
 
-    def __init__(self, platform: Platform, host: str, caches: Caches, reporter: Reporter) -> None:
+    def __init__(self, platform: Platform, host: str, caches: Caches, reporter: Reporter, pulls: Pulls) -> None:
         self._cloud = platform.cloud
         self._client = platform.client
         self._events = platform.events
         self._host = host
         self._caches = caches
         self._reporter = reporter
-        self._volumes = Volumes(caches)
+        self._volumes = Volumes(caches, ContainerDisks(pulls, caches))
+        self._users = MachineUsers(platform, caches)
 
     async def start(self, scope: Scope, backend: MachineBackend) -> Result:
         """One step: make the Pod, wait for its binding, or have the machine run."""
@@ -63,7 +70,8 @@ class Starting:
             await self._reporter.report(scope, Report("Failed", "PodNotExists", message, fidelity=fidelity(backend)))
             return Done()
         try:
-            pod = await self._client.create(PODS, new_launcher(vmi, find_boot_image(vmi["spec"]) or ""))
+            overhead_bytes = backend.overhead_bytes(get_size(vmi["spec"]))
+            pod = await self._client.create(PODS, new_launcher(vmi, find_boot_image(vmi["spec"]) or NO_IMAGE, overhead_bytes))
         except AlreadyExists:
             return Waiting("PodExists", "the Pod is there, but not in the cache yet", retry_s=1.0)
         except (Forbidden, Invalid) as e:
@@ -82,10 +90,13 @@ class Starting:
         if isinstance(leg, NoLeg):
             return await self._wait(scope, backend, "NetworkNotReady", leg.message)
         try:
-            machine = await backend.ensure(_machine_spec(scope, leg, self._volumes.resolve(scope)))
+            volumes = self._volumes.resolve(scope)
+            machine = await backend.ensure(_machine_spec(scope, leg, volumes, await self._users.ensure(scope.vmi)))
         except NetworkNotReady as e:
             # The last write of the controller that makes it wakes us; the retry is for a signal that got lost.
             return await self._wait(scope, backend, "NetworkNotReady", format_chain(e), retry_s=1.0)
+        except VolumeNotReady as e:
+            return await self._wait(scope, backend, e.reason, format_chain(e), retry_s=e.retry_after_s, failed=e.failed)
         except (UserError, UnitFailed, OSError) as e:
             message = format_chain(e)
             await self._wait(scope, backend, "MachineNotStarted", message)
@@ -127,12 +138,17 @@ class Starting:
         await self._reporter.report(scope, report)
         return Done()
 
-    async def _wait(self, scope: Scope, backend: MachineBackend, reason: str, message: str, retry_s: float = 30.0) -> Result:
+    async def _wait(
+        self, scope: Scope, backend: MachineBackend, reason: str, message: str, retry_s: float = 30.0, *, failed: bool = False
+    ) -> Result:
         machine = backend.state(scope.uid)
         phase = phase_of(scope.vmi)
         phase = "Running" if phase == "Running" else "Scheduled"
-        report = Report(phase, reason, message, machine, scope.pod, fidelity=fidelity(backend))
-        await self._reporter.report(scope, report)
+        refusal = (reason, message) if failed else None
+        report = Report(phase, reason, message, machine, scope.pod, refusal=refusal, fidelity=fidelity(backend))
+        await self._reporter.report_pod(scope, report)
+        if await self._reporter.report(scope, report) and failed:
+            self._events.record(scope.vmi, "Warning", "Failed", message)
         return Waiting(reason, message, retry_s=retry_s)
 
 
@@ -141,7 +157,7 @@ def _scheduling(pod: JsonObject, backend: MachineBackend, pressure: str = "") ->
     return Report("Scheduling", "PodNotReady", message, pod=pod, fidelity=fidelity(backend), pressure=pressure)
 
 
-def _machine_spec(scope: Scope, leg: MachineLeg, volumes: tuple[MachineVolume, ...]) -> MachineSpec:
+def _machine_spec(scope: Scope, leg: MachineLeg, volumes: tuple[MachineVolume, ...], user: int) -> MachineSpec:
     metadata, spec = scope.vmi["metadata"], scope.vmi["spec"]
     return MachineSpec(
         uid=scope.uid,
@@ -151,6 +167,7 @@ def _machine_spec(scope: Scope, leg: MachineLeg, volumes: tuple[MachineVolume, .
         size=get_size(spec),
         leg=leg,
         volumes=volumes,
+        user=user,
         cpu_milli=find_cpu_limit(spec),
         stop_grace_s=scope.grace_s,
     )

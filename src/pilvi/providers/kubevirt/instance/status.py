@@ -34,6 +34,8 @@ _OWNED = {
     FIDELITY,
     FIRST_BOOT,
 }
+# They stay while nobody knows better: an engine that has just started has not asked its host yet.
+_OF_FIDELITY = {FIDELITY, "SoftwareEmulation", "LiveMigratable"}
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,8 @@ def plan_status(vmi: JsonObject, report: Report, now: datetime) -> JsonObject:
         status["volumeStatus"] = [{"name": volume["name"], "target": ""} for volume in vmi["spec"].get("volumes") or []]
     wanted = _conditions(report)
     others = [entry for entry in status.get("conditions") or [] if entry["type"] not in _OWNED]
-    ours = [entry for entry in status.get("conditions") or [] if entry["type"] in {new["type"] for new in wanted}]
+    kept = {new["type"] for new in wanted} | (_OF_FIDELITY if report.fidelity is None else set())
+    ours = [entry for entry in status.get("conditions") or [] if entry["type"] in kept]
     status["conditions"] = merge_conditions([*others, *ours], wanted, now=now)
     return status
 

@@ -46,7 +46,7 @@ class MachineSpec:
 
     `name` is the guest's host name. `instance` is the VirtualMachineInstanceSpec, in which the domain says what hardware there is; what it
     names of the API is resolved in `size`, `leg` and `volumes`. `cpu_milli` is the processor time it may take, in thousandths of a
-    processor; None means as much as its vCPUs can. `volumes` are in the order of the specification.
+    processor; None means as much as its vCPUs can. `volumes` are in the order of the specification. `user` is a host uid of its own.
     """
 
     uid: str
@@ -56,6 +56,7 @@ class MachineSpec:
     size: Size
     leg: MachineLeg
     volumes: tuple[MachineVolume, ...]
+    user: int
     cpu_milli: int | None = None
     stop_grace_s: float = 30.0
 
@@ -64,9 +65,9 @@ class MachineSpec:
 class MachineState:
     """What is seen of a machine now.
 
-    `message` says why it does not run, `reason` the same in KubeVirt's word; `notes` say what of its user data has no effect; `guest_os` has
-    the fields of KubeVirt's guestOSInfo that are known; `first_boot` is the exit code of what the user data asks to be run once, None until
-    it has ended, `unknown` when nobody can see that from outside. `agent` says whether a guest agent answers, None when there is no
+    `message` says why it does not run, `reason` the same in KubeVirt's word; `notes` say what of its user data has no effect; `guest_os`
+    has the fields of KubeVirt's guestOSInfo that are known. `first_boot` is the exit code of what the user data asks to be run once, None
+    until it has ended, `unknown` when nobody can see that from outside. `agent` says whether a guest agent answers, None when there is no
     channel to one. `machine_type` is the concrete one, empty when the machine has none.
     """
 
@@ -91,6 +92,9 @@ class MachineBackend(Protocol):
     """How real its machines are: `Kvm`, `Tcg` or `Sandbox`; the reason of the instance's Fidelity condition."""
     fidelity_message: str
     """One sentence for people about what that means."""
+
+    def overhead_bytes(self, size: Size) -> int:
+        """What a machine of this size needs of the host's memory beyond the guest's own."""
 
     async def ensure(self, spec: MachineSpec) -> MachineState:
         """Make the machine run as `spec` says: start it, or adopt the one that runs. Its writable layer is kept if there is one.

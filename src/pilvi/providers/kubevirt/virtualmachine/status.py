@@ -1,7 +1,6 @@
 """The status of a VirtualMachine, computed from the machine and its instance. Pure.
 
-Order and words of `printableStatus` and the conditions are KubeVirt's (pkg/virt-controller/watch/vm). What KubeVirt calls a failed
-image pull is here a container disk that is not a node image of this cloud.
+Order and words of `printableStatus` and the conditions are KubeVirt's (pkg/virt-controller/watch/vm).
 """
 
 from __future__ import annotations
@@ -105,10 +104,10 @@ class _Scene:
         condition = _condition(self.vmi, "PodScheduled")
         return condition is not None and condition.get("status") == "False" and condition.get("reason") == "Unschedulable"
 
-    @property
-    def image_refused(self) -> bool:
+    def unsynchronized(self, reason: str) -> bool:
+        """Whether the instance says so as the reason why nothing comes of it."""
         condition = _condition(self.vmi, "Synchronized")
-        return condition is not None and condition.get("status") == "False" and condition.get("reason") == "ErrImagePull"
+        return condition is not None and condition.get("status") == "False" and condition.get("reason") == reason
 
     @property
     def crash_looping(self) -> bool:
@@ -133,7 +132,8 @@ _WORDS: tuple[tuple[str, Callable[[_Scene], bool]], ...] = (
     ("Paused", lambda scene: _condition_status(scene.vmi, "Paused") == "True"),
     ("Running", lambda scene: scene.phase == "Running"),
     ("ErrorUnschedulable", lambda scene: scene.unschedulable),
-    ("ErrImagePull", lambda scene: scene.image_refused),
+    ("ErrImagePull", lambda scene: scene.unsynchronized("ErrImagePull")),
+    ("ImagePullBackOff", lambda scene: scene.unsynchronized("ImagePullBackOff")),
     ("CrashLoopBackOff", lambda scene: scene.crash_looping),
     ("Starting", lambda scene: scene.starting),
     ("Stopped", lambda scene: scene.stopped),

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pilvi.api.resource import JsonObject
 from pilvi.errors import UserError
+from pilvi.lib.quantity import quantity_bytes
 from pilvi.node import parse_node_image
 from pilvi.providers.kubevirt.instance.scope import Caches, Scope
 from pilvi.providers.kubevirt.instance.status import phase_of
 from pilvi.providers.kubevirt.instance.volumes.cloudinit import CloudInit, Given, InSecret, decode_secret, find_cloud_init
-from pilvi.providers.kubevirt.machines.volumes import CloudInitDisk, MachineVolume, NodeDisk
+from pilvi.providers.kubevirt.instance.volumes.images import ContainerDisks
+from pilvi.providers.kubevirt.machines.volumes import CloudInitDisk, EmptyDisk, MachineVolume, NodeDisk
 
 __all__ = ["Volumes"]
 
@@ -16,11 +18,15 @@ __all__ = ["Volumes"]
 class Volumes:
     """Reads what volumes name."""
 
-    def __init__(self, caches: Caches) -> None:
+    def __init__(self, caches: Caches, images: ContainerDisks) -> None:
         self._secrets = caches.secrets
+        self._images = images
 
     def resolve(self, scope: Scope) -> tuple[MachineVolume, ...]:
-        """The volumes of the instance, in their order. Raises UserError for what a person must mend."""
+        """The volumes of the instance, in their order.
+
+        Raises UserError for what a person must mend, VolumeNotReady for what is being made, of which the last write or signal wakes.
+        """
         cloud_init = find_cloud_init(scope.vmi)
         found = (self._resolve(scope, volume, cloud_init) for volume in scope.vmi["spec"].get("volumes") or [])
         return tuple(volume for volume in found if volume is not None)
@@ -31,8 +37,11 @@ class Volumes:
             return self._cloud_init(scope, cloud_init)
         if volume.get("containerDisk") is not None:
             version = parse_node_image(volume["containerDisk"]["image"])
-            return None if version is None else NodeDisk(name, version)
-        return None
+            return self._images.resolve(scope, volume) if version is None else NodeDisk(name, version)
+        if volume.get("emptyDisk") is not None:
+            return EmptyDisk(name, quantity_bytes(volume["emptyDisk"]["capacity"]))
+        kind = next((field for field, value in volume.items() if field != "name" and value is not None), "nothing")
+        raise UserError(f"spec.volumes[{name}].{kind} is not implemented yet", hint="remove the volume and its disk")
 
     def _cloud_init(self, scope: Scope, found: CloudInit) -> CloudInitDisk:
         metadata = scope.vmi["metadata"]

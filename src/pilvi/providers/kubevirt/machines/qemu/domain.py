@@ -6,8 +6,6 @@ balloon, BIOS. What QEMU or pilvi cannot do is refused by the admission policies
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pilvi.api.resource import JsonObject
@@ -18,24 +16,15 @@ from pilvi.lib.hashing import short_hash
 from pilvi.lib.quantity import quantity_bytes
 from pilvi.providers.kubevirt.machines.backend import MachineSpec
 from pilvi.providers.kubevirt.machines.qemu.drives import MachineFiles, plan_drives
+from pilvi.providers.kubevirt.machines.qemu.offer import HostOffer
 from pilvi.providers.names import machine_netns, machine_port, machine_unit
 
 if TYPE_CHECKING:
     from pilvi.host.cloud import Cloud
 
-__all__ = ["HostOffer", "plan_machine", "sockets_of"]
+__all__ = ["plan_machine", "sockets_of"]
 
 _MODELS = {"host-model": "host", "host-passthrough": "host", "": "host"}
-
-
-@dataclass(frozen=True)
-class HostOffer:
-    """What this host gives its machines: the accelerator, the newest machine type of its QEMU, and firmware files, None when missing."""
-
-    accelerator: Literal["kvm", "tcg"]
-    machine: str
-    uefi_code: Path | None = None
-    uefi_secure_code: Path | None = None
 
 
 def sockets_of(cloud: Cloud, uid: str) -> Sockets:
@@ -52,6 +41,7 @@ def plan_machine(cloud: Cloud, spec: MachineSpec, files: MachineFiles, user: int
         title=f"{spec.namespace}_{spec.name}",
         uuid=(domain.get("firmware") or {}).get("uuid") or spec.uid,
         user=user,
+        group=offer.kvm_group,
         netns=machine_netns(cloud, spec.uid),
         sockets=sockets_of(cloud, spec.uid),
         log=files.folder / "qemu.log",
@@ -117,10 +107,10 @@ def _firmware(domain: JsonObject, files: MachineFiles, offer: HostOffer) -> Bios
             "spec.domain.firmware.bootloader.efi: secure boot needs spec.domain.features.smm",
             hint="add features: {smm: {enabled: true}}, or set efi.secureBoot: false",
         )
-    code = offer.uefi_secure_code if secure else offer.uefi_code
-    if code is None:
+    found = offer.find_uefi(secure_boot=secure)
+    if found is None:
         raise UserError("this host has no UEFI firmware for machines", hint="install the Debian package ovmf")
-    return Uefi(code=code, variables=files.variables, secure_boot=secure)
+    return Uefi(code=found.code, variables=files.variables, secure_boot=secure)
 
 
 def _kernel(domain: JsonObject) -> DirectKernel | None:

@@ -26,13 +26,18 @@ class MachineFiles:
 
     folder: Path
 
+    @property
+    def disks(self) -> Path:
+        """The folder of its disks, which only machines under QEMU have."""
+        return self.folder / "disks"
+
     def layer(self, volume: str) -> Path:
         """What the machine writes over a shared image, or an empty disk."""
-        return self.folder / "disks" / f"{volume}.qcow2"
+        return self.disks / f"{volume}.qcow2"
 
     def seed(self, volume: str) -> Path:
         """A read-only disk that is made for it."""
-        return self.folder / "disks" / f"{volume}.iso"
+        return self.disks / f"{volume}.iso"
 
     @property
     def variables(self) -> Path:
@@ -66,6 +71,8 @@ def _drive(disk: JsonObject, volume: MachineVolume, files: MachineFiles) -> Driv
     if bus not in _BUSES:
         raise UserError(f"{path}: bus {bus!r} is none that a machine has", hint=f"write one of {', '.join(_BUSES)}")
     layers = _layers(volume, files)
+    if isinstance(volume, CloudInitDisk | FilesDisk) and bus == "sata":
+        kind = "cdrom"  # SATA has no disk that cannot be written
     read_only = kind == "cdrom" or bool(target.get("readonly")) or isinstance(volume, CloudInitDisk | FilesDisk)
     read_only = read_only or (isinstance(volume, VolumeDisk) and volume.read_only)
     options: dict[str, Any] = {}

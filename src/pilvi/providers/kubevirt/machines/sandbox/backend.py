@@ -21,10 +21,12 @@ from pilvi.node import NodeFacts, NodeImage, NodeMachine, find_node_image, node_
 from pilvi.node.machine import find_first_boot_exit
 from pilvi.providers.kubevirt.machines.backend import MachineBackend, MachinePhase, MachineSpec, MachineState, NetworkNotReady
 from pilvi.providers.kubevirt.machines.folder import list_machine_folders, machine_folder
+from pilvi.providers.kubevirt.machines.sandbox.fields import find_unused
 from pilvi.providers.kubevirt.machines.sandbox.guest import guest_os
 from pilvi.providers.kubevirt.machines.sandbox.network import plan_network
 from pilvi.providers.kubevirt.machines.volumes import CloudInitDisk, NodeDisk
 from pilvi.providers.names import machine_netns, machine_unit
+from pilvi.providers.sizing import Size
 
 if TYPE_CHECKING:
     from pilvi.host.cloud import Cloud
@@ -35,6 +37,8 @@ __all__ = ["SandboxBackend"]
 
 _PHASES: dict[str, MachinePhase] = {"running": "running", "waiting": "failing", "exited": "failing", "absent": "absent"}
 _LOG_LINES = 3
+STATE = "state"
+"""The folder of a sandbox below that of its machine."""
 _NOTHING_TO_DO = b"#cloud-config\n"
 
 
@@ -51,11 +55,16 @@ class SandboxBackend(MachineBackend):
         self._kit = kit
         self._enter = enter
         self._machines: dict[str, NodeMachine] = {}  # what is known of the machines that run, beside their units
+        self._notes: dict[str, tuple[str, ...]] = {}
 
     @classmethod
     def for_platform(cls, platform: Platform) -> SandboxBackend:
         """The backend of a cloud, with the node images and the binaries of the kit on this host."""
         return cls(platform.cloud, platform.units, Store().root, lambda: platform.kit.get_binary("sandbox-enter"))
+
+    def overhead_bytes(self, size: Size) -> int:
+        """None: a sandbox has no memory of its own but the guest's."""
+        return 0
 
     async def ensure(self, spec: MachineSpec) -> MachineState:
         """Give the machine its namespace and leg; unless it runs already, its files and its unit.
@@ -64,6 +73,8 @@ class SandboxBackend(MachineBackend):
         lost and made anew is reset, since nothing reaches it any more.
         """
         await self._attach(spec)
+        unused = find_unused(spec.instance)
+        self._notes[spec.uid] = (f"without effect in a sandbox: {', '.join(unused)}",) if unused else ()
         unit = self._units.state(machine_unit(spec.uid))
         if unit.pid is not None and is_inside(unit.pid, machine_netns(self._cloud, spec.uid)):
             await self._adopt(spec)
@@ -72,11 +83,13 @@ class SandboxBackend(MachineBackend):
             await on_disk(prepare_node_machine, machine)
             unit = await self._units.ensure(sandbox_unit(self._cloud, machine.sandbox, self._enter()))
             self._machines[spec.uid] = machine
-        return _machine_state(unit, self._machines.get(spec.uid))
+        return _machine_state(unit, self._machines.get(spec.uid), self._notes[spec.uid])
 
     def state(self, uid: str) -> MachineState:
         """From the unit's state."""
-        return _machine_state(self._units.state(machine_unit(uid)), self._machines.get(uid))
+        if not self._has(uid):
+            return MachineState("absent")
+        return _machine_state(self._units.state(machine_unit(uid)), self._machines.get(uid), self._notes.get(uid, ()))
 
     def subscribe(self, changed: Callable[[str], None]) -> None:
         """Nothing: all that is seen of a sandbox is its unit's, which wakes by itself."""
@@ -86,6 +99,8 @@ class SandboxBackend(MachineBackend):
 
     async def stop(self, uid: str, grace_s: float) -> None:
         """SIGTERM to the sandbox's PID 1, which ends its services in order."""
+        if not self._has(uid):
+            return
         await self._units.stop(machine_unit(uid), grace_s=grace_s)
 
     async def remove(self, uid: str) -> None:
@@ -97,10 +112,15 @@ class SandboxBackend(MachineBackend):
         folder = machine_folder(self._cloud, uid)
         await on_disk(_remove_folder, folder)
         self._machines.pop(uid, None)
+        self._notes.pop(uid, None)
 
     async def list_uids(self) -> list[str]:
         """The folders of all machines; to remove one that another backend runs takes nothing from it but its folder."""
         return list_machine_folders(self._cloud)
+
+    def _has(self, uid: str) -> bool:
+        """Whether the machine of this UID is a sandbox: backends share the names of units."""
+        return (machine_folder(self._cloud, uid) / STATE).is_dir()
 
     async def _adopt(self, spec: MachineSpec) -> None:
         """Know a machine that an earlier engine has started, if the image that it was made from is still here."""
@@ -129,7 +149,7 @@ class SandboxBackend(MachineBackend):
             namespace=spec.namespace,
             uid=spec.uid,
             unit=machine_unit(spec.uid),
-            state=folder / "state",
+            state=folder / STATE,
             netns=machine_netns(self._cloud, spec.uid),
             memory_bytes=spec.size.memory_bytes,
             cpus=spec.size.vcpus,
@@ -161,7 +181,7 @@ def _version(spec: MachineSpec) -> str:
     raise Bug(f"machine {spec.namespace}/{spec.name} has no node image")
 
 
-def _machine_state(unit: UnitState, machine: NodeMachine | None) -> MachineState:
+def _machine_state(unit: UnitState, machine: NodeMachine | None, notes: tuple[str, ...]) -> MachineState:
     started = datetime.fromtimestamp(unit.started_at, UTC) if unit.started_at is not None else None
     phase = _PHASES[unit.state]
     message = ""
@@ -169,9 +189,9 @@ def _machine_state(unit: UnitState, machine: NodeMachine | None) -> MachineState
         last = " | ".join(unit.log_tail.strip().splitlines()[-_LOG_LINES:])
         message = f"the machine's first process ended ({unit.exit or 'unknown'}) and is started again; its last lines: {last}"
     if machine is None:
-        return MachineState(phase, started, unit.restarts, message)
+        return MachineState(phase, started, unit.restarts, message, notes)
     exit_code = find_first_boot_exit(machine)
-    return MachineState(phase, started, unit.restarts, message, machine.notes, guest_os(machine.image), exit_code)
+    return MachineState(phase, started, unit.restarts, message, (*machine.notes, *notes), guest_os(machine.image), exit_code)
 
 
 def _keep_user_data(folder: Path, given: bytes | None) -> bytes:
@@ -185,5 +205,5 @@ def _keep_user_data(folder: Path, given: bytes | None) -> bytes:
 
 
 def _remove_folder(folder: Path) -> None:
-    remove_sandbox(folder / "state")
+    remove_sandbox(folder / STATE)
     remove_tree(folder)

@@ -1,0 +1,342 @@
+"""A registry as its clients see it (OCI distribution specification): manifests and blobs, with every digest and size verified.
+
+One `Registry` serves one pull. Plain HTTP is spoken with loopback addresses only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import hashlib
+import json
+import platform
+import re
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from io import BufferedRandom
+from ipaddress import ip_address
+from typing import Any
+from urllib.parse import urlsplit
+
+import aiohttp
+
+from pilvi.errors import Transient, UserError
+from pilvi.images.reference import Reference
+
+__all__ = ["Blob", "Credentials", "Manifest", "Registry", "read_docker_config"]
+
+_INDEXES = ("application/vnd.oci.image.index.v1+json", "application/vnd.docker.distribution.manifest.list.v2+json")
+_MANIFESTS = ("application/vnd.oci.image.manifest.v1+json", "application/vnd.docker.distribution.manifest.v2+json")
+_DOCKER_HOSTS = {"docker.io": "registry-1.docker.io"}
+_LARGEST_MANIFEST = 4 << 20
+_CHUNK = 1 << 20
+_TRIES, _PAUSE_S = 4, 0.1
+_TIMEOUT = aiohttp.ClientTimeout(total=None, connect=30, sock_read=60)
+_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
+_CHALLENGE = re.compile(r'(\w+)="([^"]*)"')
+_RETRIED = (408, 425, 429, 500, 502, 503, 504)
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """User and password for one registry; neither is ever printed."""
+
+    user: str
+    password: str = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Blob:
+    """A piece of an image: its digest (`sha256:...`), its size in bytes, its media type."""
+
+    digest: str
+    size: int
+    media_type: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """One image for this host's architecture."""
+
+    digest: str
+    layers: tuple[Blob, ...]
+
+
+def read_docker_config(content: bytes) -> dict[str, Credentials]:
+    """Credentials by host from `.dockerconfigjson`. Raises UserError when it is none."""
+    try:
+        auths = json.loads(content)["auths"]
+        return {_host_of(host): _read_auth(entry) for host, entry in auths.items()}
+    except (ValueError, KeyError, TypeError, AttributeError, binascii.Error) as e:
+        hint = "make it with `kubectl create secret docker-registry`"
+        raise UserError("the pull secret holds no docker configuration", hint=hint) from e
+
+
+def _read_auth(entry: dict[str, str]) -> Credentials:
+    if entry.get("auth"):
+        user, _, password = base64.b64decode(entry["auth"]).decode().partition(":")
+        return Credentials(user, password)
+    return Credentials(entry["username"], entry["password"])
+
+
+def _host_of(key: str) -> str:
+    """`https://index.docker.io/v1/` is how docker writes `docker.io`."""
+    host = urlsplit(key if "//" in key else f"//{key}").netloc
+    return "docker.io" if host == "index.docker.io" else host
+
+
+class Registry:
+    """The registry of one image, with the credentials for it. Use as an async context manager."""
+
+    def __init__(self, reference: Reference, credentials: Credentials | None = None, ca: bytes | None = None) -> None:
+        self._reference = reference
+        self._credentials = credentials
+        self._context = ssl.create_default_context(cadata=ca.decode() if ca else None)
+        self._base = f"{_scheme(reference.host)}://{_DOCKER_HOSTS.get(reference.host, reference.host)}/v2/{reference.path}"
+        self._token = ""
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Registry:
+        self._session = aiohttp.ClientSession(
+            timeout=_TIMEOUT, trust_env=True, connector=aiohttp.TCPConnector(ssl=self._context, limit=4), auto_decompress=False
+        )
+        return self
+
+    async def __aexit__(self, *_error: object) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    async def manifest(self) -> Manifest:
+        """The image for this host's architecture. Raises UserError (there is none, no rights, nonsense), Transient."""
+        body, media_type = await self._manifest(self._reference.wanted)
+        digest = _digest(body)
+        if self._reference.digest and digest != self._reference.digest:
+            raise UserError(f"the registry sent another image than {self._reference}", hint="ask who runs the registry")
+        document = self._parse(body)
+        if media_type in _INDEXES or "manifests" in document:
+            chosen = self._choose(document)
+            body, media_type = await self._manifest(chosen)
+            if _digest(body) != chosen:
+                raise UserError(f"the registry sent another manifest than {chosen} of {self._reference}", hint="ask who runs the registry")
+            document = self._parse(body)
+        try:
+            layers = tuple(Blob(_check(layer["digest"]), int(layer["size"]), str(layer["mediaType"])) for layer in document["layers"])
+        except (KeyError, TypeError, ValueError) as e:
+            raise UserError(
+                f"the manifest of {self._reference} is not one of an image", hint="look at it with `skopeo inspect --raw`"
+            ) from e
+        return Manifest(digest, layers)
+
+    async def fetch(self, blob: Blob, file: BufferedRandom, progress: Callable[[int], None]) -> None:
+        """Write the blob to `file`, going on after what is in it. `progress` gets the bytes that are there.
+
+        The whole is verified: a file that does not match is emptied. Raises UserError, Transient; what has come stays for the next time.
+        """
+        failure = Transient(f"blob {blob.digest} of {self._reference} did not come")
+        tries = 0
+        while tries < _TRIES:
+            before = file.seek(0, 2)
+            try:
+                await self._fetch_rest(blob, file, progress)
+            except Transient as e:
+                failure = e
+                # As long as something comes it may break off as often as it likes.
+                tries = 0 if file.seek(0, 2) > before else tries + 1
+                await asyncio.sleep(_PAUSE_S * 2**tries)
+                continue
+            file.seek(0)
+            found = await asyncio.to_thread(hashlib.file_digest, file, "sha256")
+            if file.seek(0, 2) == blob.size and f"sha256:{found.hexdigest()}" == blob.digest:
+                return
+            file.truncate(0)
+            tries += 1
+            failure = Transient(f"what came of {blob.digest} of {self._reference} is not what its digest says")
+        raise failure
+
+    async def _fetch_rest(self, blob: Blob, file: BufferedRandom, progress: Callable[[int], None]) -> None:
+        have = file.seek(0, 2)
+        if have >= blob.size:
+            if have > blob.size:
+                file.truncate(0)
+            else:
+                return
+            have = 0
+        headers = {"Range": f"bytes={have}-"} if have else {}
+        async with self._get(f"blobs/{blob.digest}", headers) as response:
+            if have and response.status != 206:  # it sends all of it again
+                file.truncate(0)
+                file.seek(have := 0)
+            try:
+                async for chunk in response.content.iter_chunked(_CHUNK):
+                    have += len(chunk)
+                    if have > blob.size:
+                        raise UserError(
+                            f"the registry sends more than the {blob.size} bytes of {blob.digest} of {self._reference}",
+                            hint="ask who runs the registry",
+                        )
+                    await asyncio.to_thread(file.write, chunk)
+                    progress(have)
+            except (aiohttp.ClientError, TimeoutError, ConnectionError) as e:
+                file.flush()
+                raise Transient(f"the registry broke off after {have} of {blob.size} bytes of {self._reference}") from e
+        file.flush()
+        if have < blob.size:
+            raise Transient(f"the registry sent {have} of {blob.size} bytes of {self._reference}")
+
+    async def _manifest(self, wanted: str) -> tuple[bytes, str]:
+        async with self._get(f"manifests/{wanted}", {"Accept": ", ".join((*_INDEXES, *_MANIFESTS))}) as response:
+            try:
+                body = await response.content.read(_LARGEST_MANIFEST + 1)
+                while len(body) <= _LARGEST_MANIFEST and (more := await response.content.read(_LARGEST_MANIFEST)):
+                    body += more
+            except (aiohttp.ClientError, TimeoutError, ConnectionError) as e:
+                raise Transient(f"the registry broke off within the manifest of {self._reference}") from e
+        if len(body) > _LARGEST_MANIFEST:
+            raise UserError(f"the manifest of {self._reference} is larger than any image's", hint="check the reference")
+        return body, response.content_type
+
+    def _parse(self, body: bytes) -> dict[str, Any]:
+        try:
+            document = json.loads(body)
+        except ValueError as e:
+            raise UserError(f"the registry's answer for {self._reference} is no manifest", hint="check host and port") from e
+        if not isinstance(document, dict):
+            raise UserError(f"the registry's answer for {self._reference} is no manifest", hint="check host and port")
+        return document
+
+    def _choose(self, index: dict[str, Any]) -> str:
+        wanted = _ARCHITECTURES.get(platform.machine(), platform.machine())
+        found = []
+        for entry in index.get("manifests") or []:
+            there = entry.get("platform") or {}
+            found.append(f"{there.get('os', '?')}/{there.get('architecture', '?')}")
+            if (there.get("os"), there.get("architecture")) == ("linux", wanted):
+                return _check(entry["digest"])
+        raise UserError(
+            f"{self._reference} has no image for linux/{wanted}, but for {', '.join(found) or 'nothing'}", hint="take another image"
+        )
+
+    def _get(self, path: str, headers: dict[str, str]) -> _Request:
+        return _Request(self, f"{self._base}/{path}", headers)
+
+    async def open(self, url: str, headers: dict[str, str]) -> aiohttp.ClientResponse:
+        """The answer to a request that succeeded, after a token was asked for if need be."""
+        for attempt in range(2):
+            response = await self._send(url, {**headers, **self._authorization()})
+            if response.status != 401 or attempt:
+                break
+            challenge = response.headers.get("WWW-Authenticate", "")
+            response.release()
+            await self._answer(challenge)
+        if response.status in (200, 206):
+            return response
+        text = (await response.content.read(2000)).decode(errors="replace")
+        response.release()
+        raise self._failure(response, text)
+
+    async def _send(self, url: str, headers: dict[str, str]) -> aiohttp.ClientResponse:
+        assert self._session is not None  # noqa: S101 (a bug of the caller's)
+        try:
+            # aiohttp drops Authorization when a redirect leads to another host, as blobs of large registries do.
+            return await self._session.get(url, headers=headers, allow_redirects=True, max_redirects=5)
+        except aiohttp.ClientConnectorCertificateError as e:
+            raise UserError(
+                f"the certificate of registry {self._reference.host} is not trusted", hint="add its authority to the host's"
+            ) from e
+        except (aiohttp.ClientError, TimeoutError, OSError) as e:
+            raise Transient(f"registry {self._reference.host} does not answer: {e or type(e).__name__}", 10.0) from e
+
+    def _authorization(self) -> dict[str, str]:
+        return {"Authorization": self._token} if self._token else {}
+
+    async def _answer(self, challenge: str) -> None:
+        scheme, _, rest = challenge.partition(" ")
+        if scheme.lower() == "basic" and self._credentials is not None:
+            self._token = f"Basic {self._basic(self._credentials)}"
+        elif scheme.lower() == "bearer":
+            self._token = f"Bearer {await self._ask_token(dict(_CHALLENGE.findall(rest)))}"
+
+    async def _ask_token(self, challenge: dict[str, str]) -> str:
+        realm = challenge.get("realm", "")
+        if urlsplit(realm).scheme not in ("http", "https") or (
+            urlsplit(realm).scheme == "http" and _scheme(urlsplit(realm).netloc) == "https"
+        ):
+            raise UserError(f"registry {self._reference.host} sends clients to {realm!r} for a token", hint="ask who runs the registry")
+        query: dict[str, str] = {name: challenge[name] for name in ("service", "scope") if name in challenge}
+        query.setdefault("scope", f"repository:{self._reference.path}:pull")
+        headers = {"Authorization": f"Basic {self._basic(self._credentials)}"} if self._credentials is not None else {}
+        assert self._session is not None  # noqa: S101 (as above)
+        try:
+            async with self._session.get(realm, params=query, headers=headers) as response:
+                document = json.loads(await response.content.read(1 << 20)) if response.status == 200 else {}
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as e:
+            raise Transient(f"{realm} gives no token for {self._reference}: {e or type(e).__name__}", 10.0) from e
+        return str(document.get("token") or document.get("access_token") or "")
+
+    @staticmethod
+    def _basic(credentials: Credentials) -> str:
+        return base64.b64encode(f"{credentials.user}:{credentials.password}".encode()).decode()
+
+    def _failure(self, response: aiohttp.ClientResponse, text: str) -> Exception:
+        said = _first_error(text)
+        if response.status in _RETRIED:
+            retry_s = response.headers.get("Retry-After", "")
+            wait_s = float(retry_s) if retry_s.isdecimal() else 10.0
+            return Transient(f"registry {self._reference.host} answers {response.status} for {self._reference}{said}", wait_s)
+        if response.status in (401, 403):
+            hint = (
+                "name a Secret with its credentials in imagePullSecret"
+                if self._credentials is None
+                else "check the credentials in the pull secret"
+            )
+            return UserError(f"registry {self._reference.host} does not give {self._reference} to us{said}", hint=hint)
+        if response.status == 404:
+            return UserError(f"registry {self._reference.host} has no {self._reference}{said}", hint="check name and tag")
+        return UserError(
+            f"registry {self._reference.host} answers {response.status} for {self._reference}{said}", hint="check the reference"
+        )
+
+
+class _Request:
+    """`async with` around one answer."""
+
+    def __init__(self, registry: Registry, url: str, headers: dict[str, str]) -> None:
+        self._registry, self._url, self._headers = registry, url, headers
+        self._response: aiohttp.ClientResponse | None = None
+
+    async def __aenter__(self) -> aiohttp.ClientResponse:
+        self._response = await self._registry.open(self._url, self._headers)
+        return self._response
+
+    async def __aexit__(self, *_error: object) -> None:
+        if self._response is not None:
+            self._response.close()
+
+
+def _scheme(host: str) -> str:
+    name = urlsplit(f"//{host}").hostname or ""
+    try:
+        return "http" if ip_address(name).is_loopback else "https"
+    except ValueError:
+        return "http" if name == "localhost" else "https"
+
+
+def _digest(body: bytes) -> str:
+    return f"sha256:{hashlib.sha256(body).hexdigest()}"
+
+
+def _check(digest: Any) -> str:
+    if not isinstance(digest, str) or re.fullmatch(r"sha256:[0-9a-f]{64}", digest) is None:
+        raise ValueError(digest)
+    return digest
+
+
+def _first_error(text: str) -> str:
+    """`: MESSAGE` out of the registry's JSON, or nothing."""
+    try:
+        message = json.loads(text)["errors"][0]["message"]
+    except (ValueError, KeyError, IndexError, TypeError):
+        return ""
+    return f": {message}"

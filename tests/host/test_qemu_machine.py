@@ -1,0 +1,187 @@
+"""The backend for machines under QEMU, with real ones: boot sectors that say a word."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import shutil
+import signal
+import tempfile
+from collections.abc import AsyncIterator
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from pilvi.host.cloud import Cloud
+from pilvi.host.leftovers import find_leftovers
+from pilvi.host.netns import ensure_netns, list_netns
+from pilvi.host.network import Bridge, NamespaceNetwork, delete_netns, ensure_network, list_links
+from pilvi.host.qemu.installed import has_qemu
+from pilvi.host.units import Units
+from pilvi.lib.deadline import wait_for
+from pilvi.providers.kubevirt.machines.backend import MachineLeg, MachinePhase, MachineSpec, NetworkNotReady
+from pilvi.providers.kubevirt.machines.folder import machine_folder
+from pilvi.providers.kubevirt.machines.qemu.backend import QemuBackend
+from pilvi.providers.kubevirt.machines.qemu.domain import sockets_of
+from pilvi.providers.kubevirt.machines.volumes import CloudInitDisk, EmptyDisk, ImageDisk, MachineVolume
+from pilvi.providers.names import machine_port, machine_unit
+from pilvi.providers.sizing import Size
+from tests.images.bootsector import SIZE, boot_disk
+
+UID = "6a1f0000-1111-2222-3333-444444444444"
+BRIDGE = "sntest"
+
+pytestmark = pytest.mark.skipif(not has_qemu(), reason="needs the Debian package qemu-system-x86")
+
+
+class Lab:
+    def __init__(self, cloud: Cloud) -> None:
+        self.cloud = cloud
+        self.units = Units(cloud)
+        self.router = cloud.netns("vpc-test")
+        self.woken: list[str] = []
+        self.start_backend()
+
+    def start_backend(self) -> None:
+        self.backend = QemuBackend(self.cloud, self.units)
+        self.backend.subscribe(self.woken.append)
+        self.task = asyncio.create_task(self.backend.run())
+
+    async def end_backend(self) -> None:
+        self.task.cancel()
+        await asyncio.gather(self.task, return_exceptions=True)
+
+    def spec(self, disk: bytes, *more: MachineVolume, **devices: Any) -> MachineSpec:
+        image = self.cloud.home / "base.img"
+        if not image.exists():
+            image.write_bytes(disk)
+        return MachineSpec(
+            uid=UID,
+            name="web",
+            namespace="shop",
+            instance={"domain": {"devices": {"disks": [{"name": "root", "disk": {"bus": "virtio"}}], **devices}}},
+            size=Size(1, 1, 1, 32 << 20),
+            leg=MachineLeg(self.router, BRIDGE, "02:00:00:00:00:05", IPv4Interface("10.9.0.5/16"), IPv4Address("10.9.0.1")),
+            volumes=(ImageDisk("root", image, "raw", SIZE), *more),
+            user=self.cloud.uid_base,
+            stop_grace_s=1,
+        )
+
+    async def until(self, phase: MachinePhase) -> None:
+        await wait_for(lambda: self.backend.state(UID).phase == phase, 30, phase)
+
+    def serial(self) -> str:
+        return (machine_folder(self.cloud, UID) / "serial.log").read_text()
+
+
+@pytest_asyncio.fixture
+async def lab() -> AsyncIterator[Lab]:
+    cloud_id = "t" + secrets.token_hex(2)
+    home = Path(tempfile.mkdtemp(prefix=f"pilvi-{cloud_id}-", dir="/var/tmp"))
+    cloud = Cloud(
+        id=cloud_id,
+        home=home,
+        run=Path(f"/run/pilvi/{cloud_id}"),
+        range=IPv4Network("10.249.117.0/24"),
+        transit=IPv4Network("10.249.118.0/24"),
+        uid_base=1_181_000_000,
+        uid_count=100,
+    )
+    lab = Lab(cloud)
+    supervision = asyncio.create_task(lab.units.run())
+    await ensure_netns(lab.router)
+    await ensure_network(NamespaceNetwork(netns=lab.router, bridges=(Bridge(BRIDGE),)))
+    try:
+        yield lab
+    finally:
+        await lab.end_backend()
+        supervision.cancel()
+        await asyncio.gather(supervision, return_exceptions=True)
+        await lab.units.stop_all(0)
+        for name in list_netns(cloud.netns_prefix):
+            await delete_netns(name)
+        shutil.rmtree(home)
+        shutil.rmtree(cloud.run, ignore_errors=True)
+        assert await find_leftovers(cloud) == []
+
+
+async def test_a_machine_runs_with_what_it_was_given_and_leaves_nothing(lab: Lab) -> None:
+    spec = lab.spec(boot_disk("up"), CloudInitDisk("init", user_data=b"#cloud-config\n"), EmptyDisk("scratch", 1 << 20))
+    state = await lab.backend.ensure(spec)
+    assert (state.phase, state.first_boot, state.agent) == ("running", "unknown", False)
+    assert lab.backend.fidelity in ("Kvm", "Tcg")
+    await wait_for(lambda: "up" in lab.serial(), 30, "the guest's word")
+    pid = lab.units.state(machine_unit(UID)).pid
+    assert (await lab.backend.ensure(spec)).phase == "running"
+    assert lab.units.state(machine_unit(UID)).pid == pid
+    status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    assert status["Uid"].split()[0] == str(lab.cloud.uid_base)
+    (port,) = await list_links(lab.router, machine_port(UID))
+    assert (port.master, port.up) == (BRIDGE, True)
+    assert (lab.cloud.home / "base.img").read_bytes() == boot_disk("up"), "the shared image is never written"
+    await lab.backend.stop(UID, 0)
+    assert lab.backend.state(UID).phase == "absent"
+    await lab.backend.remove(UID)
+    assert await lab.backend.list_uids() == []
+    assert await list_links(lab.router, machine_port(UID)) == []
+    assert not sockets_of(lab.cloud, UID).folder.exists()
+
+
+async def test_a_guest_that_powers_off_has_succeeded(lab: Lab) -> None:
+    await lab.backend.ensure(lab.spec(boot_disk("bye", power_off=True)))
+    await lab.until("succeeded")
+    assert UID in lab.woken
+    assert lab.units.state(machine_unit(UID)).pid is not None, "QEMU waits until somebody has seen it"
+    await lab.backend.stop(UID, 30)
+    assert lab.backend.state(UID).phase == "absent"
+
+
+async def test_what_happens_while_no_engine_is_there_is_seen_by_the_next(lab: Lab) -> None:
+    spec = lab.spec(boot_disk("bye", power_off=True))
+    await lab.backend.ensure(spec)
+    await lab.end_backend()
+    await wait_for(lambda: "bye" in lab.serial(), 30, "the guest to end")
+    lab.start_backend()
+    await lab.until("succeeded")
+    assert (await lab.backend.ensure(spec)).phase == "succeeded"
+
+
+async def test_a_process_that_dies_is_a_crash_and_is_not_started_again(lab: Lab) -> None:
+    spec = lab.spec(boot_disk("up"))
+    await lab.backend.ensure(spec)
+    pid = lab.units.state(machine_unit(UID)).pid
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    await wait_for(lambda: "SIGKILL" in lab.backend.state(UID).message, 30, "how it ended")
+    assert lab.backend.state(UID).phase == "failed"
+    assert (await lab.backend.ensure(spec)).phase == "failed"
+
+
+async def test_after_a_power_cut_it_runs_on_the_same_disks(lab: Lab) -> None:
+    spec = lab.spec(boot_disk("up"))
+    await lab.backend.ensure(spec)
+    layer = machine_folder(lab.cloud, UID) / "disks" / "root.qcow2"
+    before = layer.stat().st_ino
+    await lab.units.stop(machine_unit(UID), grace_s=0)  # the record goes, as /run does
+    assert (await lab.backend.ensure(spec)).phase == "running"
+    assert layer.stat().st_ino == before
+    await wait_for(lambda: "up" in lab.serial(), 30, "the guest's word")
+
+
+async def test_a_deaf_guest_gets_its_grace_and_no_more(lab: Lab) -> None:
+    await lab.backend.ensure(lab.spec(boot_disk("up")))
+    began = asyncio.get_running_loop().time()
+    await lab.backend.stop(UID, 1.5)
+    assert asyncio.get_running_loop().time() - began >= 1.5
+    assert lab.backend.state(UID).phase == "absent"
+
+
+async def test_a_subnet_that_is_not_there_yet_is_awaited(lab: Lab) -> None:
+    await delete_netns(lab.router)
+    with pytest.raises(NetworkNotReady):
+        await lab.backend.ensure(lab.spec(boot_disk("up")))
+    assert lab.backend.state(UID).phase == "absent"
