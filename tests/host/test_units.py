@@ -23,7 +23,7 @@ from pilvi.host.cgroups import CgroupLimits
 from pilvi.host.cloud import Cloud, save_cloud
 from pilvi.host.leftovers import find_leftovers
 from pilvi.host.netns import ensure_netns, is_inside, unmount_netns
-from pilvi.host.network import Bridge, NamespaceNetwork, Tap, ensure_network, ensure_tap
+from pilvi.host.network import Bridge, NamespaceNetwork, Tap, ensure_network, ensure_tap, list_links
 from pilvi.host.units import OpenFile, OpenTap, TcpProbe, Units, UnitSpec, logs, process, read_units
 from pilvi.host.units import units as units_module
 from pilvi.host.units.record import find_record, lock_unit, save_record
@@ -521,6 +521,20 @@ async def test_a_stop_that_is_cancelled_can_be_begun_again_with_less_grace(cloud
         await units.stop("u", 0)
         assert units.state("u").state == "absent"
         assert not Path(f"/proc/{before}").exists()
+
+
+async def test_hollow_capabilities_are_held_and_change_nothing(cloud: Cloud, units: Units) -> None:
+    netns = cloud.netns("hollow")
+    await ensure_netns(netns)
+    text = "id -u; grep ^Cap[PE] /proc/self/status; ip link add name x type bridge; ip link; sleep 1000"
+    net_admin = 12
+    spec = script(cloud, text, netns=netns, uid=cloud.uid_base, gid=cloud.uid_base, hollow_capabilities=(net_admin,))
+    await units.ensure(spec)
+    await wait_for(lambda: "LOOPBACK" in spec.log_path.read_text(), 10, "all of its words")
+    said = spec.log_path.read_text().split()
+    assert said[0] == str(cloud.uid_base)
+    assert [int(said[said.index(name) + 1], 16) for name in ("CapPrm:", "CapEff:")] == [1 << net_admin] * 2
+    assert [link.name for link in await list_links(netns)] == ["lo"]
 
 
 async def test_a_unit_is_handed_files_that_its_user_may_not_open(cloud: Cloud, units: Units) -> None:

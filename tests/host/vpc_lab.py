@@ -34,11 +34,13 @@ from pilvi.host.network import (
     Bridge,
     NamespaceNetwork,
     Route,
+    Tap,
     Veth,
     VethEnd,
     delete_link,
     delete_netns,
     ensure_network,
+    ensure_tap,
     ensure_veth,
     list_links,
 )
@@ -50,6 +52,7 @@ from pilvi.providers.names import machine_netns, machine_port, subnet_bridge, vp
 from pilvi.providers.platform import Platform
 from pilvi.runtime import EventRecorder, Informers
 from tests.fake_api import FakeApi
+from tests.host.wire import Wire
 
 OUTSIDE_ADDRESS = IPv4Address("203.0.113.2")
 DEADLINE_S = 15.0
@@ -168,6 +171,34 @@ class Lab:
         )
         await ensure_network(NamespaceNetwork(netns=netns, routes=(Route(prefix=IPv4Network("0.0.0.0/0"), via=network[1]),)))
         return Machine(name, netns, address, uid)
+
+    async def guest(self, name: str, namespace: str, subnet: str, vpc: str, **spec: Any) -> Wire:
+        """A virtual machine's card on its tap, as the QEMU backend makes it; it has no address until it asks for one."""
+        annotations = {"ovn.kubernetes.io/logical_switch": subnet}
+        status = {"conditions": [{"type": "pilvi.dev/Fidelity", "status": "False", "reason": "Tcg", "message": ""}]}
+        self.put(VirtualMachineInstance.RESOURCE, name, namespace, metadata={"annotations": annotations}, spec=spec, status=status)
+        ip = await wait_for(f"IP of {namespace}/{name}", lambda: self.get(IP.RESOURCE, f"{name}.{namespace}"))
+        netns = vpc_netns(self.cloud, self.uid(Vpc.RESOURCE, vpc))
+        port = machine_port(self.uid(VirtualMachineInstance.RESOURCE, name, namespace))
+        bridge = subnet_bridge(self.uid(Subnet.RESOURCE, subnet))
+        await ensure_tap(Tap(netns=netns, name=port, master=bridge, mtu=(self.get(Subnet.RESOURCE, subnet) or {})["spec"].get("mtu", 1500)))
+        return self.wire(Wire.on_tap(netns, port, ip["spec"]["macAddress"]))
+
+    async def remove_guest(self, name: str, namespace: str, vpc: str = "one") -> None:
+        """End a virtual machine and its tap."""
+        port = machine_port(self.uid(VirtualMachineInstance.RESOURCE, name, namespace))
+        await delete_link(vpc_netns(self.cloud, self.uid(Vpc.RESOURCE, vpc)), port)
+        await self.delete(VirtualMachineInstance.RESOURCE, name, namespace)
+        await wait_for("the IP gone", lambda: self.get(IP.RESOURCE, f"{name}.{namespace}") is None)
+
+    def wire(self, wire: Wire) -> Wire:
+        """Close it at the end."""
+        self.stack.callback(wire.close)
+        return wire
+
+    def process(self, service: str) -> int:
+        """The process of the one Vpc's service, `dns` or `dhcp`; 0 while there is none."""
+        return next((state.pid or 0 for state in self.units.states() if state.name.endswith(f"-{service}")), 0)
 
     async def control_plane(self, name: str, namespace: str, vpc: str) -> ControlPlane:
         """A namespace with a cloud address on the bridge and a leg into the Vpc."""

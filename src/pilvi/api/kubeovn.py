@@ -159,13 +159,13 @@ class SubnetSpec(Part):
     allow_subnets: Annotated[list[str], implemented("Networks that a private subnet lets in.")] = []
     cidr_block: Annotated[str | None, implemented("Range of the subnet, one IPv4 network such as 10.0.1.0/24.")] = None
     default: Annotated[bool | None, implemented("Makes this the subnet of machines that name none.")] = None
-    dhcp_v4_options: str | None = None
+    dhcp_v4_options: Annotated[
+        str | None, implemented("What DHCP tells machines: router, dns_server, ntp_server, mtu, domain_name, lease_time, as name=value.")
+    ] = None
     dhcp_v6_options: str | None = None
     disable_gateway_check: Annotated[bool | None, accepted("Skips the gateway check.", "the gateway is the router itself")] = None
     disable_inter_connection: bool | None = None
-    enable_dhcp: Annotated[
-        bool | None, accepted("Serves DHCP.", "there is none; machines get their address from the host", when="self")
-    ] = None
+    enable_dhcp: Annotated[bool | None, accepted("Serves DHCP.", "virtual machines are always served, as by KubeVirt", when="!self")] = None
     enable_ecmp: bool | None = None
     enable_external_lb_address: bool | None = None
     enable_ipv6_ra: bool | None = None
@@ -182,7 +182,7 @@ class SubnetSpec(Part):
     ] = None
     ipv6_ra_configs: str | None = None
     logical_gateway: bool | None = None
-    mtu: Annotated[int | None, accepted("Largest packet of the subnet.", minimum=0)] = None
+    mtu: Annotated[int | None, implemented("Largest packet of the subnet in bytes; default 1500.", minimum=0)] = None
     namespace_selectors: list[LabelSelector] = []
     namespaces: Annotated[list[str], implemented("Namespaces whose machines may use the subnet; empty means all.")] = []
     nat_outgoing: Annotated[

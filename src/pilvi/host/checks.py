@@ -138,6 +138,7 @@ def _check_kernel_files() -> list[Finding]:
         *check_filesystems(Path("/proc/filesystems").read_text(encoding="ascii")),
         _check_loop(Path("/dev/loop-control")),
         check_inotify(Path("/proc/sys/fs/inotify/max_user_instances").read_text(encoding="ascii")),
+        check_user_namespaces(Path("/proc/sys/user/max_user_namespaces")),
     ]
 
 
@@ -151,6 +152,16 @@ def _check_cgroups() -> Finding:
 def _check_loop(control: Path) -> Finding:
     is_ok = control.exists()
     return Finding("loop", is_ok, "loop devices" if is_ok else f"no {control}", "" if is_ok else "sudo modprobe loop")
+
+
+def check_user_namespaces(limit: Path) -> Finding:
+    """Virtual machines get their addresses from a process that is in one."""
+    name = "user namespaces"
+    if not limit.exists():
+        return Finding(name, False, "the kernel has no user namespaces", "use a kernel with CONFIG_USER_NS")
+    is_ok = int(limit.read_text(encoding="ascii")) > 0
+    fix = "" if is_ok else "sudo sysctl user.max_user_namespaces=10000"
+    return Finding(name, is_ok, name if is_ok else f"{limit} allows none", fix)
 
 
 async def _try_network() -> list[Finding]:
@@ -173,10 +184,13 @@ async def _try_network() -> list[Finding]:
             nft.rule("in", nft.KNOWN, nft.match({"fib": {"result": "type", "flags": "daddr"}}, "local"), nft.DROP),
         ],
     )
+    of_taps = nft.match("iifkind", "tun")
+    frames = nft.table("doctor", [nft.chain("in", hook="prerouting"), nft.rule("in", of_taps, nft.DROP)], family="bridge")
     try:
         findings.append(await _try("bridge", "bridge", ensure_network(bridge)))
         findings.append(await _try("veth", "veth", ensure_veth(veth)))
         findings.append(await _try("nftables", "nf_tables nft_chain_nat nft_masq nft_ct nft_fib_inet", nft.apply(name, [rules])))
+        findings.append(await _try("nftables on bridges", "nf_tables", nft.apply(name, [frames])))
     finally:
         await delete_netns(name)
     return findings

@@ -1,6 +1,6 @@
 """Who may have which of the cloud's host uids, so that allocators need not ask each other.
 
-The first uid is the platform's control plane, the last the resolvers of VPCs. Of the others the lower half is for control planes
+The first uid is the platform's control plane, the last the resolvers and DHCP of VPCs. Of the others the lower half is for control planes
 of tenants, the upper half for machines. Each uid in use stands in an annotation on the object that it serves.
 """
 

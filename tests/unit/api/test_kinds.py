@@ -50,7 +50,7 @@ NOT_HONOURED = [
     ("KamajiControlPlane", "spec.apiServer.resources.requests", Level.ACCEPTED, ""),
     ("TenantControlPlane", "spec.controlPlane.service.serviceType", Level.ACCEPTED, "self != 'LoadBalancer'"),
     ("TenantControlPlane", "spec.dataStoreUsername", Level.ACCEPTED, ""),
-    ("Subnet", "spec.enableDHCP", Level.ACCEPTED, "self"),
+    ("Subnet", "spec.enableDHCP", Level.ACCEPTED, "!self"),
     ("Subnet", "spec.protocol", Level.REJECTED, "self != '' && self != 'IPv4'"),
     ("Subnet", "spec.acls", Level.REJECTED, ""),
     ("Vpc", "spec.policyRoutes", Level.REJECTED, ""),
@@ -69,6 +69,9 @@ HONOURED = [
     ("KamajiControlPlane", "spec.scheduler.resources.limits"),
     ("TenantControlPlane", "spec.controlPlane.deployment.resources.apiServer.limits"),
     ("VirtualMachine", "spec.template.spec.domain.devices.disks[].bootOrder"),
+    ("VirtualMachine", "spec.template.spec.domain.devices.interfaces[].macAddress"),
+    ("Subnet", "spec.dhcpV4Options"),
+    ("Subnet", "spec.mtu"),
 ]
 
 

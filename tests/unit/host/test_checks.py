@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from pilvi.host.checks import check_filesystems, check_inotify, check_kernel, check_programs, check_traversable
+from pilvi.host.checks import check_filesystems, check_inotify, check_kernel, check_programs, check_traversable, check_user_namespaces
 
 
 @pytest.mark.parametrize(
@@ -47,3 +47,12 @@ def test_path_for_units(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     assert check_traversable("home", Path("/etc/not-there-yet")).is_ok
     assert "is not a folder" in check_traversable("home", Path("/etc/hostname/x")).message
+
+
+def test_user_namespaces(tmp_path: Path) -> None:
+    limit = tmp_path / "max_user_namespaces"
+    assert "CONFIG_USER_NS" in check_user_namespaces(limit).fix
+    limit.write_text("0\n")
+    assert "sysctl" in check_user_namespaces(limit).fix
+    limit.write_text("96365\n")
+    assert check_user_namespaces(limit).is_ok

@@ -141,8 +141,7 @@ class Interface(Part):
     bridge: Annotated[Empty | None, implemented("The machine holds its address of the subnet itself.")] = None
     dhcp_options: DhcpOptions | None = None
     mac_address: Annotated[
-        str | None,
-        accepted("MAC of the interface.", "not implemented yet; the annotation ovn.kubernetes.io/mac_address asks for one"),
+        str | None, implemented("MAC of the interface; default that of ovn.kubernetes.io/mac_address, else one of its own.")
     ] = None
     macvtap: Annotated[Empty | None, accepted("Attachment by macvtap.", ONLY_BRIDGED)] = None
     masquerade: Annotated[

@@ -23,7 +23,9 @@ from pathlib import Path
 from typing import Any
 
 REPORT_FD, LOCK_FD, FIRST_DESCRIPTOR = 3, 4, 10
-CLONE_NEWNET, PR_SET_NO_NEW_PRIVS = 0x40000000, 38
+CLONE_NEWNET, CLONE_NEWUSER = 0x40000000, 0x10000000
+PR_SET_DUMPABLE, PR_SET_KEEPCAPS, PR_SET_NO_NEW_PRIVS, PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE = 4, 8, 38, 47, 2
+CAPABILITY_VERSION, CAP_SYS_ADMIN = 0x20080522, 21
 TUNSETIFF, IFF_TAP, IFF_NO_PI, IFF_VNET_HDR = 0x400454CA, 0x2, 0x1000, 0x4000
 
 
@@ -61,11 +63,14 @@ def start(document: dict[str, Any]) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (wanted if hard == resource.RLIM_INFINITY else min(wanted, hard), hard))
     os.umask(0o077 if document["uid"] else 0o022)
     if document["uid"]:
+        hollow = document["hollow_capabilities"]
+        control(libc, PR_SET_KEEPCAPS, 1 if hollow else 0)
         os.setgroups([])
         os.setresgid(document["gid"], document["gid"], document["gid"])
         os.setresuid(document["uid"], document["uid"], document["uid"])
-        if libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
-            raise OSError(ctypes.get_errno(), "cannot set no_new_privs")
+        if hollow:
+            hold_hollow(libc, hollow, document["uid"], document["gid"])
+        control(libc, PR_SET_NO_NEW_PRIVS, 1)
     # Python ignores these two, and what is ignored stays so over exec.
     for number in (signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(number, signal.SIG_DFL)
@@ -82,6 +87,41 @@ def enter(libc: ctypes.CDLL, netns: str) -> None:
             raise OSError(code, os.strerror(code), netns)
     finally:
         os.close(descriptor)
+
+
+def hold_hollow(libc: ctypes.CDLL, capabilities: list[int], uid: int, gid: int) -> None:
+    """Go into a user namespace in which there is only this user, and hold these capabilities there, over the coming exec too.
+
+    The network namespace belongs to the host's user namespace, so not even CAP_NET_ADMIN changes anything in it.
+    """
+    # The right to make the namespace, also on a host that denies it to users; what else root had is given up here.
+    set_capabilities(libc, 1 << CAP_SYS_ADMIN, inheritable=0)
+    if libc.unshare(CLONE_NEWUSER) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, f"no user namespace can be made ({os.strerror(code)}); look at /proc/sys/user/max_user_namespaces")
+    # After a change of user the files of /proc/self are root's without this.
+    control(libc, PR_SET_DUMPABLE, 1)
+    for name, text in (("setgroups", "deny"), ("uid_map", f"{uid} {uid} 1"), ("gid_map", f"{gid} {gid} 1")):
+        Path(f"/proc/self/{name}").write_text(text, encoding="ascii")
+    mask = sum(1 << capability for capability in capabilities)
+    set_capabilities(libc, mask, inheritable=mask)
+    for capability in capabilities:
+        control(libc, PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, capability)
+
+
+def set_capabilities(libc: ctypes.CDLL, mask: int, inheritable: int) -> None:
+    """Have these capabilities, of the first 32, and no others."""
+    header = struct.pack("=Ii", CAPABILITY_VERSION, 0)
+    if libc.capset(header, struct.pack("=6I", mask, mask, inheritable, 0, 0, 0)) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, f"cannot set capabilities: {os.strerror(code)}")
+
+
+def control(libc: ctypes.CDLL, option: int, *values: int) -> None:
+    """Change an attribute of this process."""
+    if libc.prctl(option, *values, *[0] * (4 - len(values))) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, f"prctl {option} is refused: {os.strerror(code)}")
 
 
 def open_file(wanted: dict[str, Any]) -> int:

@@ -62,6 +62,7 @@ async def launch(
         "cgroups": [str(path) for path in cgroups.entries(group)],
         "netns": str(netns_path(spec.netns)) if spec.netns else None,
         "descriptors": [_describe(descriptor) for descriptor in spec.descriptors],
+        "hollow_capabilities": list(spec.hollow_capabilities),
         "record_path": str(record_path(units_dir, spec.name)),
         "record": record,
         "log_path": str(spec.log_path),

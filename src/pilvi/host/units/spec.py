@@ -49,7 +49,9 @@ class UnitSpec(msgspec.Struct, frozen=True, kw_only=True):
     `cgroup` None means a group of its own without limits. `log_path` gets stdout and stderr; its folder is made when missing.
     `nofile` is the wanted limit of open files; the hard limit of the host caps it. `ready` is asked inside `netns`.
     `stop_signal` goes to the process, and SIGKILL to all in its group `stop_grace_s` seconds later. `descriptors` are open when the
-    program begins, numbered from FIRST_DESCRIPTOR on; they are opened anew at each restart.
+    program begins, numbered from FIRST_DESCRIPTOR on; they are opened anew at each restart. `hollow_capabilities` (numbers of
+    capabilities(7)) are for programs that refuse to start without: the unit has them in a user namespace of its own, where they give
+    power over nothing that is outside of it, its network namespace included.
     """
 
     name: str
@@ -67,6 +69,7 @@ class UnitSpec(msgspec.Struct, frozen=True, kw_only=True):
     stop_signal: int = int(signal.SIGTERM)
     stop_grace_s: float = 10.0
     descriptors: tuple[OpenFile | OpenTap, ...] = ()
+    hollow_capabilities: tuple[int, ...] = ()
 
     @property
     def digest(self) -> str:
@@ -104,3 +107,5 @@ def check_spec(spec: UnitSpec) -> None:
         raise Bug(f"unit {spec.name}: log_path and cwd must be absolute")
     if spec.uid == 0 and spec.gid != 0:
         raise Bug(f"unit {spec.name}: a gid without a uid has no effect")
+    if spec.hollow_capabilities and spec.uid == 0:
+        raise Bug(f"unit {spec.name}: root has all capabilities, and they are not hollow")

@@ -1,6 +1,6 @@
 """Kube-OVN's kinds: Vpc, Subnet and IP.
 
-    vpc/      the router of each Vpc: one network namespace, its links, routes, rules and resolver
+    vpc/      the router of each Vpc: one network namespace, its links, routes and rules, DNS and DHCP
     subnet/   what a Subnet asks for, its status and its end
     ip/       addresses and MACs of machines
 

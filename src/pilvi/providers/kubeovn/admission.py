@@ -68,11 +68,11 @@ class _Checks:
     def of_virtual_machine(self, machine: JsonObject) -> Iterator[Objection]:
         """What its template asks for."""
         template = (machine.get("spec") or {}).get("template") or {}
-        return self._of_request(Key.of(machine), read_request(template.get("metadata") or {}))
+        return self._of_request(Key.of(machine), read_request(template))
 
     def of_instance(self, instance: JsonObject) -> Iterator[Objection]:
         """What it asks for itself."""
-        return self._of_request(Key.of(instance), read_request(instance["metadata"]))
+        return self._of_request(Key.of(instance), read_request(instance))
 
     def of_control_plane(self, control_plane: JsonObject) -> Iterator[Objection]:
         """Against the Vpc that it wants into."""

@@ -5,6 +5,7 @@ from pilvi.providers.published import DEFAULT_VPC
 __all__ = [
     "DEFAULT_SUBNET",
     "DEFAULT_VPC",
+    "FIDELITY",
     "FINALIZER",
     "HOST_PORTS",
     "LABEL_OWNER_KIND",
@@ -34,6 +35,8 @@ HOST_PORTS = "pilvi.dev/host-ports"
 """Annotation on a Vpc: comma-separated ports of the host that it may use."""
 POD_CIDRS = "pilvi.dev/pod-cidrs"
 """Annotation on an IP object: comma-separated pod networks behind that machine."""
+FIDELITY = "pilvi.dev/Fidelity"
+"""Condition of a VirtualMachineInstance; its reason says what the machine is: `Kvm`, `Tcg` or `Sandbox`."""
 VPC = "pilvi.dev/vpc"
 """Annotation on a TenantControlPlane: the Vpc in which its workers live."""
 

@@ -45,6 +45,7 @@ def test_digest_ignores_the_probe_and_the_order_of_env() -> None:
         {"log_path": Path("/y")},
         {"stop_grace_s": 1.0},
         {"restart": "never"},
+        {"hollow_capabilities": (12,)},
     ],
 )
 def test_digest_sees_everything_else(fields: dict[str, object]) -> None:
@@ -53,7 +54,17 @@ def test_digest_sees_everything_else(fields: dict[str, object]) -> None:
 
 @pytest.mark.parametrize(
     "fields",
-    [{"name": ""}, {"name": "../x"}, {"name": "A"}, {"name": "x" * 61}, {"name": ".x"}, {"argv": ()}, {"log_path": Path("x")}, {"gid": 5}],
+    [
+        {"name": ""},
+        {"name": "../x"},
+        {"name": "A"},
+        {"name": "x" * 61},
+        {"name": ".x"},
+        {"argv": ()},
+        {"log_path": Path("x")},
+        {"gid": 5},
+        {"hollow_capabilities": (12,)},
+    ],
 )
 def test_impossible_specifications_are_bugs(fields: dict[str, object]) -> None:
     with pytest.raises(Bug):

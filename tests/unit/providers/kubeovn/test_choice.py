@@ -26,8 +26,8 @@ def test_a_request_is_read_from_kube_ovns_annotations() -> None:
         "ovn.kubernetes.io/ip_address": "10.0.1.9",
         "ovn.kubernetes.io/mac_address": "02:AB:00:00:00:01",
     }
-    assert read_request({"annotations": annotations}) == Request("a", "10.0.1.9", "02:ab:00:00:00:01")
-    assert read_request({"annotations": None}) == ANY  # type: ignore[dict-item]
+    assert read_request({"metadata": {"annotations": annotations}}) == Request("a", "10.0.1.9", "02:ab:00:00:00:01")
+    assert read_request({"metadata": {"annotations": None}}) == ANY
 
 
 def test_the_named_subnet_then_the_bound_then_the_default() -> None:
@@ -121,14 +121,33 @@ def test_macs_are_stable_and_locally_administered() -> None:
     assert isinstance(mac, str)
     assert mac == choose_mac(ANY, "uid", ())
     assert int(mac[:2], 16) & 0b11 == 0b10
-    other = choose_mac(ANY, "uid", {mac})
-    assert other != mac
-    assert isinstance(choose_mac(Request(None, None, mac), "x", {mac}), Refusal)
-    assert choose_mac(Request(None, None, "02:00:00:00:00:09"), "x", ()) == "02:00:00:00:00:09"
+    assert choose_mac(ANY, "uid", {mac}) != mac
 
 
-@pytest.mark.parametrize("mac", ["01:00:5e:00:00:01", "00:00:00:00:00:00", "ff:ff:ff:ff:ff:ff", "02-00-00-00-00-01", "2:0:0:0:0:1"])
+def test_a_mac_that_is_asked_for() -> None:
+    wanted = Request(None, None, "02:00:00:00:00:09")
+    assert choose_mac(wanted, "x", ()) == "02:00:00:00:00:09"
+    answer = choose_mac(wanted, "x", {"02:00:00:00:00:09"})
+    assert isinstance(answer, Refusal)
+    assert answer.reason == "AddressConflict"
+
+
+def ask_by_interface(mac: str, **annotations: str) -> Request:
+    interfaces = [{"name": "default", "masquerade": {}, "macAddress": mac}]
+    metadata = {"annotations": {f"ovn.kubernetes.io/{name}": value for name, value in annotations.items()}}
+    return read_request({"metadata": metadata, "spec": {"domain": {"devices": {"interfaces": interfaces}}}})
+
+
+def test_a_mac_is_asked_for_by_the_interface_as_well() -> None:
+    assert choose_mac(ask_by_interface("02-AB-00-00-00-01"), "x", ()) == "02:ab:00:00:00:01"
+    assert choose_mac(ask_by_interface("02:AB:00:00:00:01", mac_address="02:ab:00:00:00:01"), "x", ()) == "02:ab:00:00:00:01"
+    answer = choose_mac(ask_by_interface("02:ab:00:00:00:01", mac_address="02:ab:00:00:00:02"), "x", ())
+    assert isinstance(answer, Refusal)
+    assert "02:ab:00:00:00:01" in answer.message
+
+
+@pytest.mark.parametrize("mac", ["01:00:5e:00:00:01", "00:00:00:00:00:00", "ff:ff:ff:ff:ff:ff", "2:0:0:0:0:1", "soon"])
 def test_refused_macs(mac: str) -> None:
-    answer = choose_mac(Request(None, None, mac), "x", ())
+    answer = choose_mac(ask_by_interface(mac), "x", ())
     assert isinstance(answer, Refusal)
     assert answer.reason == "InvalidAddress"

@@ -8,7 +8,9 @@ from pilvi.host.cloud import Cloud
 from pilvi.host.units import Units
 from pilvi.lib.hashing import short_hash
 from pilvi.providers.kubeovn.vpc import strays
-from pilvi.providers.kubeovn.vpc.resolver import Resolver, find_resolvers
+from pilvi.providers.kubeovn.vpc.folder import find_folders
+from pilvi.providers.kubeovn.vpc.resolver import Resolver
+from pilvi.providers.kubeovn.vpc.services import Services
 from pilvi.providers.kubeovn.vpc.strays import remove_strays
 from tests.unit.providers.stage import make_cloud
 
@@ -71,5 +73,5 @@ async def test_a_removal_that_is_cut_short_is_found_again(cloud: Cloud, monkeypa
 
     monkeypatch.setattr(Units, "stop", fail)
     with pytest.raises(OSError, match="killed"):
-        await Resolver(cloud, Units(cloud), "lost").remove()
-    assert find_resolvers(cloud) == {short_hash("lost")}
+        await Services(cloud, Units(cloud), "lost").remove()
+    assert find_folders(cloud) == {short_hash("lost")}

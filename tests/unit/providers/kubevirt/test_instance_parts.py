@@ -86,6 +86,14 @@ class TestLeg:
         assert (str(leg.address), str(leg.gateway), leg.mac) == ("10.9.0.5/16", "10.9.0.1", "02:00:00:00:00:05")
         assert (leg.netns, leg.bridge) == (vpc_netns(CLOUD, "vpc-uid"), subnet_bridge("subnet-uid"))
 
+    @pytest.mark.parametrize(("mtu", "expected"), [(None, 1500), (0, 1500), (1400, 1400)])
+    def test_packets_are_as_large_as_the_subnet_says(self, mtu: int | None, expected: int) -> None:
+        subnet = make_subnet()
+        subnet["spec"]["mtu"] = mtu
+        leg = plan_leg(CLOUD, make_ip(), subnet, make_vpc())
+        assert isinstance(leg, MachineLeg)
+        assert leg.mtu == expected
+
     @pytest.mark.parametrize(("missing", "named"), [("ip", "no address yet"), ("subnet", "Subnet net"), ("vpc", "Vpc vpc")])
     def test_names_what_is_missing(self, missing: str, named: str) -> None:
         objects: dict[str, Any] = {"ip": make_ip(), "subnet": make_subnet(), "vpc": make_vpc(), missing: None}

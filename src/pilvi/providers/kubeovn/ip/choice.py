@@ -17,7 +17,7 @@ from pilvi.lib.allocate import find_free_address
 from pilvi.providers.kubeovn.names import DEFAULT_SUBNET, REQUESTED_ADDRESS, REQUESTED_MAC, REQUESTED_SUBNET
 from pilvi.providers.kubeovn.subnet.plan import Refusal, SubnetPlan, find_default_subnet
 
-__all__ = ["Request", "VpcUse", "choose_address", "choose_mac", "choose_subnet", "read_request"]
+__all__ = ["Request", "VpcUse", "choose_address", "choose_mac", "choose_subnet", "parse_mac", "read_request"]
 
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 _UNSPECIFIED = 0
@@ -26,11 +26,15 @@ _MULTICAST_BIT = 1
 
 @dataclass(frozen=True)
 class Request:
-    """What the annotations of a machine ask for; None where they ask for nothing."""
+    """What a machine asks for by annotations and the MAC of its interface; None where it asks for nothing.
+
+    `other_mac` is what the interface says, also where an annotation goes before it: the two have to agree.
+    """
 
     subnet: str | None
     address: str | None
     mac: str | None
+    other_mac: str | None = None
 
 
 @dataclass(frozen=True)
@@ -41,15 +45,30 @@ class VpcUse:
     default_subnet: str | None = None
 
 
-def read_request(metadata: Mapping[str, JsonObject]) -> Request:
-    """The request in the metadata of a VirtualMachineInstance, or of the template in a VirtualMachine."""
-    annotations = metadata.get("annotations") or {}
-    mac = annotations.get(REQUESTED_MAC)
+def read_request(machine: Mapping[str, JsonObject]) -> Request:
+    """The request of a VirtualMachineInstance, or of the template in a VirtualMachine."""
+    annotations = (machine.get("metadata") or {}).get("annotations") or {}
+    devices = ((machine.get("spec") or {}).get("domain") or {}).get("devices") or {}
+    of_field = next((interface["macAddress"] for interface in devices.get("interfaces") or [] if interface.get("macAddress")), None)
     return Request(
         subnet=annotations.get(REQUESTED_SUBNET) or None,
         address=annotations.get(REQUESTED_ADDRESS) or None,
-        mac=mac.lower() if mac else None,
+        mac=_plain(annotations.get(REQUESTED_MAC) or of_field or "") or None,
+        other_mac=_plain(of_field or "") or None,
     )
+
+
+def parse_mac(text: str) -> str | None:
+    """The address of one network card, in lower case with colons; None for anything else."""
+    mac = _plain(text)
+    if not _MAC.fullmatch(mac) or int(mac[:2], 16) & _MULTICAST_BIT or int(mac.replace(":", ""), 16) == _UNSPECIFIED:
+        return None
+    return mac
+
+
+def _plain(mac: str) -> str:
+    """KubeVirt takes hyphens as well."""
+    return mac.lower().replace("-", ":")
 
 
 def choose_subnet(
@@ -121,16 +140,15 @@ def choose_mac(request: Request, owner_uid: str, used: Iterable[str]) -> str | R
     taken = set(used)
     if request.mac is None:
         return next(mac for attempt in range(len(taken) + 1) if (mac := _make_mac(owner_uid, attempt)) not in taken)
-    what = f"annotation {REQUESTED_MAC}: {request.mac}"
-    if (
-        not _MAC.fullmatch(request.mac)
-        or int(request.mac[:2], 16) & _MULTICAST_BIT
-        or int(request.mac.replace(":", ""), 16) == _UNSPECIFIED
-    ):
+    what = f"MAC {request.mac} (annotation {REQUESTED_MAC}, or macAddress of the interface)"
+    if request.other_mac not in (None, request.mac):
+        return Refusal("InvalidAddress", f"{what}: annotation and interface, which says {request.other_mac}, differ; leave one of them out")
+    wanted = parse_mac(request.mac)
+    if wanted is None:
         return Refusal("InvalidAddress", f"{what} is not a unicast MAC; write one such as 02:00:00:00:00:01")
-    if request.mac in taken:
+    if wanted in taken:
         return Refusal("AddressConflict", f"{what} is in use in this Vpc; ask for another")
-    return request.mac
+    return wanted
 
 
 def _make_mac(owner_uid: str, attempt: int) -> str:

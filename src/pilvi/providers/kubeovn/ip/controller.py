@@ -92,7 +92,7 @@ class IPReconciler:
     async def _allocate(self, machine: JsonObject, owner: dict[str, str]) -> Refusal | None:
         """Record an address and a MAC for the machine; returns why that cannot be done."""
         key = Key.of(machine)
-        request = read_request(machine["metadata"])
+        request = read_request(machine)
         plans = self._objects.plans()
         subnet = choose_subnet(request, key.namespace, self._objects.usable(plans), self._objects.vpc_uses())
         if isinstance(subnet, Refusal):
@@ -131,7 +131,7 @@ def _owner_of(machine: JsonObject) -> dict[str, str]:
 def _still_wants(virtual_machine: JsonObject, ip: JsonObject) -> bool:
     """Whether the template of a stopped machine still asks for what it has; another Subnet or address takes effect with the next start."""
     template: dict[str, Any] = (virtual_machine.get("spec") or {}).get("template") or {}
-    request: Request = read_request(template.get("metadata") or {})
+    request: Request = read_request(template)
     spec = ip.get("spec") or {}
     return (
         request.subnet in (None, spec.get("subnet"))

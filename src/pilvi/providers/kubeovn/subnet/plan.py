@@ -14,11 +14,14 @@ from pilvi.api import JsonObject
 from pilvi.errors import UserError
 from pilvi.lib.allocate import AddressRange, parse_range
 from pilvi.providers.kubeovn.names import DEFAULT_SUBNET, DEFAULT_VPC
+from pilvi.providers.kubeovn.subnet.dhcp import DhcpOptions, parse_dhcp_options
 from pilvi.providers.names import subnet_bridge
 
 __all__ = ["Refusal", "SubnetPlan", "find_default_subnet", "find_stranger", "plan_beside", "plan_subnet", "plan_subnets"]
 
 _NARROWEST = 30
+_USUAL_MTU = 1500
+_SMALLEST_MTU, _LARGEST_MTU = 576, 65535  # what every host of IPv4 takes, and the most that a bridge carries
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,8 @@ class SubnetPlan:
     private: bool
     allow_subnets: tuple[IPv4Network, ...]
     is_default: bool
+    mtu: int
+    dhcp: DhcpOptions
 
     @property
     def bridge(self) -> str:
@@ -115,6 +120,15 @@ def plan_subnet(subnet: JsonObject) -> SubnetPlan | Refusal:
         allow = tuple(IPv4Network(item) for item in spec.get("allowSubnets") or ())
     except ValueError as e:
         return Refusal("InvalidAllowSubnets", f"spec.allowSubnets: {e}; write IPv4 networks")
+    mtu = spec.get("mtu") or _USUAL_MTU
+    if not _SMALLEST_MTU <= mtu <= _LARGEST_MTU:
+        return Refusal(
+            "InvalidMTU", f"spec.mtu {mtu}: packets are {_SMALLEST_MTU} to {_LARGEST_MTU} bytes; leave it out to get {_USUAL_MTU}"
+        )
+    try:
+        dhcp = parse_dhcp_options(spec.get("dhcpV4Options") or "")
+    except UserError as e:
+        return Refusal("InvalidDHCPOptions", f"spec.dhcpV4Options: {e}; {e.hint}")
     return SubnetPlan(
         name=metadata["name"],
         uid=metadata["uid"],
@@ -126,6 +140,8 @@ def plan_subnet(subnet: JsonObject) -> SubnetPlan | Refusal:
         private=bool(spec.get("private")),
         allow_subnets=allow,
         is_default=bool(spec.get("default")),
+        mtu=mtu,
+        dhcp=dhcp,
     )
 
 

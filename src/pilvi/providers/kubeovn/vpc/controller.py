@@ -23,9 +23,11 @@ from pilvi.providers.kubeovn.subnet.plan import SubnetPlan
 from pilvi.providers.kubeovn.sweep import OwnerSweep
 from pilvi.providers.kubeovn.vpc.host_filter import host_filter
 from pilvi.providers.kubeovn.vpc.network import router_network, router_uplink
-from pilvi.providers.kubeovn.vpc.resolver import Resolver, read_nameservers
+from pilvi.providers.kubeovn.vpc.ports import port_rules
+from pilvi.providers.kubeovn.vpc.resolver import read_nameservers
 from pilvi.providers.kubeovn.vpc.router import UPLINK, Problem, Router, build_router, find_trespass, vpc_of_control_plane
 from pilvi.providers.kubeovn.vpc.rules import router_rules
+from pilvi.providers.kubeovn.vpc.services import Services
 from pilvi.providers.kubeovn.vpc.status import refused_status, vpc_status
 from pilvi.providers.kubeovn.vpc.strays import remove_strays
 from pilvi.providers.kubeovn.vpc.transit import choose_transit, find_own_transit, find_transit
@@ -73,7 +75,7 @@ class VpcReconciler:
         self._enqueue: Callable[[Key], None] = lambda _key: None
         self._transit_lock = asyncio.Lock()
         self._host_lock = asyncio.Lock()
-        self._resolvers: dict[str, Resolver] = {}
+        self._services: dict[str, Services] = {}
         self._leg_backoffs: dict[str, Backoff] = {}
         self._announcer = Announcer()
 
@@ -112,7 +114,7 @@ class VpcReconciler:
         missing_legs = False
         try:
             missing_legs = await self._apply(router)
-            await self._resolver(router.uid).ensure(router, nameservers)
+            await self._services_of(router.uid).ensure(router, nameservers)
         except (PilviError, OSError) as e:
             failure = e
         await self._write_status(vpc, router, problems, format_chain(failure) if failure is not None else None)
@@ -164,6 +166,7 @@ class VpcReconciler:
             transit=transit,
             subnets=[plan for plan in objects.plans().values() if isinstance(plan, SubnetPlan)],
             ips=objects.ips.list(),
+            instances={Key.of(instance): instance for instance in objects.machines.list()},
             control_planes=objects.control_planes.list(),
             services={Key.of(service): service for service in objects.services.list()},
             published=objects.published(),
@@ -174,11 +177,11 @@ class VpcReconciler:
         netns = vpc_netns(self._cloud, router.uid)
         if not has_netns(netns):
             # A process in a namespace that lost its name would answer nobody.
-            await self._resolver(router.uid).remove()
+            await self._services_of(router.uid).remove()
             self._tables.forget(netns)
         await ensure_netns(netns)
         # Rules before links: a router that is half made must not forward what it will refuse later, nor ask the host.
-        await together(self._ensure_host_filter(router), self._tables.ensure(netns, router_rules(router, self._cloud.nft_table)))
+        await together(self._ensure_host_filter(router), self._ensure_rules(router, netns))
         await ensure_veth(router_uplink(router, self._cloud))
         links = await _list_names(netns)
         try:
@@ -191,6 +194,10 @@ class VpcReconciler:
             await ensure_network(router_network(router, self._cloud, links))
         await self._announce(router, netns)
         return any(leg.link not in links for leg in router.legs)
+
+    async def _ensure_rules(self, router: Router, netns: str) -> None:
+        table = self._cloud.nft_table
+        await self._tables.ensure(netns, router_rules(router, table), port_rules(router, table))
 
     async def _announce(self, router: Router, netns: str) -> None:
         """Say on the bridge where the router's addresses are; they may have been elsewhere before."""
@@ -244,12 +251,12 @@ class VpcReconciler:
             message = f"Vpc {name} is not deleted yet: {inside[0]} is still in it ({len(inside)} in all); delete what is in it first"
             self._events.record(vpc, "Normal", "InUse", message)
             return Waiting("InUse", message)
-        await self._resolver(uid).remove()
+        await self._services_of(uid).remove()
         await delete_link(None, self._cloud.link_name(uid))
         await delete_netns(vpc_netns(self._cloud, uid))
         # Before the transit address is free for another.
         await self._ensure_host_filter(without=uid)
-        self._resolvers.pop(uid, None)
+        self._services.pop(uid, None)
         self._tables.forget(vpc_netns(self._cloud, uid))
         self._announcer.forget(vpc_netns(self._cloud, uid))
         self._leg_backoffs.pop(uid, None)
@@ -257,16 +264,16 @@ class VpcReconciler:
         return Done()
 
     def _unit_changed(self, controller: Controller, unit: str) -> None:
-        """A resolver that died becomes a condition of its Vpc, also when it is started again at once."""
-        uid = next((uid for uid, resolver in self._resolvers.items() if resolver.spec.name == unit), None)
+        """A service that died becomes a condition of its Vpc, also when it is started again at once."""
+        uid = next((uid for uid, services in self._services.items() if unit in services.names), None)
         if uid is None or self._units.state(unit).state == "running":
             return
         for vpc in self._objects.vpcs.list():
             if vpc["metadata"]["uid"] == uid:
                 controller.enqueue(Key.of(vpc))
 
-    def _resolver(self, uid: str) -> Resolver:
-        return self._resolvers.setdefault(uid, Resolver(self._cloud, self._units, uid))
+    def _services_of(self, uid: str) -> Services:
+        return self._services.setdefault(uid, Services(self._cloud, self._units, uid))
 
 
 def _annotations(obj: JsonObject) -> dict[str, str]:

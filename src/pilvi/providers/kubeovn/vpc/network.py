@@ -39,7 +39,7 @@ def router_network(router: Router, cloud: Cloud, links: Collection[str]) -> Name
     return NamespaceNetwork(
         netns=vpc_netns(cloud, router.uid),
         # A fixed MAC: a bridge without one takes over that of its ports, and guests would lose their gateway when machines come and go.
-        bridges=tuple(Bridge(subnet.bridge, mac=_mac(subnet.uid)) for subnet in router.subnets),
+        bridges=tuple(Bridge(subnet.bridge, mac=_mac(subnet.uid), mtu=subnet.mtu) for subnet in router.subnets),
         addresses=(
             *(Address(subnet.bridge, IPv4Interface((subnet.gateway, subnet.cidr.prefixlen))) for subnet in router.subnets),
             *(Address(UPLINK, IPv4Interface((address, 32))) for address in dict.fromkeys(item.address for item in router.published)),
@@ -71,7 +71,7 @@ def _others_routes(router: Router) -> list[Route]:
 def _sysctls(router: Router) -> dict[str, str]:
     settings = {
         "net.ipv4.ip_forward": "1",
-        # The resolver has no privileges; this namespace has no other users.
+        # Resolver and DHCP have no privileges; this namespace has no other users.
         "net.ipv4.ip_unprivileged_port_start": "53",
         # The larger of `all` and the link's own value holds.
         "net.ipv4.conf.all.rp_filter": "0",

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 
 from pilvi.host.cgroups.limits import CgroupLimits
 from pilvi.host.units import TcpProbe, UnitSpec
-from pilvi.lib.files import remove_tree, write_atomic
 from pilvi.lib.hashing import short_hash
+from pilvi.providers.kubeovn.vpc.folder import log_path, services_uid, vpc_folder, write_changed
 from pilvi.providers.kubeovn.vpc.router import Machine, Router
 from pilvi.providers.names import vpc_netns
 
@@ -27,11 +27,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Resolver",
-    "find_resolvers",
     "hosts_file",
     "parse_nameservers",
     "read_nameservers",
-    "remove_resolver",
     "resolver_unit",
     "servers_file",
 ]
@@ -39,26 +37,11 @@ __all__ = [
 # What programs on the host use, and, where that is only a local stub, what systemd-resolved uses itself.
 _RESOLV_CONF = (Path("/etc/resolv.conf"), Path("/run/systemd/resolve/resolv.conf"))
 _READY_TIMEOUT_S = 10.0
-_FOLDER = "vpc-"
 
 
 def resolver_unit(vpc_hash: str) -> str:
     """Name of the unit, from the hash of the Vpc's UID."""
     return f"vpc-{vpc_hash}-dns"
-
-
-def find_resolvers(cloud: Cloud) -> set[str]:
-    """The hashes of the UIDs of all Vpcs whose resolver has files here, whether it runs or not."""
-    return {path.name.removeprefix(_FOLDER) for path in _networks(cloud).glob(f"{_FOLDER}*")}
-
-
-async def remove_resolver(cloud: Cloud, units: Units, vpc_hash: str) -> None:
-    """Stop the resolver and remove its files and its logs; may be called repeatedly."""
-    unit = resolver_unit(vpc_hash)
-    await units.stop(unit)
-    for path in _logs(cloud).glob(f"{unit}.log*"):
-        path.unlink(missing_ok=True)
-    remove_tree(_networks(cloud) / f"{_FOLDER}{vpc_hash}")  # last, as it is what `find_resolvers` looks for
 
 
 def parse_nameservers(text: str) -> tuple[IPv4Address, ...]:
@@ -103,17 +86,15 @@ class Resolver:
     """The unit and the files of one VPC's resolver. All methods may be called repeatedly."""
 
     def __init__(self, cloud: Cloud, units: Units, vpc_uid: str) -> None:
-        self._cloud = cloud
         self._units = units
-        self._hash = short_hash(vpc_uid)
-        self._folder = _networks(cloud) / f"{_FOLDER}{self._hash}"
+        unit = resolver_unit(short_hash(vpc_uid))
+        self._folder = vpc_folder(cloud, short_hash(vpc_uid))
         self._hosts = self._folder / "hosts"
         self._servers = self._folder / "servers"
         self._told: tuple[str, str] | None = None
-        # All resolvers of a cloud share the last uid of its block (`providers.uids`): they hold no secrets and no state.
-        uid = cloud.uid_base + cloud.uid_count - 1
+        uid = services_uid(cloud)
         self.spec = UnitSpec(
-            name=resolver_unit(self._hash),
+            name=unit,
             argv=(
                 "/usr/sbin/dnsmasq",
                 "--keep-in-foreground",
@@ -127,7 +108,7 @@ class Resolver:
                 "--interface=sn*",
                 "--cache-size=1000",
             ),
-            log_path=_logs(cloud) / f"{resolver_unit(self._hash)}.log",
+            log_path=log_path(cloud, unit),
             netns=vpc_netns(cloud, vpc_uid),
             uid=uid,
             gid=uid,
@@ -141,7 +122,7 @@ class Resolver:
         self._folder.mkdir(mode=0o755, parents=True, exist_ok=True)
         wanted = (hosts_file(router.machines), servers_file(nameservers))
         for path, text in zip((self._hosts, self._servers), wanted, strict=True):
-            _write_changed(path, text)
+            write_changed(path, text)
         before = self._units.state(self.spec.name).pid
         state = await self._units.ensure(self.spec)
         # First, since one that was restarted a moment ago has no handler for the signal yet, and would end by it.
@@ -150,24 +131,3 @@ class Resolver:
         if wanted != self._told and state.pid is not None and state.pid == before:
             os.kill(state.pid, signal.SIGHUP)
         self._told = wanted
-
-    async def remove(self) -> None:
-        """Stop it and remove its files and its logs."""
-        await remove_resolver(self._cloud, self._units, self._hash)
-
-
-def _networks(cloud: Cloud) -> Path:
-    return cloud.home / "networks"
-
-
-def _logs(cloud: Cloud) -> Path:
-    return cloud.home / "logs"
-
-
-def _write_changed(path: Path, text: str) -> None:
-    try:
-        if path.read_text(encoding="utf-8") == text:
-            return
-    except FileNotFoundError:
-        pass
-    write_atomic(path, text)

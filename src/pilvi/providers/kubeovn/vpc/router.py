@@ -1,28 +1,35 @@
 """Everything that one VPC's router is made from, as one value, computed purely from objects.
 
-`build_router` reads the objects; `network.py`, `rules.py`, `host_filter.py` and `resolver.py` turn the value into links, routes,
-rules and names. What a person wrote and the router cannot do becomes a `Problem`, which ends in a condition of the Vpc; the rest of the
-router is made.
+`build_router` reads the objects; `network.py`, `rules.py`, `ports.py`, `host_filter.py`, `resolver.py` and `dhcp.py` turn the
+value into links, routes, rules, names and leases. What a person wrote and the router cannot do becomes a `Problem`, which ends in a
+condition of the Vpc; the rest of the router is made.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from typing import TYPE_CHECKING
 
 from pilvi.api import JsonObject, Key
-from pilvi.providers.kubeovn.names import DEFAULT_VPC, HOST_PORTS, POD_CIDRS, VPC
+from pilvi.providers.kubeovn.ip.choice import parse_mac
+from pilvi.providers.kubeovn.names import DEFAULT_VPC, FIDELITY, HOST_PORTS, POD_CIDRS, VPC
+from pilvi.providers.kubeovn.objects import machine_key
 from pilvi.providers.kubeovn.subnet.plan import SubnetPlan
 from pilvi.providers.kubeovn.vpc.host_ports import HostPort, parse_host_ports
 from pilvi.providers.legs import LEGS, control_plane_leg
+from pilvi.providers.names import machine_port
 from pilvi.providers.published import Published, find_cloud_address
+from pilvi.runtime import conditions_of
 
 if TYPE_CHECKING:
     from pilvi.host.cloud import Cloud
 
 __all__ = ["UPLINK", "Leg", "Machine", "Problem", "Route", "Router", "build_router", "find_trespass", "vpc_of_control_plane"]
+
+_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
 UPLINK = "uplink"
 """The router's link to the cloud bridge."""
@@ -47,10 +54,20 @@ class Leg:
 
 @dataclass(frozen=True, order=True)
 class Machine:
-    """A machine of this VPC and its name in the VPC's resolver."""
+    """A machine of this VPC, with its name in DNS, `<machine>.<namespace>`, and what it calls itself.
+
+    `mac` is None when its IP object has none, or one that an older machine has. `port` is its port of `bridge` while it is to run,
+    and `virtual` says that this is the tap of a virtual machine, which asks for its address by DHCP.
+    """
 
     name: str
     address: IPv4Address
+    mac: str | None
+    bridge: str
+    hostname: str
+    namespace: str
+    port: str | None
+    virtual: bool
 
 
 @dataclass(frozen=True, order=True)
@@ -90,17 +107,20 @@ def build_router(
     transit: IPv4Address,
     subnets: Iterable[SubnetPlan],
     ips: Iterable[JsonObject],
+    instances: Mapping[Key, JsonObject],
     control_planes: Iterable[JsonObject],
     services: Mapping[Key, JsonObject],
     published: Iterable[Published],
 ) -> Router:
     """The router of `vpc`. All arguments may hold what belongs to other VPCs; it is left out.
 
-    `services` is where the cloud addresses of control planes are found: a Service with the name of each TenantControlPlane.
+    `instances` are the VirtualMachineInstances behind the IP objects. `services` is where the cloud addresses of control planes are found:
+    a Service with the name of each TenantControlPlane.
     """
     name = vpc["metadata"]["name"]
     own = tuple(sorted((plan for plan in subnets if plan.vpc == name), key=lambda plan: plan.name))
-    own_ips = _sort_by_age(ip for ip in ips if _is_in(ip, {plan.name: plan for plan in own}))
+    plans = {plan.name: plan for plan in own}
+    own_ips = _sort_by_age(ip for ip in ips if _is_in(ip, plans))
     problems: list[Problem] = []
     reserved = {
         **cloud.networks,
@@ -116,7 +136,7 @@ def build_router(
         transit=IPv4Interface((transit, cloud.transit.prefixlen)),
         subnets=own,
         legs=legs,
-        machines=tuple(sorted(_machines(own_ips))),
+        machines=tuple(sorted(_machines(own_ips, plans, instances), key=lambda machine: machine.name)),
         pod_routes=pod_routes,
         static_routes=_static_routes(vpc, own, [*reserved.values(), *(route.destination for route in pod_routes)], problems),
         # Only what our allocator gives: any other address in a status would be somebody else's.
@@ -175,10 +195,42 @@ def _host_ports(vpc: JsonObject, problems: list[Problem]) -> tuple[HostPort, ...
         return ()
 
 
-def _machines(ips: Iterable[JsonObject]) -> Iterable[Machine]:
+def _machines(ips: Iterable[JsonObject], plans: Mapping[str, SubnetPlan], instances: Mapping[Key, JsonObject]) -> Iterable[Machine]:
+    """The machines of these IP objects, oldest first: of two that claim one address or MAC only the older gets it by DHCP."""
+    addresses: set[IPv4Address] = set()
+    macs: set[str] = set()
     for ip in ips:
         # The API server has checked this name, `<machine>.<namespace>`, and not what anybody may write into the spec.
-        yield Machine(ip["metadata"]["name"], IPv4Address(ip["spec"]["v4IpAddress"]))
+        name, key = ip["metadata"]["name"], machine_key(ip)
+        instance = instances.get(key)
+        address = IPv4Address(ip["spec"]["v4IpAddress"])
+        mac = parse_mac(ip["spec"].get("macAddress") or "")
+        if address in addresses or mac in macs:
+            mac = None
+        yield Machine(
+            name=name,
+            address=address,
+            mac=mac,
+            bridge=plans[ip["spec"]["subnet"]].bridge,
+            hostname=_hostname(key.name, instance),
+            namespace=key.namespace,
+            port=machine_port(instance["metadata"]["uid"]) if instance is not None else None,
+            virtual=instance is not None and _is_virtual(instance),
+        )
+        addresses.add(address)
+        macs |= {mac} if mac else set()
+
+
+def _is_virtual(instance: JsonObject) -> bool:
+    """Who is a sandbox is known as soon as the backend is chosen."""
+    found = next((entry for entry in conditions_of(instance) if entry["type"] == FIDELITY), {})
+    return found.get("reason") not in (None, "Sandbox")
+
+
+def _hostname(machine: str, instance: JsonObject | None) -> str:
+    """As in KubeVirt: what the instance says, else its name up to the first dot, as far as a label of DNS goes."""
+    wanted = ((instance or {}).get("spec") or {}).get("hostname") or ""
+    return wanted if _LABEL.fullmatch(wanted) else machine.partition(".")[0][:63].rstrip("-")
 
 
 def _pod_routes(ips: Iterable[JsonObject], reserved: Mapping[str, IPv4Network], problems: list[Problem]) -> tuple[Route, ...]:

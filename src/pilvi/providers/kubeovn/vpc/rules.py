@@ -8,7 +8,7 @@ Who may talk to whom:
     a subnet          a control plane    its cloud address only
     a control plane   a subnet           yes
     uplink            a subnet           only what was translated from a published address, or answers
-    anything          the router         ping and answers; DNS from subnets
+    anything          the router         ping and answers; DNS and DHCP from subnets
 
 Anything else is refused. A Service's cloud address is translated to one of its endpoints; the client's address is kept, except for
 clients inside the same VPC, whose answers would otherwise take the short way and miss the router.
@@ -70,6 +70,7 @@ def _input() -> Iterator[list[Statement]]:
     yield [match("icmp type", "echo-request"), nft.ACCEPT]
     for protocol in ("udp", "tcp"):
         yield [match("iifname", _SUBNETS), match(f"{protocol} dport", 53), nft.ACCEPT]
+    yield [match("iifname", _SUBNETS), match("udp dport", 67), nft.ACCEPT]
     # A published address without an endpoint, or a port that is not published: say so at once, do not let the client wait.
     yield [_UNREACHABLE]
 

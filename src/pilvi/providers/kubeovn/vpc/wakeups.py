@@ -8,10 +8,11 @@ from pilvi.api import JsonObject, Key
 from pilvi.api.builtin import ENDPOINT_SLICES, SERVICES
 from pilvi.api.kamaji import TenantControlPlane
 from pilvi.api.kubeovn import IP, Subnet
-from pilvi.providers.kubeovn.objects import Objects, service_of_slice, subnet_of_ip, vpc_of_subnet
+from pilvi.api.kubevirt import VirtualMachineInstance
+from pilvi.providers.kubeovn.objects import Objects, ip_key, service_of_slice, subnet_of_ip, vpc_of_subnet
 from pilvi.providers.kubeovn.vpc.router import vpc_of_control_plane
 from pilvi.providers.published import is_load_balancer
-from pilvi.runtime import Watch, desire_changed
+from pilvi.runtime import Watch, conditions_changed, desire_changed
 
 __all__ = ["vpc_watches"]
 
@@ -22,10 +23,17 @@ def vpc_watches(objects: Objects) -> list[Watch]:
         # Every IP object changes a Subnet's status; only its desire matters here.
         Watch(Subnet.RESOURCE, lambda subnet: [Key("", vpc_of_subnet(subnet))], desire_changed),
         Watch(IP.RESOURCE, lambda ip: _of_subnets(objects, [subnet_of_ip(ip)])),
+        # A machine that starts anew has another port, and a condition says whether it asks for its address.
+        Watch(VirtualMachineInstance.RESOURCE, lambda instance: _of_instance(objects, instance), conditions_changed),
         Watch(TenantControlPlane.RESOURCE, lambda control_plane: [Key("", vpc_of_control_plane(control_plane))]),
         Watch(SERVICES, lambda service: _of_service(objects, service)),
         Watch(ENDPOINT_SLICES, lambda slice_: _of_slice(objects, slice_)),
     ]
+
+
+def _of_instance(objects: Objects, instance: JsonObject) -> Iterable[Key]:
+    ip = objects.ips.get(ip_key(Key.of(instance)))
+    return _of_subnets(objects, [subnet_of_ip(ip)]) if ip is not None else ()
 
 
 def _of_service(objects: Objects, service: JsonObject) -> Iterable[Key]:

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 __all__ = ["NoLeg", "interface_name", "ip_key", "plan_interfaces", "plan_leg"]
 
 
+_USUAL_MTU = 1500
+
+
 @dataclass(frozen=True)
 class NoLeg:
     """What is awaited before the machine can be attached."""
@@ -51,6 +54,7 @@ def plan_leg(cloud: Cloud, ip: JsonObject | None, subnet: JsonObject | None, vpc
         mac=mac,
         address=address,
         gateway=gateway,
+        mtu=wanted.get("mtu") or _USUAL_MTU,
     )
 
 

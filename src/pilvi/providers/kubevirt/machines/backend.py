@@ -31,13 +31,14 @@ MachinePhase = Literal["absent", "starting", "running", "paused", "failing", "su
 
 @dataclass(frozen=True)
 class MachineLeg:
-    """How the machine is attached: a port of `bridge` in namespace `netns`, and the address, MAC and gateway of its `eth0`."""
+    """How the machine is attached: a port of `bridge` in namespace `netns`, and address, MAC, gateway and largest packet of its `eth0`."""
 
     netns: str
     bridge: str
     mac: str
     address: IPv4Interface
     gateway: IPv4Address
+    mtu: int = 1500
 
 
 @dataclass(frozen=True)

@@ -159,7 +159,7 @@ class QemuBackend(MachineBackend):
 
         await ensure_netns(machine_netns(self._cloud, spec.uid))
         try:
-            await ensure_tap(Tap(netns=spec.leg.netns, name=machine_port(spec.uid), master=spec.leg.bridge))
+            await ensure_tap(Tap(netns=spec.leg.netns, name=machine_port(spec.uid), master=spec.leg.bridge, mtu=spec.leg.mtu))
         except (FileNotFoundError, DriverError) as e:
             raise NetworkNotReady(f"machine {spec.namespace}/{spec.name} cannot be attached to bridge {spec.leg.bridge} yet") from e
 

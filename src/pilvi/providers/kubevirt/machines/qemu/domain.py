@@ -127,6 +127,8 @@ def _nics(cloud: Cloud, spec: MachineSpec, devices: JsonObject) -> tuple[Nic, ..
         name=interface["name"],
         tap=OpenTap(name=machine_port(spec.uid), netns=spec.leg.netns),
         mac=spec.leg.mac,
+        mtu=spec.leg.mtu,
+        mtu=spec.leg.mtu,
         model=interface.get("model") or "virtio",
         boot_index=interface.get("bootOrder"),
         up=interface.get("state") != "down",

@@ -156,6 +156,7 @@ class SandboxBackend(MachineBackend):
             cpu_milli=spec.cpu_milli,
             address=spec.leg.address,
             resolver=spec.leg.gateway,
+            mtu=spec.leg.mtu,
             user_data=await on_disk(_keep_user_data, folder, cloud_init.user_data) or _NOTHING_TO_DO,
             meta_data=cloud_init.meta_data,
             stop_grace_s=spec.stop_grace_s,

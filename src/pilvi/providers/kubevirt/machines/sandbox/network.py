@@ -24,6 +24,7 @@ def plan_network(cloud: Cloud, spec: MachineSpec) -> tuple[NamespaceNetwork, Vet
     veth = Veth(
         a=VethEnd(netns=leg.netns, name=machine_port(spec.uid), master=leg.bridge),
         b=VethEnd(netns=netns, name="eth0", mac=leg.mac, addresses=(leg.address,)),
+        mtu=leg.mtu,
     )
     default = Route(prefix=IPv4Network("0.0.0.0/0"), via=leg.gateway, dev="eth0")
     # A node forwards between its pods and its leg.
