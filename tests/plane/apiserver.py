@@ -20,6 +20,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from pilvi.kit import get_binary
 
 USERS = {"admin": "kubernetes-admin", "engine": "system:pilvi:engine"}
+NOBODY = "nobody"
+"""A user in no group that may do anything; its token is made as the others'."""
 
 
 def binary(name: str) -> str:
@@ -48,6 +50,8 @@ class ApiServer:
     home: Path
     port: int = 0
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    more_flags: tuple[str, ...] = ()
+    """Of kube-apiserver."""
 
     def start(self) -> None:
         """Returns when /readyz answers; raises RuntimeError with the log's end when it does not within a minute."""
@@ -76,6 +80,7 @@ class ApiServer:
             f"--service-account-signing-key-file={self.home}/sa.key",
             f"--token-auth-file={self.home}/tokens.csv",
             "--authorization-mode=RBAC",
+            *self.more_flags,
         )
         deadline = time.monotonic() + 60
         while not self._ready():
@@ -122,6 +127,7 @@ class ApiServer:
         pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption())
         (self.home / "sa.key").write_bytes(pem)
         lines = [f'{user}-token,{name},{user},"system:masters"' for user, name in USERS.items()]
+        lines.append(f'{NOBODY}-token,{NOBODY},{NOBODY},"nobodies"')
         (self.home / "tokens.csv").write_text("\n".join(lines))
 
 

@@ -110,8 +110,8 @@ class Scene:
 
 
 @contextmanager
-def running_plane(home: Path) -> Iterator[MachinePlane]:
-    server = MachinePlane(home)
+def running_plane(home: Path, *more_flags: str) -> Iterator[MachinePlane]:
+    server = MachinePlane(home, more_flags=more_flags)
     try:
         server.start()
         asyncio.run(_install(server))

@@ -24,6 +24,7 @@ COMMANDS = {
     "status": ("status", "Show what runs, and why something does not."),
     "doctor": ("doctor", "Check what this host lacks, and how to mend it."),
     "cluster": ("cluster", "Create, list, scale and delete Kubernetes clusters."),
+    "vm": ("vm", "List virtual machines, start and stop them, and look at them."),
     "why": ("why", "Explain why an object is not ready."),
     "run": ("run", "Run a command in a throw-away cloud."),
     "report": ("report", "Write one archive for a bug report."),

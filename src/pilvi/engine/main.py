@@ -14,14 +14,16 @@ from pilvi import kit
 from pilvi.controlplane import Flags
 from pilvi.engine.dump import dump_on_signal
 from pilvi.engine.serve.admission import serve_admission
+from pilvi.engine.serve.aggregation import serve_aggregation
 from pilvi.engine.serve.health import serve_health
 from pilvi.engine.serve.kubelet import serve_kubelet
 from pilvi.engine.serve.listener import listen
 from pilvi.host.cloud import Cloud
 from pilvi.host.units import Units
 from pilvi.kube import Client
+from pilvi.plane import aggregation
 from pilvi.plane.admission import ADDRESS, PORT
-from pilvi.plane.cluster_api import webhook_certificate
+from pilvi.plane.cluster_api import webhook_authority, webhook_certificate
 from pilvi.plane.network import keep_cloud_network
 from pilvi.plane.platform import platform_control_plane
 from pilvi.plane.progress import Progress
@@ -85,6 +87,7 @@ async def _start_controllers(cloud: Cloud, settings: Settings, client: Client, u
     for controller in controllers:
         controller.informers(informers)  # asked for before the informers run, so that all list at once
     checks = [check for provider in PROVIDERS for check in provider.checks(platform)]
+    group = kubevirt.subresources(platform)
     supervisor.start("informers", informers.run())
     supervisor.start("events", events.run())
     supervisor.start("tenants", Tenants(informers, tenants, supervisor).run())
@@ -96,3 +99,14 @@ async def _start_controllers(cloud: Cloud, settings: Settings, client: Client, u
     supervisor.start("health", serve_health(cloud, metrics, informers))
     supervisor.start("kubelet", serve_kubelet(cloud, plane))
     supervisor.start("admission", serve_admission(listen(cloud, ADDRESS, PORT), webhook_certificate(plane), informers, checks))
+    supervisor.start(
+        "aggregation",
+        serve_aggregation(
+            listen(cloud, cloud.platform_address.ip, aggregation.PORT),
+            webhook_certificate(plane),
+            plane.pki_dir / "front-proxy-ca.crt",
+            client,
+            [group],
+            aggregation.api_services(group.name, group.versions, webhook_authority(plane).read_bytes()),
+        ),
+    )

@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Any, Literal, Self, TypeAlias
 
 import msgspec
+from aiohttp import ClientWebSocketResponse
 
 from pilvi.api import JsonObject, Key, Resource
 from pilvi.errors import Expired, NotFound
@@ -337,6 +338,14 @@ class Client:
         data = None if body is None else msgspec.json.encode(body)
         request = Request(method, path, what or f"{method} {path}", query, data, None if data is None else content_type)
         return await self._transport.send(request, timeout_s if timeout_s is not None else self.timeout_s)
+
+    @asynccontextmanager
+    async def web_socket(
+        self, path: str, protocol: str, *, query: Mapping[str, str] | None = None, what: str | None = None
+    ) -> AsyncIterator[ClientWebSocketResponse]:
+        """A web socket at `path` that speaks `protocol`, for the length of a block. Raises as `raw`, within the block as aiohttp."""
+        async with self._transport.web_socket(Request("GET", path, what or f"GET {path}", query), protocol, self.timeout_s) as stream:
+            yield stream
 
     async def _object(
         self,

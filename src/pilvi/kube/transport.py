@@ -35,6 +35,7 @@ CLOSING_S = 1.0
 # Each connection costs 128 KiB for TLS, so a burst of a thousand requests shares a few; what streams has one each.
 CONNECTIONS = 16
 ATTEMPTS_429 = 3
+SOCKET_MESSAGE_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +108,34 @@ class Transport:
             raise ApiUnreachable(f"{request.what}: the connection broke") from _plain_cause(e)
         finally:
             _abort(response)
+
+    @asynccontextmanager
+    async def web_socket(self, request: Request, protocol: str, timeout_s: float) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
+        """A web socket that speaks `protocol`; `timeout_s` is the deadline for its beginning. Closed on leaving the block."""
+        headers = {"Authorization": f"Bearer {self._token}"} if self._token else {}
+        try:
+            async with asyncio.timeout(timeout_s):
+                socket = await self._streams.ws_connect(
+                    self.kubeconfig.server + request.path,
+                    params=request.query,
+                    protocols=(protocol,),
+                    headers=headers,
+                    ssl=self._ssl if self._ssl is not None else True,
+                    server_hostname=self.kubeconfig.tls_server_name,
+                    max_msg_size=SOCKET_MESSAGE_BYTES,
+                )
+        except aiohttp.WSServerHandshakeError as e:
+            # What the server has against it stands in a body that is thrown away; the same question without the socket shows it.
+            await self.send(request, timeout_s)
+            raise ApiUnreachable(f"{request.what}: the server does not open a web socket ({e.status})") from None
+        except TimeoutError:
+            raise ApiUnreachable(f"{request.what}: no answer from {self.kubeconfig.server} within {timeout_s:.4g} s") from None
+        except (aiohttp.ClientError, ConnectionError) as e:
+            raise ApiUnreachable(f"{request.what}: no connection to {self.kubeconfig.server}") from _plain_cause(e)
+        try:
+            yield socket
+        finally:
+            await socket.close()
 
     async def _refusal(self, response: aiohttp.ClientResponse, request: Request, timeout_s: float) -> ApiError:
         try:

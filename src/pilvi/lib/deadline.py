@@ -39,12 +39,24 @@ async def within(timeout_s: float, work: Awaitable[T], what: str, hint: str | No
 
 @overload
 async def wait_for(
-    predicate: Callable[[], Awaitable[T]], timeout_s: float, what: str | Callable[[], str], *, interval_s: float = ...
+    predicate: Callable[[], Awaitable[T]],
+    timeout_s: float,
+    what: str | Callable[[], str],
+    *,
+    interval_s: float = ...,
+    hint: str | None = ...,
 ) -> T: ...
 
 
 @overload
-async def wait_for(predicate: Callable[[], T], timeout_s: float, what: str | Callable[[], str], *, interval_s: float = ...) -> T: ...
+async def wait_for(
+    predicate: Callable[[], T],
+    timeout_s: float,
+    what: str | Callable[[], str],
+    *,
+    interval_s: float = ...,
+    hint: str | None = ...,
+) -> T: ...
 
 
 async def wait_for(
@@ -53,12 +65,13 @@ async def wait_for(
     what: str | Callable[[], str],
     *,
     interval_s: float = 0.05,
+    hint: str | None = None,
 ) -> T:
     """Call `predicate` (plain or async) until it returns something true, and return that.
 
     `what` completes "timed out waiting for …"; a callable is asked at the end, so that it can tell the last state seen.
-    Raises TimedOut after `timeout_s` seconds; the predicate is asked at least once. What the predicate raises passes through.
-    An async predicate is cut off at the deadline.
+    Raises TimedOut, with `hint`, after `timeout_s` seconds; the predicate is asked at least once, and cut off at the deadline when it is
+    async. What it raises passes through.
     """
     try:
         async with asyncio.timeout(timeout_s) as deadline:
@@ -71,4 +84,4 @@ async def wait_for(
     except TimeoutError:
         if not deadline.expired():
             raise
-        raise TimedOut(what if isinstance(what, str) else what(), timeout_s) from None
+        raise TimedOut(what if isinstance(what, str) else what(), timeout_s, hint) from None

@@ -109,6 +109,12 @@ def expires_at(certificate: bytes) -> datetime:
     return x509.load_pem_x509_certificate(certificate).not_valid_after_utc
 
 
+def get_names(certificate: bytes) -> tuple[str, ...]:
+    """The DNS names that this PEM certificate of a server is for, in its order; ExtensionNotFound when it has no alternative names."""
+    extension = x509.load_pem_x509_certificate(certificate).extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    return tuple(extension.value.get_values_for_type(x509.DNSName))
+
+
 def needs_renewal(certificate: bytes, now: datetime) -> bool:
     """Whether less than a third of the certificate's life is left at `now` (aware, UTC)."""
     parsed = x509.load_pem_x509_certificate(certificate)

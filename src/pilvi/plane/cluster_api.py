@@ -56,6 +56,7 @@ def install_manager_files(cloud: Cloud, plane: ControlPlane, keys: PlatformKeys)
     files = [
         File(folder / "client.crt", keys.cluster_api.certificate),
         File(folder / "client.key", keys.cluster_api.key),
+        File(webhook_authority(plane), keys.webhook_ca.certificate),
         File(certificate, keys.webhook.certificate),
         File(key, keys.webhook.key),
         File(
@@ -101,9 +102,14 @@ def manager_unit(plane: ControlPlane, manager: Manager) -> UnitSpec:
 
 
 def webhook_certificate(plane: ControlPlane) -> tuple[Path, Path]:
-    """Files of the certificate and the key of all webhooks on the platform's loopback, the engine's included."""
+    """Files of the certificate and the key of everything that the API server dials: webhooks, and the engine's aggregated API."""
     folder = _folder(plane) / "webhook"
     return folder / "tls.crt", folder / "tls.key"
+
+
+def webhook_authority(plane: ControlPlane) -> Path:
+    """File of the certificate that the one of `webhook_certificate` is signed by."""
+    return _folder(plane) / "webhook" / "ca.crt"
 
 
 def _folder(plane: ControlPlane) -> Path:

@@ -12,7 +12,8 @@ import msgspec
 from pilvi.controlplane import ControlPlane, Keys, create_keys, renew_leaves
 from pilvi.errors import UserError
 from pilvi.lib.files import write_atomic
-from pilvi.pki import KeyPair, Usage, create_ca, issue, needs_renewal
+from pilvi.pki import KeyPair, Usage, create_ca, get_names, issue, needs_renewal
+from pilvi.plane.aggregation import server_name
 
 ENGINE_USER = "system:pilvi:engine"
 CLUSTER_API_USER = "system:pilvi:cluster-api"
@@ -22,9 +23,15 @@ MASTERS_GROUP = "system:masters"
 
 FILE = "platform-keys.json"
 
+# Webhooks are dialled on the loopback, the engine's aggregated API by way of its Service.
+_SERVER_NAMES = ("localhost", server_name())
+
 
 class PlatformKeys(msgspec.Struct, frozen=True):
-    """The control plane's keys, and those of the clients and servers that only the platform has."""
+    """The control plane's keys, and those of the clients and servers that only the platform has.
+
+    `webhook` is what everything shows that the API server itself dials: webhooks and the aggregated API.
+    """
 
     control_plane: Keys
     engine: KeyPair
@@ -85,7 +92,8 @@ def _renew(keys: PlatformKeys, plane: ControlPlane, now: datetime) -> PlatformKe
         _client(control_plane, ENGINE_USER) if due(keys.engine) else keys.engine,
         _client(control_plane, CLUSTER_API_USER) if due(keys.cluster_api) else keys.cluster_api,
         keys.webhook_ca,
-        _webhook(keys.webhook_ca) if due(keys.webhook) else keys.webhook,
+        # A cloud of an older pilvi has one for fewer names.
+        _webhook(keys.webhook_ca) if due(keys.webhook) or get_names(keys.webhook.certificate) != _SERVER_NAMES else keys.webhook,
     )
 
 
@@ -94,4 +102,4 @@ def _client(control_plane: Keys, user: str) -> KeyPair:
 
 
 def _webhook(ca: KeyPair) -> KeyPair:
-    return issue(ca, "pilvi-webhooks", Usage.SERVER, dns_names=("localhost",), addresses=(IPv4Address("127.0.0.1"),))
+    return issue(ca, "pilvi-webhooks", Usage.SERVER, dns_names=_SERVER_NAMES, addresses=(IPv4Address("127.0.0.1"),))

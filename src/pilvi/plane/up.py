@@ -29,7 +29,7 @@ from pilvi.lib.deadline import wait_for
 from pilvi.lib.files import write_atomic
 from pilvi.lib.together import together
 from pilvi.pki import kubeconfig_by_file, kubeconfig_inline
-from pilvi.plane import cluster_api, default_objects
+from pilvi.plane import aggregation, cluster_api, default_objects
 from pilvi.plane.admission import webhooks
 from pilvi.plane.doctor import ensure_host_settings
 from pilvi.plane.network import ensure_cloud_network
@@ -145,7 +145,9 @@ async def _install_kinds(
     with progress.step("kinds and policies"):
         await together(apply([*cluster_api.manifests(keys), *default_objects.kinds()]), start_others())
         await asyncio.gather(*(units.ensure(cluster_api.manager_unit(plane, manager)) for manager in cluster_api.MANAGERS))
-        await apply([*default_objects.policies(cloud, versions), webhooks(keys.webhook_ca.certificate), *default_objects.defaults()])
+        endpoint = aggregation.service_objects(cloud.platform_address.ip)
+        policies = default_objects.policies(cloud, versions)
+        await apply([*policies, webhooks(keys.webhook_ca.certificate), *default_objects.defaults(), *endpoint])
 
 
 async def _ensure_units(units: Units, plane: ControlPlane, components: tuple[str, ...]) -> None:

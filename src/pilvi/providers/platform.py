@@ -43,7 +43,7 @@ class Settings:
     """Life of the certificates that the engine issues; they are renewed when a third of it is left."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Platform:
     """The cloud, the client of its platform API, and what the controllers share.
 

@@ -60,9 +60,18 @@ def test_waiting_commands_have_a_timeout_and_listing_ones_an_output() -> None:
         "cluster scale",
         "cluster kubeconfig",
         "cluster delete",
+        "vm list",
+        "vm describe",
+        "vm start",
+        "vm stop",
+        "vm restart",
+        "vm pause",
+        "vm unpause",
+        "vm console",
+        "vm vnc",
     ):
         assert "--timeout" in commands[name], name
-    for name in ("status", "doctor", "why", "cluster list", "cluster describe", "kit list", "version"):
+    for name in ("status", "doctor", "why", "cluster list", "cluster describe", "vm list", "vm describe", "kit list", "version"):
         assert "--output" in commands[name], name
     for name in ("down", "cluster delete"):
         assert "--yes" in commands[name], name

@@ -15,12 +15,14 @@ OTHERS = {
     "values of fields": """Always ClientIP ConfigDrive Exists ExternalIP Group Halted Hostname IPv4 IfNotPresent InternalDNS InternalIP
         LoadBalancer Manual Never NoCloud NoExecute NoSchedule Once Opaque RerunOnFailure RuntimeDefault Start Stop
         Terminate""",
-    "kinds": "Cluster ClusterRole KubevirtCluster Machine Node TenantControlPlane VirtualMachine VirtualMachineInstance",
+    "kinds": """Cluster ClusterRole KubevirtCluster Machine Node Status TenantControlPlane VirtualMachine VirtualMachineInstance
+        VirtualMachineInstanceFileSystemList VirtualMachineInstanceGuestAgentInfo VirtualMachineInstanceGuestOSUserList""",
     "phases and printed statuses": """CrashLoopBackOff ErrorUnschedulable Pending Running Scheduled Scheduling Starting Stopping Succeeded
         Terminating""",
     "status, severity, type of an Event": "False True Unknown Info Normal Warning",
     "reasons in the engine's log only": "AddressConflict InvalidAddress PodExists SubnetNotFound SubnetNotReady TenantControlPlaneDeleting",
-    "the rest": "InternalError GuestPanicked KubeVirt None Linux MemAvailable MemTotal NodeRestriction Port Waiting",
+    "the rest": """All Body GuestPanicked InternalError Known KubeVirt Linux MemAvailable MemTotal NodeRestriction None Port Refusal
+        Waiting""",
 }
 
 

@@ -19,7 +19,7 @@ from pilvi.api import JsonObject
 from pilvi.api.builtin import SERVICES
 from pilvi.api.kubeovn import Subnet
 from pilvi.engine.main import PROVIDERS
-from pilvi.engine.serve import admission
+from pilvi.engine.serve import certificate
 from pilvi.engine.serve.admission import answer, serve_admission, sort_checks
 from pilvi.errors import UserError
 from pilvi.lib.deadline import wait_for
@@ -136,7 +136,7 @@ class Served:
 
 
 async def test_the_listener(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    monkeypatch.setattr(admission, "RELOAD_S", 0.05)
+    monkeypatch.setattr(certificate, "RELOAD_S", 0.05)
     served = Served(tmp_path)
     checks = [Check(Subnet.RESOURCE, find_small)]
     task = asyncio.create_task(serve_admission(served.listener, served.files, served.informers, checks))

@@ -116,7 +116,9 @@ class VirtualMachineInstanceSpec(Part):
     resource_claims: Annotated[list[DeviceClaim], accepted("Claims for devices.", list_map=["name"])] = []
     scheduler_name: Annotated[str | None, implemented("Scheduler that places the machine.")] = None
     service_account_name: str | None = None
-    start_strategy: Annotated[str | None, accepted("Starts the machine paused.")] = None
+    start_strategy: Annotated[str | None, implemented("Paused starts the machine without a first instruction; a sandbox runs at once.")] = (
+        None
+    )
     subdomain: str | None = None
     termination_grace_period_seconds: Annotated[int | None, implemented("Time the machine gets to stop by itself.", minimum=0)] = None
     tolerations: Annotated[list[Toleration], implemented("Taints to bear: passed to the scheduler.")] = []

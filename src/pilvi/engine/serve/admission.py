@@ -5,10 +5,8 @@ blocks nobody's writes, and the reconcilers repeat every check. So it answers fr
 nothing against anything before the caches are filled.
 """
 
-import asyncio
 import logging
 import socket
-import ssl
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias
@@ -17,6 +15,7 @@ import msgspec
 from aiohttp import web
 
 from pilvi.api import JsonObject, Key
+from pilvi.engine.serve.certificate import keep_certificate, server_context
 from pilvi.plane.admission import PATH
 from pilvi.providers.admission import Check
 from pilvi.runtime import Informers
@@ -26,8 +25,6 @@ log = logging.getLogger(__name__)
 Checks: TypeAlias = Mapping[tuple[str, str], Sequence[Check]]
 """By API group and plural."""
 
-# The platform's certificates are renewed months before they end.
-RELOAD_S = 3600.0
 # Two objects of the size that etcd takes.
 LARGEST_REVIEW = 4 << 20
 # Who has not got the answer by then has given up.
@@ -45,31 +42,16 @@ async def serve_admission(listener: socket.socket, certificate: tuple[Path, Path
         document = {"apiVersion": review["apiVersion"], "kind": review["kind"], "response": response}
         return web.Response(body=msgspec.json.encode(document), content_type="application/json")
 
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    _load(context, certificate)
+    context = server_context(certificate)
     app = web.Application(client_max_size=LARGEST_REVIEW)
     app.add_routes([web.post(PATH, check)])
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_TIMEOUT_S)
     await runner.setup()
     try:
         await web.SockSite(runner, listener, ssl_context=context).start()
-        while True:
-            await asyncio.sleep(RELOAD_S)
-            try:
-                _load(context, certificate)
-            except OSError as e:
-                log.warning("the webhook's certificate cannot be read now: %s", e)
+        await keep_certificate(context, certificate)
     finally:
         await runner.cleanup()
-
-
-def _load(context: ssl.SSLContext, certificate: tuple[Path, Path]) -> None:
-    """Take up certificate and key.
-
-    They are two files, written in turn. Two that do not match raise SSLError (an OSError), and those in use stay so.
-    """
-    ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(*certificate)
-    context.load_cert_chain(*certificate)
 
 
 def sort_checks(checks: Iterable[Check]) -> Checks:

@@ -3,6 +3,7 @@
 virtualmachine/   run strategies: starts and stops the instance of the same name
 instance/         makes an instance run: its virt-launcher Pod, its address, its machine, its status
 machines/         what runs a machine, behind one interface: sandboxes and QEMU
+subresources/     what virtctl asks for beside writing objects: start and stop, console, screen, ports, the guest's agent
 virtualhost/      the Node that the Pods are scheduled to, its Lease, and a kubelet's other duties
 """
 
@@ -13,7 +14,6 @@ from typing import TYPE_CHECKING
 
 from pilvi.api import JsonObject, Key
 from pilvi.api.builtin import NAMESPACES, NODES, PODS, SECRETS
-from pilvi.host.qemu.installed import has_qemu
 from pilvi.images import ImageStore, Pulls
 from pilvi.providers.kubevirt.admission import checks
 from pilvi.providers.kubevirt.instance.backends import Backends
@@ -21,8 +21,8 @@ from pilvi.providers.kubevirt.instance.controller import Instances
 from pilvi.providers.kubevirt.instance.sweep import MachineSweep
 from pilvi.providers.kubevirt.kinds import INSTANCES, IPS, MACHINES, SUBNETS, TENANT_CONTROL_PLANES, VPCS
 from pilvi.providers.kubevirt.machines.backend import MachineBackend
-from pilvi.providers.kubevirt.machines.qemu.backend import QemuBackend
-from pilvi.providers.kubevirt.machines.sandbox.backend import SandboxBackend
+from pilvi.providers.kubevirt.machines.backends import machine_backends
+from pilvi.providers.kubevirt.subresources import subresources
 from pilvi.providers.kubevirt.virtualhost.controller import VirtualHost
 from pilvi.providers.kubevirt.virtualhost.facts import read_host_facts
 from pilvi.providers.kubevirt.virtualhost.node import LEASE_NAMESPACE
@@ -42,7 +42,7 @@ from pilvi.runtime import Controller, Watch, any_change, conditions_changed, des
 if TYPE_CHECKING:
     from pilvi.providers.platform import Platform
 
-__all__ = ["checks", "controllers"]
+__all__ = ["checks", "controllers", "subresources"]
 
 # A pass may wait for a guest to power off; that must not hold up the others.
 _MACHINES_AT_ONCE = 64
@@ -54,9 +54,7 @@ def controllers(platform: Platform, backends: dict[str, MachineBackend] | None =
     """The controllers of this group. `backends` replaces the real ones, for tests."""
     facts = read_host_facts(platform.cloud)
     if backends is None:
-        backends = {"sandbox": SandboxBackend.for_platform(platform)}
-        if has_qemu():
-            backends["qemu"] = QemuBackend.for_platform(platform)
+        backends = machine_backends(platform)
     pulls = Pulls(ImageStore(platform.cloud.home / "images"))
     sweep = MachineSweep(platform.informers, Backends(backends))
     instances = Instances(platform, facts.name, Backends(backends), sweep, pulls)

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 from pilvi.errors import UnitFailed
 from pilvi.providers.kubevirt.machines.backend import MachineBackend, MachineSpec, MachineState
+from pilvi.providers.kubevirt.machines.control import SandboxControl
 from pilvi.providers.sizing import Size
 
 
@@ -17,6 +18,7 @@ class FakeMachines(MachineBackend):
     fidelity_message = "for tests"
 
     def __init__(self) -> None:
+        self.control = SandboxControl()
         self.states: dict[str, MachineState] = {}
         self.specs: dict[str, MachineSpec] = {}
         self.layers: set[str] = set()

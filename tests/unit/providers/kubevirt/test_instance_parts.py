@@ -15,9 +15,10 @@ from pilvi.providers.kubevirt.instance.status import FIDELITY, FIRST_BOOT, Repor
 from pilvi.providers.kubevirt.instance.volumes.cloudinit import CloudInit, Given, InSecret, decode_secret, find_cloud_init
 from pilvi.providers.kubevirt.machines.backend import MachineLeg, MachineState
 from pilvi.providers.kubevirt.machines.choice import Refusal, choose_backend, find_boot_image
+from pilvi.providers.kubevirt.virtualmachine.instance import new_instance
 from pilvi.providers.names import subnet_bridge, vpc_netns
 from pilvi.runtime import find_condition
-from tests.unit.providers.kubevirt.objects import UID, make_ip, make_subnet, make_vmi, make_vpc
+from tests.unit.providers.kubevirt.objects import UID, make_ip, make_subnet, make_vm, make_vmi, make_vpc
 from tests.unit.providers.stage import make_cloud
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -263,3 +264,10 @@ class TestStatus:
         status = plan_status(vmi, self.running(), NOW)
         assert status["evacuationNodeName"] == "host"
         assert foreign["type"] in [entry["type"] for entry in status["conditions"]]
+
+
+def test_a_start_that_was_asked_for_paused_is_one() -> None:
+    stop, start = {"action": "Stop", "uid": "old"}, {"action": "Start", "data": {"paused": "true"}}
+    assert new_instance(make_vm("Manual", stateChangeRequests=[stop, start]))["spec"]["startStrategy"] == "Paused"
+    assert "startStrategy" not in new_instance(make_vm("Manual", stateChangeRequests=[{"action": "Start"}]))["spec"]
+    assert "startStrategy" not in new_instance(make_vm("Always"))["spec"]

@@ -14,6 +14,7 @@ from typing import Literal, Protocol
 
 from pilvi.api.resource import JsonObject
 from pilvi.errors import Transient
+from pilvi.providers.kubevirt.machines.control import MachineControl
 from pilvi.providers.kubevirt.machines.volumes import MachineVolume
 from pilvi.providers.sizing import Size
 
@@ -93,6 +94,9 @@ class MachineBackend(Protocol):
     """How real its machines are: `Kvm`, `Tcg` or `Sandbox`; the reason of the instance's Fidelity condition."""
     fidelity_message: str
     """One sentence for people about what that means."""
+
+    control: MachineControl
+    """What people do to its machines while they run."""
 
     def overhead_bytes(self, size: Size) -> int:
         """What a machine of this size needs of the host's memory beyond the guest's own."""

@@ -61,8 +61,15 @@ def new_instance(vm: JsonObject) -> JsonObject:
                 }
             ],
         },
-        "spec": with_defaults(template.get("spec") or {}, metadata["name"]),
+        "spec": {**with_defaults(template.get("spec") or {}, metadata["name"]), **_start_strategy(vm)},
     }
+
+
+def _start_strategy(vm: JsonObject) -> JsonObject:
+    """What `virtctl start --paused` asks for in the request that stands first once there is no instance."""
+    requests = [each for each in (vm.get("status") or {}).get("stateChangeRequests") or [] if each.get("action") == "Start"]
+    paused = bool(requests) and (requests[0].get("data") or {}).get("paused") == "true"
+    return {"startStrategy": "Paused"} if paused else {}
 
 
 def template_hash(vm: JsonObject) -> str:

@@ -24,6 +24,7 @@ from pilvi.lib.disk import on_disk
 from pilvi.lib.files import remove_tree
 from pilvi.providers.kubevirt.machines.backend import MachineBackend, MachineSpec, MachineState, NetworkNotReady
 from pilvi.providers.kubevirt.machines.folder import list_machine_folders, machine_folder
+from pilvi.providers.kubevirt.machines.qemu.control import QemuControl
 from pilvi.providers.kubevirt.machines.qemu.domain import plan_machine, sockets_of
 from pilvi.providers.kubevirt.machines.qemu.drives import MachineFiles
 from pilvi.providers.kubevirt.machines.qemu.files import prepare_files
@@ -55,6 +56,7 @@ class QemuBackend(MachineBackend):
         self._units = units
         self._offers = Offers(cloud)
         self._guests = Guests(cloud)
+        self.control = QemuControl(cloud, self._guests)
 
     @classmethod
     def for_platform(cls, platform: Platform) -> QemuBackend:

@@ -67,6 +67,7 @@ def plan_machine(cloud: Cloud, spec: MachineSpec, files: MachineFiles, user: int
         smbios=_smbios(domain),
         clock_offset_s=int(((domain.get("clock") or {}).get("utc") or {}).get("offsetSeconds") or 0),
         reboot="exit" if domain.get("rebootPolicy") == "Terminate" else "reset",
+        paused=spec.instance.get("startStrategy") == "Paused",
         cpu_milli=spec.cpu_milli,
         stop_grace_s=spec.stop_grace_s,
     )
@@ -127,7 +128,6 @@ def _nics(cloud: Cloud, spec: MachineSpec, devices: JsonObject) -> tuple[Nic, ..
         name=interface["name"],
         tap=OpenTap(name=machine_port(spec.uid), netns=spec.leg.netns),
         mac=spec.leg.mac,
-        mtu=spec.leg.mtu,
         mtu=spec.leg.mtu,
         model=interface.get("model") or "virtio",
         boot_index=interface.get("bootOrder"),

@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from pilvi.errors import MachineRefused, MachineUnreachable, TimedOut, format_chain
+from pilvi.host.qemu.agent import Agent
 from pilvi.host.qemu.monitor import Monitor
 from pilvi.host.qemu.status import GuestStatus
 from pilvi.lib.deadline import wait_for
@@ -28,6 +29,7 @@ log = logging.getLogger(__name__)
 _STATES: dict[str, tuple[MachinePhase, str, str]] = {
     "running": ("running", "", ""),
     "paused": ("paused", "PausedByUser", "VMI was paused by user"),
+    "prelaunch": ("paused", "PausedByUser", "VMI was started paused"),
     "suspended": ("paused", "PausedByUser", "the guest has suspended itself"),
     "io-error": ("paused", "PausedIOError", "VMI was paused, IO error"),
     "watchdog": ("paused", "PausedByWatchdog", "the guest has stopped to feed its watchdog"),
@@ -80,6 +82,19 @@ class Guests:
             raise MachineUnreachable("the machine does not run")
         return self._monitors[uid]
 
+    def has_agent(self, uid: str) -> bool:
+        """Whether an agent answered when it was last looked."""
+        return uid in self._agents
+
+    def agent(self, uid: str) -> Agent:
+        """The agent of the machine, whether it answers or not."""
+        return Agent(machine_unit(uid), sockets_of(self._cloud, uid).agent)
+
+    def thaw_later(self, uid: str, agent: Agent, after_s: float) -> None:
+        """Thaw the guest's file systems after that time, unless it has been done by then."""
+        if self._group is not None:
+            self._group.create_task(_thaw(agent, after_s), name=f"thaw {uid}")
+
     def describe(self, uid: str, started_at: datetime | None, machine_type: str = "") -> MachineState:
         """What was heard last."""
         status = self._statuses.get(uid)
@@ -115,8 +130,17 @@ class Guests:
                 except (MachineUnreachable, MachineRefused, TimedOut) as e:
                     log.debug("machine=%s %s", uid, format_chain(e))
                     continue
+                if has_agent and uid not in self._agents and uid not in self._statuses:
+                    await _thaw(self.agent(uid), 0)  # what an earlier engine has frozen and did not live to thaw
                 if status != self._statuses.get(uid) or has_agent != (uid in self._agents):
                     self._statuses[uid] = status
                     (self._agents.add if has_agent else self._agents.discard)(uid)
                     for changed in self._callbacks:
                         changed(uid)
+
+
+async def _thaw(agent: Agent, after_s: float) -> None:
+    await asyncio.sleep(after_s)
+    with contextlib.suppress(MachineRefused, MachineUnreachable, TimedOut):
+        if await agent.is_frozen():
+            await agent.thaw()

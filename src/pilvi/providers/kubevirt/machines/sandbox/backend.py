@@ -20,6 +20,7 @@ from pilvi.lib.files import remove_tree, write_atomic
 from pilvi.node import NodeFacts, NodeImage, NodeMachine, find_node_image, node_machine, prepare_node_machine
 from pilvi.node.machine import find_first_boot_exit
 from pilvi.providers.kubevirt.machines.backend import MachineBackend, MachinePhase, MachineSpec, MachineState, NetworkNotReady
+from pilvi.providers.kubevirt.machines.control import SandboxControl
 from pilvi.providers.kubevirt.machines.folder import list_machine_folders, machine_folder
 from pilvi.providers.kubevirt.machines.sandbox.fields import find_unused
 from pilvi.providers.kubevirt.machines.sandbox.guest import guest_os
@@ -55,6 +56,7 @@ class SandboxBackend(MachineBackend):
         self._kit = kit
         self._enter = enter
         self._machines: dict[str, NodeMachine] = {}  # what is known of the machines that run, beside their units
+        self.control = SandboxControl()
         self._notes: dict[str, tuple[str, ...]] = {}
 
     @classmethod
