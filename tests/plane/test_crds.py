@@ -38,7 +38,7 @@ def install(server: ApiServer) -> None:
     wait_until(lambda: all(server.request("GET", kind.RESOURCE.path()).status == 200 for kind in KINDS))
     refused = {"metadata": {"name": "probe"}, "spec": {"cidrBlock": "none"}}  # the policies are in force when this is refused
     wait_until(lambda: create(server, "Subnet", refused, dry_run=True).status == 422)
-    warned = {"metadata": {"name": "probe"}, "spec": {"cidrBlock": "10.0.0.0/24", "mtu": 1400}}
+    warned = {"metadata": {"name": "probe"}, "spec": {"cidrBlock": "10.0.0.0/24", "enableEcmp": True}}
     wait_until(lambda: create(server, "Subnet", warned, dry_run=True).warnings)
 
 

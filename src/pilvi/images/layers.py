@@ -24,6 +24,9 @@ FOLDER = "disk"
 """Where a container disk has its file, by KubeVirt's convention."""
 _WHITEOUT, _OPAQUE = ".wh.", ".wh..wh..opq"
 _CHUNK = 1 << 20
+# Both bound how long a made-up image keeps a thread: zeros cost nothing to send.
+_LARGEST_DISK = 64 << 30
+_LARGEST_PADDING = 1 << 30
 _BLOCK = 4096
 _GZIP, _ZSTD = b"\x1f\x8b", b"(\xb5/\xfd"
 
@@ -72,6 +75,16 @@ def take_disk(layer: Path, wanted: str | None, hidden: Hidden, target: BinaryIO,
         raise UserError(f"a layer of {what} is damaged: {e}", hint="build and push the image again") from e
 
 
+class _Bounded(gzip.GzipFile):
+    """A packed layer that may not become more than a disk and what else is reasonable beside it."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        """As GzipFile's. Raises UserError."""
+        if self.tell() > _LARGEST_DISK + _LARGEST_PADDING:
+            raise UserError("a layer of the image unpacks to more than any disk has", hint="look at how it was built")
+        return super().read(size)
+
+
 def _is_wanted(name: str, wanted: str | None) -> bool:
     return name == wanted.strip("/") if wanted else PurePosixPath(name).parts[:1] == (FOLDER,) and name != FOLDER
 
@@ -92,15 +105,16 @@ def _unpacked(file: BinaryIO, what: str) -> Any:
     magic = file.read(4)
     file.seek(0)
     if magic.startswith(_GZIP):
-        return gzip.GzipFile(fileobj=file)
+        return _Bounded(fileobj=file)
     if magic.startswith(_ZSTD):
         raise UserError(f"a layer of {what} is compressed with zstd, which is not implemented yet", hint="push it with gzip")
     return contextlib.nullcontext(file)
 
 
 def _copy(content: IO[bytes], size: int, target: BinaryIO, largest: Callable[[], int], what: str) -> str:
+    if size > _LARGEST_DISK:
+        raise UserError(f"the disk of {what} says that it has {size >> 30} GiB", hint=f"at most {_LARGEST_DISK >> 30} GiB are taken")
     digest = hashlib.sha256()
-    written = 0
     while chunk := content.read(_CHUNK):
         digest.update(chunk)
         for start in range(0, len(chunk), _BLOCK):
@@ -109,7 +123,6 @@ def _copy(content: IO[bytes], size: int, target: BinaryIO, largest: Callable[[],
                 target.seek(len(block), os.SEEK_CUR)
             else:
                 target.write(block)
-                written += len(block)
         if largest() < _CHUNK:
             raise UserError(
                 f"the disk of {what} does not fit: {size >> 20} MiB, and the file system of images is full", hint="make room on it"

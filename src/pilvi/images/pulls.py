@@ -1,6 +1,7 @@
 """Pulls in the background: a controller looks, and is woken when there is something new to see.
 
-Failures are tried again with growing delays, as kubelet does it: 10 s, doubled up to 300 s.
+A failed one is tried again when somebody looks after its delay: 10 s, doubled up to 300 s, as kubelet's are. What nobody looks for any
+more is not tried.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ log = logging.getLogger(__name__)
 _FIRST_DELAY_S, _LONGEST_DELAY_S = 10.0, 300.0
 # An image that was asked for with the policy Always counts as fresh for that long: one start of a machine looks more than once.
 _FRESH_S = 30.0
+_REMEMBERED_S = 3600.0
 
 
 @dataclass(frozen=True)
@@ -108,15 +110,24 @@ class Pulls:
                 return Pulled(state.disk)
             state = None
         if state is None:
-            if policy != "Always" and (present := self._store.find(reference, path)) is not None:
+            self._forget_old()
+            if policy != "Always" and (present := self._store.find(reference, credentials, path)) is not None:
                 return Pulled(present)
             state = self._states[wish] = _State(policy)
+            self._start(wish, state)
+        if state.failure and not state.running and time.monotonic() >= state.retry_at:
             self._start(wish, state)
         if state.failure and not state.running:
             left_s = state.retry_at - time.monotonic()
             retry_at = datetime.fromtimestamp(time.time() + max(left_s, 0.0), UTC)
             return PullFailed(state.failures, state.failure, retry_at)
         return Pulling(state.done, state.total)
+
+    def _forget_old(self) -> None:
+        """What nobody has looked for in a long time is asked for anew by whoever looks next."""
+        limit = time.monotonic() - _REMEMBERED_S
+        for wish in [wish for wish, state in self._states.items() if not state.running and max(state.finished_at, state.retry_at) < limit]:
+            del self._states[wish]
 
     def _start(self, wish: _Wish, state: _State) -> None:
         if self._tasks is not None and not state.running and state.disk is None:
@@ -127,21 +138,18 @@ class Pulls:
         def progress(done: int, total: int) -> None:
             state.done, state.total = done, total
 
-        while state.disk is None:
-            state.running = True
-            try:
-                state.disk = await self._store.ensure(wish.reference, state.policy, wish.credentials, wish.path, progress)
-                state.finished_at = time.monotonic()
-                state.failure = ""
-                log.info("image=%s is here as %s", wish.reference, state.disk.path.name)
-            except (UserError, Transient, OSError) as e:
-                delay_s = min(_FIRST_DELAY_S * 2.0**state.failures, _LONGEST_DELAY_S)
-                state.failures += 1
-                state.failure = format_chain(e)
-                state.retry_at = time.monotonic() + delay_s
-                log.warning("image=%s is not pulled, next try in %g s: %s", wish.reference, delay_s, state.failure)
-            state.running = False
-            for changed in self._callbacks:
-                changed(wish.reference)
-            if state.disk is None:
-                await asyncio.sleep(max(0.0, state.retry_at - time.monotonic()))
+        try:
+            state.disk = await self._store.ensure(wish.reference, state.policy, wish.credentials, wish.path, progress)
+            state.finished_at = time.monotonic()
+            state.failure = ""
+            log.info("image=%s is here as %s", wish.reference, state.disk.path.name)
+        except (UserError, Transient, OSError) as e:
+            asked_s = e.retry_after_s if isinstance(e, Transient) else 0.0
+            delay_s = max(min(_FIRST_DELAY_S * 2.0**state.failures, _LONGEST_DELAY_S), min(asked_s, _LONGEST_DELAY_S))
+            state.failures += 1
+            state.failure = format_chain(e)
+            state.retry_at = time.monotonic() + delay_s
+            log.warning("image=%s is not pulled, next try after %g s: %s", wish.reference, delay_s, state.failure)
+        state.running = False
+        for changed in self._callbacks:
+            changed(wish.reference)

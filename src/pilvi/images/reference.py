@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from ipaddress import IPv6Address
+from urllib.parse import urlsplit
 
 from pilvi.errors import UserError
 
@@ -56,7 +58,7 @@ def parse_reference(text: str) -> Reference:
         host, name = first, others
     else:
         host, name = _DEFAULT_HOST, rest
-    if _HOST.fullmatch(host) is None:
+    if not _is_host(host):
         raise refuse(f"{host!r} is no host")
     path, colon, tag = name.partition(":")
     if colon and _TAG.fullmatch(tag) is None:
@@ -68,3 +70,17 @@ def parse_reference(text: str) -> Reference:
     if host == _DEFAULT_HOST and "/" not in path:
         path = f"{_DEFAULT_FOLDER}/{path}"
     return Reference(host, path, tag or ("" if digest else _DEFAULT_TAG), digest)
+
+
+def _is_host(host: str) -> bool:
+    if _HOST.fullmatch(host) is None or host.startswith("-"):
+        return False
+    try:
+        parts = urlsplit(f"//{host}")
+        if parts.port == 0:
+            return False
+        if host.startswith("["):
+            IPv6Address(parts.hostname or "")
+    except ValueError:  # a port that is none, an address that is none
+        return False
+    return True

@@ -10,22 +10,21 @@ import base64
 import binascii
 import hashlib
 import json
-import platform
 import re
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from io import BufferedRandom
 from ipaddress import ip_address
-from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 import aiohttp
 
 from pilvi.errors import Transient, UserError
+from pilvi.images.manifest import Blob, Index, Manifest, Token, choose_manifest, decode
 from pilvi.images.reference import Reference
 
-__all__ = ["Blob", "Credentials", "Manifest", "Registry", "read_docker_config"]
+__all__ = ["Credentials", "Registry", "read_docker_config"]
 
 _INDEXES = ("application/vnd.oci.image.index.v1+json", "application/vnd.docker.distribution.manifest.list.v2+json")
 _MANIFESTS = ("application/vnd.oci.image.manifest.v1+json", "application/vnd.docker.distribution.manifest.v2+json")
@@ -34,8 +33,10 @@ _LARGEST_MANIFEST = 4 << 20
 _CHUNK = 1 << 20
 _TRIES, _PAUSE_S = 4, 0.1
 _TIMEOUT = aiohttp.ClientTimeout(total=None, connect=30, sock_read=60)
-_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
-_CHALLENGE = re.compile(r'(\w+)="([^"]*)"')
+# `Bearer realm="..",service=".."`, also several of them in one line, also without quotes.
+_OFFER = re.compile(r'(Bearer|Basic|Negotiate|Digest)\b((?:[^"]|"[^"]*")*?)(?=,?\s*(?:Bearer|Basic|Negotiate|Digest)\b|$)', re.IGNORECASE)
+_WORDS = re.compile(r'(\w+)=(?:"([^"]*)"|([^\s,"]+))')
+_LARGEST_TOKEN = 1 << 20
 _RETRIED = (408, 425, 429, 500, 502, 503, 504)
 
 
@@ -45,23 +46,6 @@ class Credentials:
 
     user: str
     password: str = field(repr=False)
-
-
-@dataclass(frozen=True)
-class Blob:
-    """A piece of an image: its digest (`sha256:...`), its size in bytes, its media type."""
-
-    digest: str
-    size: int
-    media_type: str
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """One image for this host's architecture."""
-
-    digest: str
-    layers: tuple[Blob, ...]
 
 
 def read_docker_config(content: bytes) -> dict[str, Credentials]:
@@ -108,26 +92,20 @@ class Registry:
         if self._session is not None:
             await self._session.close()
 
-    async def manifest(self) -> Manifest:
-        """The image for this host's architecture. Raises UserError (there is none, no rights, nonsense), Transient."""
-        body, media_type = await self._manifest(self._reference.wanted)
+    async def manifest(self) -> tuple[str, Manifest]:
+        """The digest that the reference stands for, and the image for this host. Raises UserError (rights, nonsense), Transient."""
+        what = str(self._reference)
+        body = await self._manifest(self._reference.wanted)
         digest = _digest(body)
         if self._reference.digest and digest != self._reference.digest:
-            raise UserError(f"the registry sent another image than {self._reference}", hint="ask who runs the registry")
-        document = self._parse(body)
-        if media_type in _INDEXES or "manifests" in document:
-            chosen = self._choose(document)
-            body, media_type = await self._manifest(chosen)
+            raise UserError(f"the registry sent another image than {what}", hint="ask who runs the registry")
+        entries = decode(body, Index, what).manifests
+        if entries is not None:
+            chosen = choose_manifest(entries, what)
+            body = await self._manifest(chosen)
             if _digest(body) != chosen:
-                raise UserError(f"the registry sent another manifest than {chosen} of {self._reference}", hint="ask who runs the registry")
-            document = self._parse(body)
-        try:
-            layers = tuple(Blob(_check(layer["digest"]), int(layer["size"]), str(layer["mediaType"])) for layer in document["layers"])
-        except (KeyError, TypeError, ValueError) as e:
-            raise UserError(
-                f"the manifest of {self._reference} is not one of an image", hint="look at it with `skopeo inspect --raw`"
-            ) from e
-        return Manifest(digest, layers)
+                raise UserError(f"the registry sent another manifest than {chosen} of {what}", hint="ask who runs the registry")
+        return digest, decode(body, Manifest, what)
 
     async def fetch(self, blob: Blob, file: BufferedRandom, progress: Callable[[int], None]) -> None:
         """Write the blob to `file`, going on after what is in it. `progress` gets the bytes that are there.
@@ -185,7 +163,7 @@ class Registry:
         if have < blob.size:
             raise Transient(f"the registry sent {have} of {blob.size} bytes of {self._reference}")
 
-    async def _manifest(self, wanted: str) -> tuple[bytes, str]:
+    async def _manifest(self, wanted: str) -> bytes:
         async with self._get(f"manifests/{wanted}", {"Accept": ", ".join((*_INDEXES, *_MANIFESTS))}) as response:
             try:
                 body = await response.content.read(_LARGEST_MANIFEST + 1)
@@ -195,28 +173,7 @@ class Registry:
                 raise Transient(f"the registry broke off within the manifest of {self._reference}") from e
         if len(body) > _LARGEST_MANIFEST:
             raise UserError(f"the manifest of {self._reference} is larger than any image's", hint="check the reference")
-        return body, response.content_type
-
-    def _parse(self, body: bytes) -> dict[str, Any]:
-        try:
-            document = json.loads(body)
-        except ValueError as e:
-            raise UserError(f"the registry's answer for {self._reference} is no manifest", hint="check host and port") from e
-        if not isinstance(document, dict):
-            raise UserError(f"the registry's answer for {self._reference} is no manifest", hint="check host and port")
-        return document
-
-    def _choose(self, index: dict[str, Any]) -> str:
-        wanted = _ARCHITECTURES.get(platform.machine(), platform.machine())
-        found = []
-        for entry in index.get("manifests") or []:
-            there = entry.get("platform") or {}
-            found.append(f"{there.get('os', '?')}/{there.get('architecture', '?')}")
-            if (there.get("os"), there.get("architecture")) == ("linux", wanted):
-                return _check(entry["digest"])
-        raise UserError(
-            f"{self._reference} has no image for linux/{wanted}, but for {', '.join(found) or 'nothing'}", hint="take another image"
-        )
+        return body
 
     def _get(self, path: str, headers: dict[str, str]) -> _Request:
         return _Request(self, f"{self._base}/{path}", headers)
@@ -241,6 +198,8 @@ class Registry:
         try:
             # aiohttp drops Authorization when a redirect leads to another host, as blobs of large registries do.
             return await self._session.get(url, headers=headers, allow_redirects=True, max_redirects=5)
+        except (aiohttp.TooManyRedirects, aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError) as e:
+            raise UserError(f"registry {self._reference.host} sends clients in circles or nowhere: {e}", hint="ask who runs it") from e
         except aiohttp.ClientConnectorCertificateError as e:
             raise UserError(
                 f"the certificate of registry {self._reference.host} is not trusted", hint="add its authority to the host's"
@@ -252,28 +211,35 @@ class Registry:
         return {"Authorization": self._token} if self._token else {}
 
     async def _answer(self, challenge: str) -> None:
-        scheme, _, rest = challenge.partition(" ")
-        if scheme.lower() == "basic" and self._credentials is not None:
+        """Take up the first of the offered ways that is known here."""
+        schemes = {match[1].lower(): match[2] for match in _OFFER.finditer(challenge)}
+        if "bearer" in schemes:
+            words = {name: quoted or plain for name, quoted, plain in _WORDS.findall(schemes["bearer"])}
+            self._token = f"Bearer {await self._ask_token(words)}"
+        elif "basic" in schemes and self._credentials is not None:
             self._token = f"Basic {self._basic(self._credentials)}"
-        elif scheme.lower() == "bearer":
-            self._token = f"Bearer {await self._ask_token(dict(_CHALLENGE.findall(rest)))}"
 
     async def _ask_token(self, challenge: dict[str, str]) -> str:
         realm = challenge.get("realm", "")
-        if urlsplit(realm).scheme not in ("http", "https") or (
-            urlsplit(realm).scheme == "http" and _scheme(urlsplit(realm).netloc) == "https"
-        ):
+        if not _is_safe_url(realm):
             raise UserError(f"registry {self._reference.host} sends clients to {realm!r} for a token", hint="ask who runs the registry")
-        query: dict[str, str] = {name: challenge[name] for name in ("service", "scope") if name in challenge}
+        query = {str(name): challenge[name] for name in ("service", "scope") if name in challenge}
         query.setdefault("scope", f"repository:{self._reference.path}:pull")
         headers = {"Authorization": f"Basic {self._basic(self._credentials)}"} if self._credentials is not None else {}
-        assert self._session is not None  # noqa: S101 (as above)
+        response = await self._send(f"{realm}{'&' if '?' in realm else '?'}{urlencode(query)}", headers)
         try:
-            async with self._session.get(realm, params=query, headers=headers) as response:
-                document = json.loads(await response.content.read(1 << 20)) if response.status == 200 else {}
-        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as e:
+            if response.status != 200:
+                raise self._failure(response, "")
+            body = await response.content.read(_LARGEST_TOKEN)
+        except (aiohttp.ClientError, TimeoutError, OSError) as e:
             raise Transient(f"{realm} gives no token for {self._reference}: {e or type(e).__name__}", 10.0) from e
-        return str(document.get("token") or document.get("access_token") or "")
+        finally:
+            response.close()
+        answer = decode(body, Token, f"a token for {self._reference}")
+        token = answer.token or answer.access_token
+        if not token.isascii() or not token.isprintable():
+            raise UserError(f"{realm} gave no usable token for {self._reference}", hint="ask who runs the registry")
+        return token
 
     @staticmethod
     def _basic(credentials: Credentials) -> str:
@@ -327,10 +293,13 @@ def _digest(body: bytes) -> str:
     return f"sha256:{hashlib.sha256(body).hexdigest()}"
 
 
-def _check(digest: Any) -> str:
-    if not isinstance(digest, str) or re.fullmatch(r"sha256:[0-9a-f]{64}", digest) is None:
-        raise ValueError(digest)
-    return digest
+def _is_safe_url(url: str) -> bool:
+    """Whether credentials may go there: HTTPS, or loopback."""
+    try:
+        parts = urlsplit(url)
+        return parts.scheme == "https" or (parts.scheme == "http" and _scheme(parts.netloc) == "http")
+    except ValueError:
+        return False
 
 
 def _first_error(text: str) -> str:

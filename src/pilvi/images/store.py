@@ -11,12 +11,11 @@ Files come into being by renaming, so that what is there is whole. Layers that w
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
 import os
 import shutil
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -25,8 +24,9 @@ import msgspec
 from pilvi.errors import Transient, UserError
 from pilvi.host.disks import read_image
 from pilvi.images.layers import Hidden, take_disk
+from pilvi.images.manifest import Manifest
 from pilvi.images.reference import Reference
-from pilvi.images.registry import Credentials, Manifest, Registry
+from pilvi.images.registry import Credentials, Registry
 from pilvi.lib.disk import on_disk
 from pilvi.lib.files import find_json, write_json
 
@@ -64,11 +64,14 @@ class ImageStore:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._locks: dict[str, asyncio.Lock] = {}
+        self._lock = asyncio.Lock()
 
-    def find(self, reference: Reference, path: str | None = None) -> ContainerDisk | None:
-        """The disk that the reference stood for when it was last asked for; None when it is not here."""
-        digest = reference.digest or find_json(self._named(reference))
+    def find(self, reference: Reference, credentials: Credentials | None = None, path: str | None = None) -> ContainerDisk | None:
+        """The disk that the reference stood for when it was last asked for with these credentials; None when it is not here.
+
+        Who may not pull an image does not get it because somebody else has.
+        """
+        digest = find_json(self._named(reference, credentials))
         return self._find(digest, path) if digest else None
 
     async def ensure(
@@ -83,25 +86,26 @@ class ImageStore:
 
         Raises UserError for what a person must mend, Transient when the registry fails or answers nothing, OSError when the disk refuses.
         """
-        present = self.find(reference, path)
+        present = self.find(reference, credentials, path)
         if present is not None and (policy != "Always" or reference.digest):
             return present
         if policy == "Never":
             raise UserError(f"{reference} is not here, and its pull policy is Never", hint="set imagePullPolicy: IfNotPresent")
         async with Registry(reference, credentials) as registry:
-            manifest = await registry.manifest()
-            async with self._alone(manifest.digest):
-                found = self._find(manifest.digest, path) or await self._pull(registry, reference, manifest, path, progress)
-        await on_disk(write_json, self._named(reference), manifest.digest)
+            digest, manifest = await registry.manifest()
+            # One at a time: images share layers.
+            async with self._lock:
+                found = self._find(digest, path) or await self._pull(registry, reference, digest, manifest, path, progress)
+        await on_disk(write_json, self._named(reference, credentials), digest)
         return found
 
     async def _pull(
-        self, registry: Registry, reference: Reference, manifest: Manifest, path: str | None, progress: Progress
+        self, registry: Registry, reference: Reference, digest: str, manifest: Manifest, path: str | None, progress: Progress
     ) -> ContainerDisk:
         blobs = self._make("blobs")
         hidden, fetched, done = Hidden(), [], 0
         total = sum(layer.size for layer in manifest.layers)
-        disk = self._make("disks") / f".{manifest.digest.removeprefix('sha256:')}.new"
+        disk = self._make("disks") / f".{digest.removeprefix('sha256:')}.new"
         try:
             # From the top: what is there hides what lies below, and mostly the disk is in the last layer.
             for layer in reversed(manifest.layers):
@@ -118,7 +122,7 @@ class ImageStore:
                 found = await on_disk(self._take, blob, path, hidden, disk, str(reference))
                 if found is not None:
                     known = await on_disk(self._keep, disk, found, str(reference))
-                    await on_disk(write_json, self._known(manifest.digest, path), known)
+                    await on_disk(write_json, self._known(digest, path), known)
                     break
             else:
                 where = f"no file {path}" if path else "no file below /disk"
@@ -127,9 +131,10 @@ class ImageStore:
                 )
         finally:
             disk.unlink(missing_ok=True)
-        for blob in fetched:
-            blob.unlink(missing_ok=True)
-        result = self._find(manifest.digest, path)
+            if not isinstance(sys.exception(), Transient | OSError | asyncio.CancelledError):
+                for blob in fetched:  # done with, or of no use; what is cut off goes on another time
+                    blob.unlink(missing_ok=True)
+        result = self._find(digest, path)
         if result is None:
             raise Transient(f"the disk of {reference} was removed while it was pulled")
         return result
@@ -159,8 +164,9 @@ class ImageStore:
     def _known(self, digest: str, path: str | None) -> Path:
         return self._make("known") / f"{_hash(f'{digest} {path}')}.json"
 
-    def _named(self, reference: Reference) -> Path:
-        return self._make("named") / f"{_hash(str(reference))}.json"
+    def _named(self, reference: Reference, credentials: Credentials | None) -> Path:
+        who = "" if credentials is None else f" {credentials.user}:{credentials.password}"
+        return self._make("named") / f"{_hash(f'{reference}{who}')}.json"
 
     def _make(self, name: str) -> Path:
         folder = self._folder / name
@@ -169,15 +175,6 @@ class ImageStore:
 
     def _room(self) -> int:
         return max(0, shutil.disk_usage(self._folder).free - _RESERVE_BYTES)
-
-    @asynccontextmanager
-    async def _alone(self, digest: str) -> AsyncIterator[None]:
-        """Two pulls of one image at once download once."""
-        async with self._locks.setdefault(digest, asyncio.Lock()):
-            yield
-        with contextlib.suppress(KeyError):
-            if not self._locks[digest].locked():
-                del self._locks[digest]
 
 
 def _hash(text: str) -> str:

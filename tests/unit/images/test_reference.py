@@ -41,6 +41,10 @@ def test_what_people_write(text: str, reference: Reference) -> None:
         ("quay.io/", "no name"),
         ("a b", "no name"),
         ("ho st.io/a", "no host"),
+        ("quay.io:99999/a", "no host"),
+        ("quay.io:0/a", "no host"),
+        ("[::::]/a", "no host"),
+        ("-x.y/a", "no host"),
         ("quay.io/" + "a" * 300, "no name"),
     ],
 )

@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import gzip
 import json
 import os
 import shutil
+import tarfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import NamedTuple
@@ -197,6 +199,71 @@ async def test_a_full_disk(registry: FakeRegistry, store: ImageStore, monkeypatc
         await pull(store, image)
     monkeypatch.undo()
     assert (await pull(store, image)).path.read_bytes() == DISK
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        b'{"manifests": ["x"]}',
+        b'{"manifests": 7}',
+        b'{"manifests": [{"digest": "sha256:12", "platform": "text"}]}',
+        b'{"layers": [{"digest": "sha256:' + b"0" * 64 + b'", "size": 1e999}]}',
+        b'{"layers": [{"digest": "nothing", "size": 1}]}',
+        b"[" * 100_000,
+        b"<html>",
+        b"{}",
+    ],
+)
+async def test_nonsense_is_an_error_of_the_image(registry: FakeRegistry, store: ImageStore, document: bytes) -> None:
+    registry.manifests["a", "1"] = ("application/json", document)
+    with pytest.raises(UserError, match="not what images have"):
+        await pull(store, f"{registry.host}/a:1")
+
+
+@pytest.mark.parametrize("realm", ["http://[bad/token", "http://example.com/token", "file:///etc/passwd", ""])
+async def test_credentials_go_to_no_place_that_is_not_safe(registry: FakeRegistry, store: ImageStore, realm: str) -> None:
+    registry.add("a", "1", make_layer({"disk/a.img": DISK}))
+    registry.refusals = [(401, {"WWW-Authenticate": f'Bearer realm="{realm}"'})]
+    with pytest.raises(UserError, match="for a token"):
+        await pull(store, f"{registry.host}/a:1", credentials=Credentials("me", "pass"))
+
+
+async def test_every_way_to_ask_for_credentials(registry: FakeRegistry, store: ImageStore) -> None:
+    image = registry.add("a", "1", make_layer({"disk/a.img": DISK}))
+    registry.refusals = [(401, {"WWW-Authenticate": 'Negotiate, Basic realm="x"'})]
+    await pull(store, image, credentials=Credentials("me", "pass"))
+    assert registry.seen[-1]["Authorization"].startswith("Basic ")
+    registry.token = "t"
+    registry.refusals = [(401, {"WWW-Authenticate": f"Bearer realm=http://{registry.host}/token,service=x"})]
+    await pull(store, image, "Always", credentials=Credentials("me", "pass"))
+    registry.refusals = [(401, {"WWW-Authenticate": f'Bearer realm="http://{registry.host}/token"'}), (503, {})]
+    with pytest.raises(Transient, match="answers 503"):
+        await pull(store, image, "Always")
+
+
+async def test_images_that_share_a_layer_at_once(registry: FakeRegistry, store: ImageStore) -> None:
+    shared = make_layer({"boot/a": os.urandom(200_000)}, packed=False)
+    images = [registry.add("a", str(number), make_layer({"disk/a.img": bytes(512 * (number + 1))}), shared) for number in range(3)]
+    disks = await asyncio.gather(*(pull(store, image) for image in images))
+    assert [disk.size_bytes for disk in disks] == [512, 1024, 1536]
+
+
+async def test_a_private_image_is_for_those_who_may_pull_it(registry: FakeRegistry, store: ImageStore) -> None:
+    image = registry.add("a", "1", make_layer({"disk/a.img": DISK}))
+    registry.token, registry.credentials = "secret-token", ("me", "pass")
+    await pull(store, image, credentials=Credentials("me", "pass"))
+    with pytest.raises(UserError, match="does not give"):
+        await pull(store, image)
+    digest = registry.digest("a", "1")
+    with pytest.raises(UserError, match="does not give"):
+        await pull(store, f"{registry.host}/a@{digest}", credentials=Credentials("me", "wrong"))
+
+
+async def test_a_disk_that_says_it_is_huge_costs_nothing(registry: FakeRegistry, store: ImageStore) -> None:
+    info = tarfile.TarInfo("disk/a.img")
+    info.size = 1 << 42
+    with pytest.raises(UserError, match="says that it has 4096 GiB"):
+        await pull(store, registry.add("a", "1", gzip.compress(info.tobuf() + bytes(1024))))
 
 
 async def test_two_at_once_load_once(registry: FakeRegistry, store: ImageStore) -> None:

@@ -33,6 +33,7 @@ __all__ = ["clear_group", "end_process", "launch", "open_pidfd", "reap", "wait_e
 _LAUNCH_TIMEOUT_S = 30.0
 _KILL_TIMEOUT_S = 20.0
 _POLL_S = 0.02
+_REAP_S = 0.2
 
 
 async def launch(
@@ -149,9 +150,14 @@ def open_pidfd(process: Identity) -> int | None:
 
 
 def reap(process: Identity) -> str:
-    """How an ended process ended, and the end of its zombie when it is a child of ours. `unknown` when it is not."""
+    """How an ended process ended, and the end of its zombie when it is a child of ours. `unknown` when it is not.
+
+    A process of many threads is seen to end a moment before it can be reaped; that moment is waited for (milliseconds, 0.2 s at most).
+    """
+    deadline = time.monotonic() + _REAP_S
     try:
-        result = os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG)
+        while (result := os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG)) is None and time.monotonic() < deadline:
+            time.sleep(0.001)
     except ChildProcessError:
         return "unknown"
     if result is None:

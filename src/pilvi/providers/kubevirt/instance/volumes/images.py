@@ -8,12 +8,14 @@ from typing import Any
 from pilvi.api.resource import JsonObject, Key
 from pilvi.errors import UserError
 from pilvi.images import Credentials, Policy, Pulled, PullFailed, Pulls, Reference, parse_reference, read_docker_config
+from pilvi.lib.clock import utc_now
 from pilvi.providers.kubevirt.instance.scope import Caches, Scope
 from pilvi.providers.kubevirt.instance.volumes.ready import VolumeNotReady
 from pilvi.providers.kubevirt.machines.volumes import ImageDisk
 
 __all__ = ["ContainerDisks", "pull_policy"]
 
+_LATER_S = 0.1
 _POLICIES = ("Always", "IfNotPresent", "Never")
 
 
@@ -32,9 +34,10 @@ class ContainerDisks:
         match self._pulls.look(reference, pull_policy(reference, disk.get("imagePullPolicy")), credentials, disk.get("path")):
             case Pulled(disk=found):
                 return ImageDisk(str(volume["name"]), found.path, found.format, found.size_bytes)
-            case PullFailed(failures=failures, message=message):
+            case PullFailed(failures=failures, message=message, retry_at=retry_at):
+                wait_s = max((retry_at - utc_now()).total_seconds(), 0.0) + _LATER_S
                 # kubelet's words.
-                raise VolumeNotReady("ErrImagePull" if failures == 1 else "ImagePullBackOff", message, failed=True)
+                raise VolumeNotReady("ErrImagePull" if failures == 1 else "ImagePullBackOff", message, wait_s, failed=True)
             case pulling:
                 share = f" ({pulling.done * 100 // pulling.total} %)" if pulling.total else ""
                 raise VolumeNotReady("ContainerCreating", f"pulling {reference}{share}")
