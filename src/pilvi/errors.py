@@ -2,7 +2,9 @@
 
     PilviError
     ├── UserError            a person can mend it: message says what is wrong, hint says what to do
-    │   └── WrongUse         what the command was given is wrong; nothing has been changed
+    │   ├── WrongUse         what the command was given is wrong; nothing has been changed
+    │   ├── Unusable         data that will be the same when they are asked for again: not worth another try
+    │   └── NoSpace          a file system is full; the work goes on when there is room
     ├── ApiError             a Kubernetes API answered with a Status; `.status` holds it, one class per Status.reason
     │   ├── BadRequest, Unauthorized, Forbidden, NotFound, MethodNotAllowed, Invalid, RequestEntityTooLarge
     │   ├── AlreadyExists    409: the name is taken
@@ -48,6 +50,7 @@ __all__ = [
     "MachineRefused",
     "MachineUnreachable",
     "MethodNotAllowed",
+    "NoSpace",
     "NotFound",
     "PilviError",
     "RequestEntityTooLarge",
@@ -58,6 +61,7 @@ __all__ = [
     "Transient",
     "Unauthorized",
     "UnitFailed",
+    "Unusable",
     "UserError",
     "WrongUse",
     "find_hint",
@@ -79,6 +83,14 @@ class UserError(PilviError):
 
 class WrongUse(UserError):
     """An option, an argument or a file that a command was given is wrong, which was seen before anything was changed."""
+
+
+class Unusable(UserError):
+    """What was fetched cannot be used, and would be no better the next time: a wrong checksum, no image, one larger than its place."""
+
+
+class NoSpace(UserError):
+    """A file system has no room left. What is there already is kept, and the work goes on once there is room."""
 
 
 class Transient(PilviError):

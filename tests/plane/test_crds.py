@@ -122,6 +122,19 @@ PLAIN = {
     "Vpc": {"metadata": {"name": "plain"}, "spec": {}},
     "Subnet": {"metadata": {"name": "plain"}, "spec": {"vpc": "plain", "cidrBlock": "10.0.1.0/24", "gateway": "10.0.1.1"}},
     "IP": {"metadata": {"name": "plain.default"}, "spec": {"subnet": "plain", "ipAddress": "10.0.1.2", "v4IpAddress": "10.0.1.2"}},
+    "DataVolume": {
+        "metadata": {"name": "plain"},
+        "spec": {"source": {"http": {"url": "https://example.org/x"}}, "storage": {"resources": {"requests": {"storage": "1Gi"}}}},
+    },
+    "DataSource": {"metadata": {"name": "plain"}, "spec": {"source": {"pvc": {"name": "plain", "namespace": "default"}}}},
+    "StorageProfile": {"metadata": {"name": "plain"}, "spec": {}},
+    "CDIConfig": {
+        "metadata": {"name": "plain"},
+        "spec": {"importProxy": {"HTTPProxy": "http://proxy:3128"}},
+    },
+    "VolumeImportSource": {"metadata": {"name": "plain"}, "spec": {"source": {"blank": {}}}},
+    "VolumeUploadSource": {"metadata": {"name": "plain"}, "spec": {}},
+    "VolumeCloneSource": {"metadata": {"name": "plain"}, "spec": {"source": {"kind": "PersistentVolumeClaim", "name": "plain"}}},
 }
 
 

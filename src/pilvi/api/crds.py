@@ -4,6 +4,15 @@ from collections.abc import Mapping, Sequence
 from ipaddress import IPv4Network
 
 from pilvi.api.capk import KubevirtCluster, KubevirtClusterTemplate, KubevirtMachine, KubevirtMachineTemplate
+from pilvi.api.cdi import (
+    CDIConfig,
+    DataSource,
+    DataVolume,
+    StorageProfile,
+    VolumeCloneSource,
+    VolumeImportSource,
+    VolumeUploadSource,
+)
 from pilvi.api.cluster import cluster_policies
 from pilvi.api.controlplane import KamajiControlPlane, KamajiControlPlaneTemplate
 from pilvi.api.crd import crd_of
@@ -30,6 +39,13 @@ KINDS: tuple[type[Object], ...] = (
     Vpc,
     Subnet,
     IP,
+    DataVolume,
+    DataSource,
+    StorageProfile,
+    CDIConfig,
+    VolumeImportSource,
+    VolumeCloneSource,
+    VolumeUploadSource,
 )
 
 

@@ -4,6 +4,7 @@ Components that have nothing to hide from others listen on all addresses (webhoo
 decides, not each of them.
 """
 
+from collections.abc import Iterable
 from ipaddress import IPv4Address
 
 from pilvi.api import JsonObject
@@ -13,10 +14,11 @@ from pilvi.host import nft
 __all__ = ["control_plane_filter", "public_rules"]
 
 
-def control_plane_filter(plane: ControlPlane, table: str, trusted: IPv4Address | None = None) -> JsonObject:
+def control_plane_filter(plane: ControlPlane, table: str, trusted: IPv4Address | None = None, ports: Iterable[int] = ()) -> JsonObject:
     """The nft table of that name for the namespace of `plane`. Pure.
 
-    What the API server calls itself (kubelets, pods, webhooks) answers, so it needs no rule. `trusted` may send anything.
+    What the API server calls itself (kubelets, pods, webhooks) answers, so it needs no rule. `trusted` may send anything,
+    everybody to `ports`, which the engine serves there.
     """
     own = [[nft.match("iifname", "lo"), nft.ACCEPT]]
     if trusted is not None:
@@ -25,11 +27,11 @@ def control_plane_filter(plane: ControlPlane, table: str, trusted: IPv4Address |
         table,
         [
             nft.chain("input", hook="input", policy="drop"),
-            *(nft.rule("input", *statements) for statements in (*own, *public_rules(plane))),
+            *(nft.rule("input", *statements) for statements in (*own, *public_rules(plane, ports))),
         ],
     )
 
 
-def public_rules(plane: ControlPlane) -> list[list[JsonObject]]:
-    """The rules that let in what everybody may send to `plane`: answers, ICMP, calls of its API."""
-    return [[nft.KNOWN, nft.ACCEPT], [nft.ICMP, nft.ACCEPT], [nft.match("tcp dport", plane.port), nft.ACCEPT]]
+def public_rules(plane: ControlPlane, ports: Iterable[int] = ()) -> list[list[JsonObject]]:
+    """The rules that let in what everybody may send to `plane`: answers, ICMP, calls of its API and of `ports`."""
+    return [[nft.KNOWN, nft.ACCEPT], [nft.ICMP, nft.ACCEPT], *([nft.match("tcp dport", port), nft.ACCEPT] for port in (plane.port, *ports))]

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from contextlib import AsyncExitStack
 
 from pilvi import kit
+from pilvi.api.cdi.upload import UPLOAD_PORT
 from pilvi.controlplane import Flags
 from pilvi.engine.dump import dump_on_signal
 from pilvi.engine.serve.admission import serve_admission
@@ -18,6 +19,7 @@ from pilvi.engine.serve.aggregation import serve_aggregation
 from pilvi.engine.serve.health import serve_health
 from pilvi.engine.serve.kubelet import serve_kubelet
 from pilvi.engine.serve.listener import listen
+from pilvi.engine.serve.upload import serve_upload
 from pilvi.host.cloud import Cloud
 from pilvi.host.units import Units
 from pilvi.kube import Client
@@ -28,14 +30,14 @@ from pilvi.plane.network import keep_cloud_network
 from pilvi.plane.platform import platform_control_plane
 from pilvi.plane.progress import Progress
 from pilvi.plane.up import bring_up, finish, keep_certificates, keep_versions
-from pilvi.providers import capk, kamaji, kubeovn, kubevirt, loadbalancer
+from pilvi.providers import capk, cdi, kamaji, kubeovn, kubevirt, loadbalancer
 from pilvi.providers.platform import Platform, Settings
 from pilvi.runtime import Controller, EventRecorder, Informers, Metrics, Supervisor
 from pilvi.tenant import TenantClients, Tenants
 
 log = logging.getLogger(__name__)
 
-PROVIDERS = (kubeovn, loadbalancer, kamaji, capk, kubevirt)
+PROVIDERS = (kubeovn, loadbalancer, kamaji, capk, kubevirt, cdi)
 
 
 async def run_engine(cloud: Cloud, settings: Settings, plane_flags: Mapping[str, Flags]) -> None:
@@ -87,7 +89,8 @@ async def _start_controllers(cloud: Cloud, settings: Settings, client: Client, u
     for controller in controllers:
         controller.informers(informers)  # asked for before the informers run, so that all list at once
     checks = [check for provider in PROVIDERS for check in provider.checks(platform)]
-    group = kubevirt.subresources(platform)
+    tokens, reception = cdi.uploads(platform)
+    groups = (kubevirt.subresources(platform), tokens)
     supervisor.start("informers", informers.run())
     supervisor.start("events", events.run())
     supervisor.start("tenants", Tenants(informers, tenants, supervisor).run())
@@ -99,6 +102,7 @@ async def _start_controllers(cloud: Cloud, settings: Settings, client: Client, u
     supervisor.start("health", serve_health(cloud, metrics, informers))
     supervisor.start("kubelet", serve_kubelet(cloud, plane))
     supervisor.start("admission", serve_admission(listen(cloud, ADDRESS, PORT), webhook_certificate(plane), informers, checks))
+    authority = webhook_authority(plane).read_bytes()
     supervisor.start(
         "aggregation",
         serve_aggregation(
@@ -106,7 +110,9 @@ async def _start_controllers(cloud: Cloud, settings: Settings, client: Client, u
             webhook_certificate(plane),
             plane.pki_dir / "front-proxy-ca.crt",
             client,
-            [group],
-            aggregation.api_services(group.name, group.versions, webhook_authority(plane).read_bytes()),
+            groups,
+            [obj for group in groups for obj in aggregation.api_services(group.name, group.versions, authority)],
         ),
     )
+    proxy = listen(cloud, cloud.platform_address.ip, UPLOAD_PORT)
+    supervisor.start("upload", serve_upload(proxy, (plane.pki_dir / "apiserver.crt", plane.pki_dir / "apiserver.key"), reception))

@@ -29,7 +29,7 @@ def policies(cloud: Cloud, kubernetes_versions: Sequence[str]) -> list[JsonObjec
 
 def defaults() -> list[JsonObject]:
     """Namespaces, roles, the data store and the default VPC."""
-    return [*_documents("defaults.yaml"), *_documents("kubevirt-roles.yaml"), *providers()]
+    return [*_documents("defaults.yaml"), *_documents("kubevirt-roles.yaml"), *_documents("cdi-roles.yaml"), *providers()]
 
 
 def cluster_class() -> list[JsonObject]:

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from ipaddress import IPv4Network
 
+from pilvi.api.cdi.upload import UPLOAD_PORT
 from pilvi.controlplane import ControlPlane, control_plane_filter, public_rules
 from pilvi.errors import PilviError, format_chain
 from pilvi.host import nft
@@ -14,6 +15,8 @@ from pilvi.lib.together import together
 
 EVERYWHERE = IPv4Network("0.0.0.0/0")
 CHECK_S = 300.0
+PUBLIC_PORTS = (UPLOAD_PORT,)
+"""What everybody may dial of the engine's listeners on the platform's address."""
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +45,7 @@ def platform_network(cloud: Cloud) -> NamespaceNetwork:
 
 def platform_filter(cloud: Cloud, plane: ControlPlane) -> nft.JsonObject:
     """The nft table of the platform's namespace: the engine's numbers and Cluster API's webhooks are for the host only."""
-    return control_plane_filter(plane, cloud.nft_table, trusted=cloud.host_address.ip)
+    return control_plane_filter(plane, cloud.nft_table, trusted=cloud.host_address.ip, ports=PUBLIC_PORTS)
 
 
 def host_table(cloud: Cloud, plane: ControlPlane) -> nft.JsonObject:
@@ -61,7 +64,7 @@ def host_table(cloud: Cloud, plane: ControlPlane) -> nft.JsonObject:
             nft.chain("platform"),
             nft.rule("postrouting", nft.match("ip saddr", ours), nft.match("oifname", cloud.bridge, "!="), {"masquerade": None}),
             nft.rule("forward", *to_platform, {"jump": {"target": "platform"}}),
-            *(nft.rule("platform", *statements) for statements in (*public_rules(plane), [nft.DROP])),
+            *(nft.rule("platform", *statements) for statements in (*public_rules(plane, PUBLIC_PORTS), [nft.DROP])),
         ],
         family="ip",
     )

@@ -34,7 +34,7 @@ class Endpoint:
     `namespace` alone, or nothing (`group`). `tail` are more segments, as patterns of aiohttp; RBAC does not see them.
     """
 
-    method: Literal["GET", "PUT"]
+    method: Literal["GET", "PUT", "POST"]
     resource: str
     handle: Handler
     subresource: str = ""

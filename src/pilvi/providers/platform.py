@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from pilvi.host.nft import Tables
+from pilvi.images import ImageStore
 
 if TYPE_CHECKING:
     from pilvi.host.cloud import Cloud
@@ -60,3 +62,8 @@ class Platform:
     tenants: TenantClients
     settings: Settings = field(default_factory=Settings)
     tables: Tables = field(default_factory=Tables)
+
+    @cached_property
+    def images(self) -> ImageStore:
+        """Container disks, for machines and for imports: one store, since its locks are those of one object."""
+        return ImageStore(self.cloud.home / "images")

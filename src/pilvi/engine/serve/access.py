@@ -23,7 +23,7 @@ REMEMBERED = 512
 
 REVIEWS = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
 PROXY_NAME = "front-proxy-client"
-_VERBS = {"GET": "get", "PUT": "update"}
+_VERBS = {"GET": "get", "PUT": "update", "POST": "create"}
 
 
 @dataclass(frozen=True)

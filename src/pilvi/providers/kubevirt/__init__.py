@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from pilvi.api import JsonObject, Key
 from pilvi.api.builtin import NAMESPACES, NODES, PODS, SECRETS
-from pilvi.images import ImageStore, Pulls
+from pilvi.images import Pulls
 from pilvi.providers.kubevirt.admission import checks
 from pilvi.providers.kubevirt.instance.backends import Backends
 from pilvi.providers.kubevirt.instance.controller import Instances
@@ -55,7 +55,7 @@ def controllers(platform: Platform, backends: dict[str, MachineBackend] | None =
     facts = read_host_facts(platform.cloud)
     if backends is None:
         backends = machine_backends(platform)
-    pulls = Pulls(ImageStore(platform.cloud.home / "images"))
+    pulls = Pulls(platform.images)
     sweep = MachineSweep(platform.informers, Backends(backends))
     instances = Instances(platform, facts.name, Backends(backends), sweep, pulls)
     instance_controller = Controller(

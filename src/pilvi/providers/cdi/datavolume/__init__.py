@@ -1,0 +1,1 @@
+"""Makes the claim of each DataVolume and reports how it is filled."""

@@ -1,0 +1,1 @@
+"""Fills claims with what their DataVolume, or their dataSourceRef, says."""

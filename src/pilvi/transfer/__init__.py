@@ -1,0 +1,31 @@
+"""Brings data from a web server to the disk: broken-off downloads go on, checksums are held, compressed files are unpacked.
+
+Knows nothing of Kubernetes. Used by `providers/cdi/`. What is on the way lies in a folder that the caller names and removes; a call with
+the same folder goes on where the last one ended, also after the engine was killed or the machine lost its power.
+"""
+
+from pilvi.transfer.checksum import Checksum, parse_checksum, verify
+from pilvi.transfer.download import discard, fetch
+from pilvi.transfer.image import ImageInfo, convert, read_image
+from pilvi.transfer.meter import Meter
+from pilvi.transfer.receive import find_received, receive
+from pilvi.transfer.source import HttpSource, Proxies
+from pilvi.transfer.unpack import find_compression, unpack
+
+__all__ = [
+    "Checksum",
+    "HttpSource",
+    "ImageInfo",
+    "Meter",
+    "Proxies",
+    "convert",
+    "discard",
+    "fetch",
+    "find_compression",
+    "find_received",
+    "parse_checksum",
+    "read_image",
+    "receive",
+    "unpack",
+    "verify",
+]

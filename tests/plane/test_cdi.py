@@ -1,0 +1,168 @@
+"""DataVolumes in a real API server: what its policies refuse, and who may copy a disk of another namespace."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from pilvi.api import JsonObject
+from pilvi.api.builtin import CLUSTER_ROLE_BINDINGS, CLUSTER_ROLES, NAMESPACES, ROLE_BINDINGS, ROLES
+from pilvi.api.cdi import DataSource, DataVolume
+from pilvi.api.resource import Key
+from pilvi.plane.default_objects import defaults
+from tests.plane.apiserver import NOBODY, Answer, ApiServer
+from tests.plane.test_crds import install, wait_until
+
+SIZE: JsonObject = {"resources": {"requests": {"storage": "1Gi"}}}
+BLANK: JsonObject = {"blank": {}}
+OTHER: JsonObject = {"pvc": {"name": "disk", "namespace": "golden"}}
+
+
+@pytest.fixture(scope="module")
+def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
+    server = ApiServer(tmp_path_factory.mktemp("apiserver"))
+    try:
+        server.start()
+        install(server)
+        for name in ("team", "golden"):
+            assert server.request("POST", NAMESPACES.path(), NAMESPACES.new(Key("", name))).status == 201
+        may_all = {"rules": [{"apiGroups": ["cdi.kubevirt.io"], "resources": ["datavolumes", "datasources"], "verbs": ["*"]}]}
+        grant(server, "team", "user", may_all)
+        yield server
+    finally:
+        server.stop()
+
+
+def grant(server: ApiServer, namespace: str, name: str, role: JsonObject) -> None:
+    """Let the user NOBODY do what the role says."""
+    key = Key(namespace, name)
+    assert server.request("POST", ROLES.path(namespace), ROLES.new(key, **role)).status == 201
+    subject = {"kind": "User", "name": NOBODY, "apiGroup": "rbac.authorization.k8s.io"}
+    reference = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name}
+    binding = ROLE_BINDINGS.new(key, subjects=[subject], roleRef=reference)
+    assert server.request("POST", ROLE_BINDINGS.path(namespace), binding).status == 201
+
+
+def create(server: ApiServer, spec: JsonObject, *, user: str = "admin", kind: Any = DataVolume) -> Answer:
+    obj = kind.RESOURCE.new(Key("team", "probe"), spec=spec)
+    return server.request("POST", f"{kind.RESOURCE.path('team')}?dryRun=All", obj, user=user)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"source": BLANK, "storage": SIZE},
+        {"source": {"http": {"url": "https://example.org/x", "checksum": "md5:" + "0" * 32}}, "storage": SIZE},
+        {"source": BLANK, "pvc": {**SIZE, "accessModes": ["ReadWriteOnce"]}},
+        {"source": OTHER, "storage": {}},
+        {"source": {"upload": {}}, "storage": SIZE},
+        {"sourceRef": {"kind": "DataSource", "name": "x", "namespace": "golden"}, "storage": {}},
+        {"storage": {**SIZE, "dataSource": {"kind": "PersistentVolumeClaim", "name": "x"}}},
+    ],
+)
+def test_what_is_taken(api: ApiServer, spec: JsonObject) -> None:
+    answer = create(api, spec)
+    assert answer.status == 201, answer.message
+    assert not answer.warnings
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ({"source": BLANK}, "exactly one of spec.storage"),
+        ({"source": BLANK, "storage": SIZE, "pvc": SIZE}, "exactly one of spec.storage"),
+        ({"storage": SIZE}, "nothing says what shall be on the disk"),
+        ({"source": {}, "storage": SIZE}, "names 0 sources"),
+        ({"source": {**BLANK, "http": {"url": "http://x/y"}}, "storage": SIZE}, "names 2 sources"),
+        ({"source": BLANK, "sourceRef": {"kind": "DataSource", "name": "x"}, "storage": SIZE}, "not both"),
+        ({"source": BLANK, "storage": {**SIZE, "dataSourceRef": {"kind": "A", "name": "x"}}}, "not both"),
+        ({"sourceRef": {"kind": "ConfigMap", "name": "x"}, "storage": SIZE}, "must be DataSource"),
+        ({"source": {"http": {"url": "ftp://x/y"}}, "storage": SIZE}, "http:// or https://"),
+        ({"source": {"http": {"url": "http://x/y", "checksum": "md5:12"}}, "storage": SIZE}, "all hex digits"),
+        ({"source": BLANK, "storage": {}}, "size of the disk is not given"),
+        ({"source": BLANK, "storage": {"resources": {"requests": {"storage": "-1Gi"}}}}, "positive quantity"),
+        ({"source": BLANK, "pvc": SIZE}, "accessModes is empty"),
+        ({"source": {"s3": {"url": "s3://x"}}, "storage": SIZE}, "presigned"),
+        ({"source": {"registry": {"url": "oci://x"}}, "storage": SIZE}, "must be docker://"),
+        ({"source": BLANK, "storage": SIZE, "contentType": "archive"}, "image of a file system"),
+        ({"source": BLANK, "storage": SIZE, "checkpoints": [{"current": "a", "previous": ""}]}, "whole image"),
+    ],
+)
+def test_what_is_refused_and_why(api: ApiServer, spec: JsonObject, words: str) -> None:
+    answer = create(api, spec)
+    assert answer.status == 422, answer
+    assert words in answer.message
+
+
+def test_a_spec_does_not_change(api: ApiServer) -> None:
+    obj = DataVolume.RESOURCE.new(Key("team", "kept"), spec={"source": BLANK, "storage": SIZE})
+    assert api.request("POST", DataVolume.RESOURCE.path("team"), obj).status == 201
+    path = DataVolume.RESOURCE.object_path(Key("team", "kept"))
+    patch = "application/merge-patch+json"
+    answer = api.request("PATCH", path, {"spec": {"storage": {"storageClassName": "other"}}}, content_type=patch)
+    assert answer.status == 422
+    assert "cannot be changed" in answer.message
+    assert api.request("PATCH", path, {"metadata": {"labels": {"a": "b"}}}, content_type=patch).status == 200
+
+
+def test_idle_fields_warn(api: ApiServer) -> None:
+    answer = create(api, {"source": BLANK, "storage": SIZE, "priorityClassName": "x"})
+    assert answer.status == 201
+    assert "priorityClassName has no effect" in str(answer.warnings)
+
+
+@pytest.mark.parametrize(
+    ("kind", "spec"),
+    [
+        (DataVolume, {"source": OTHER, "storage": {}}),
+        (DataVolume, {"source": {"snapshot": {"name": "s", "namespace": "golden"}}, "storage": {}}),
+        (DataVolume, {"sourceRef": {"kind": "DataSource", "name": "x", "namespace": "golden"}, "storage": {}}),
+        (DataSource, {"source": OTHER}),
+        (DataSource, {"source": {"dataSource": {"name": "x", "namespace": "golden"}}}),
+    ],
+)
+def test_copies_from_another_namespace_need_a_right_there(api: ApiServer, kind: Any, spec: JsonObject) -> None:
+    answer = create(api, spec, user=NOBODY, kind=kind)
+    assert answer.status == 422, answer
+    assert "may not create datavolumes/source" in answer.message
+    own = {"source": {"pvc": {"name": "x", "namespace": "team"}}, **({"storage": {}} if kind is DataVolume else {})}
+    assert create(api, own, user=NOBODY, kind=kind).status == 201
+
+
+def test_a_role_gives_that_right(api: ApiServer) -> None:
+    spec = {"source": {"pvc": {"name": "x", "namespace": "shared"}}, "storage": {}}
+    assert create(api, spec, user=NOBODY).status == 422
+    assert api.request("POST", NAMESPACES.path(), NAMESPACES.new(Key("", "shared"))).status == 201
+    grant(api, "shared", "copy", {"rules": [{"apiGroups": ["cdi.kubevirt.io"], "resources": ["datavolumes/source"], "verbs": ["create"]}]})
+    answer = create(api, spec, user=NOBODY)
+    assert answer.status == 201, answer.message
+
+
+def test_who_edits_a_namespace_may_make_disks_there(api: ApiServer) -> None:
+    for obj in (obj for obj in defaults() if obj["metadata"]["name"].startswith("cdi.kubevirt.io:")):
+        kind = CLUSTER_ROLES if obj["kind"] == CLUSTER_ROLES.kind else CLUSTER_ROLE_BINDINGS
+        assert api.request("POST", kind.path(), obj).status == 201
+    assert api.request("POST", NAMESPACES.path(), NAMESPACES.new(Key("", "home"))).status == 201
+    assert not may(api, "create", "cdi.kubevirt.io", "datavolumes")
+    subject = {"kind": "User", "name": NOBODY, "apiGroup": "rbac.authorization.k8s.io"}
+    role = CLUSTER_ROLES.object_path(Key("", "cdi.kubevirt.io:edit"))
+    # The aggregation into `edit` is the controller manager's, which does not run here: its rules are bound themselves.
+    assert api.request("GET", role).body["metadata"]["labels"]["rbac.authorization.k8s.io/aggregate-to-edit"] == "true"
+    own = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cdi.kubevirt.io:edit"}
+    direct = ROLE_BINDINGS.new(Key("home", "disks"), subjects=[subject], roleRef=own)
+    assert api.request("POST", ROLE_BINDINGS.path("home"), direct).status == 201
+    wait_until(lambda: may(api, "create", "cdi.kubevirt.io", "datavolumes"))
+    assert may(api, "create", "upload.cdi.kubevirt.io", "uploadtokenrequests")
+    assert may(api, "create", "cdi.kubevirt.io", "datavolumes", "source")
+    assert may(api, "get", "cdi.kubevirt.io", "cdiconfigs", namespace="")
+    assert not may(api, "update", "cdi.kubevirt.io", "cdiconfigs", namespace="")
+
+
+def may(server: ApiServer, verb: str, group: str, resource: str, subresource: str = "", namespace: str = "home") -> bool:
+    attributes = {"verb": verb, "group": group, "resource": resource, "subresource": subresource, "namespace": namespace}
+    body = {"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview"}
+    spec = {"user": NOBODY, "groups": ["system:authenticated"], "resourceAttributes": attributes}
+    answer = server.request("POST", "/apis/authorization.k8s.io/v1/subjectaccessreviews", {**body, "spec": spec})
+    return bool(answer.body["status"]["allowed"])
