@@ -147,11 +147,11 @@ class ImageStore:
         info = read_image(disk, f"the disk of {what}")
         if info.format == "raw" and disk.stat().st_size % 512:
             with disk.open("r+b") as file:
-                file.truncate(info.size_bytes)
+                file.truncate(info.virtual_size_bytes)
         name = f"{digest}.{info.format}"
         disk.chmod(0o444)
         os.replace(disk, self._folder / "disks" / name)
-        return _Known(file=name, format=info.format, size_bytes=info.size_bytes)
+        return _Known(file=name, format=info.format, size_bytes=info.virtual_size_bytes)
 
     def _find(self, digest: str, path: str | None) -> ContainerDisk | None:
         content = find_json(self._known(digest, path))

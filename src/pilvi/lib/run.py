@@ -13,7 +13,7 @@ import os
 import shlex
 import signal
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,11 +44,13 @@ async def run(
     input: str | bytes | None = None,
     check: bool = True,
     cwd: Path | None = None,
+    on_stdout: Callable[[bytes], None] | None = None,
 ) -> Completed:
     """Run `argv` and wait for its end.
 
     `env` is laid over a minimal environment (PATH, HOME, TMPDIR, LC_ALL=C.UTF-8); nothing else is inherited. `input` goes to
-    stdin, which is empty otherwise; it is never logged. `timeout_s` is the deadline in seconds.
+    stdin, which is empty otherwise; it is never logged. `timeout_s` is the deadline in seconds. `on_stdout` gets stdout in pieces as they
+    come, for programs that tell how far they are; the result's is empty then.
     Raises DriverError when the program cannot be started, exceeds its deadline, or (with `check`) exits with another code than 0;
     a code below 0 means killed by that signal. After a failure or cancellation the whole process group has been killed.
     """
@@ -80,7 +82,7 @@ async def run(
     try:
         async with asyncio.timeout(timeout_s):
             async with asyncio.TaskGroup() as group:
-                group.create_task(_collect(process.stdout, stdout, None))
+                group.create_task(_pass_on(process.stdout, on_stdout or stdout.extend))
                 group.create_task(_collect(process.stderr, stderr, STDERR_TAIL_BYTES))
                 group.create_task(_feed(process.stdin, input))
             code = await process.wait()
@@ -106,10 +108,15 @@ def _environment(extra: Mapping[str, str] | None) -> dict[str, str]:
     return {**environment, **(extra or {})}
 
 
-async def _collect(stream: asyncio.StreamReader | None, into: bytearray, keep_last: int | None) -> None:
+async def _pass_on(stream: asyncio.StreamReader | None, take: Callable[[bytes], None]) -> None:
+    while stream is not None and (chunk := await stream.read(65536)):
+        take(chunk)
+
+
+async def _collect(stream: asyncio.StreamReader | None, into: bytearray, keep_last: int) -> None:
     while stream is not None and (chunk := await stream.read(65536)):
         into += chunk
-        if keep_last is not None and len(into) > keep_last:
+        if len(into) > keep_last:
             del into[:-keep_last]
 
 

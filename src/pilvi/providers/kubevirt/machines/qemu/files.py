@@ -6,7 +6,7 @@ import os
 import shutil
 from pathlib import Path
 
-from pilvi.host.disks import config_drive, create_disk, create_overlay, no_cloud, write_disk
+from pilvi.host.disks import config_drive, create_empty, create_overlay, no_cloud, write_disk
 from pilvi.lib.disk import on_disk
 from pilvi.providers.kubevirt.machines.qemu.drives import MachineFiles
 from pilvi.providers.kubevirt.machines.volumes import CloudInitDisk, EmptyDisk, FilesDisk, ImageDisk, MachineVolume, VolumeDisk
@@ -36,7 +36,7 @@ async def _prepare(files: MachineFiles, volume: MachineVolume) -> None:
         case VolumeDisk(ephemeral=True) if not layer.exists():
             await create_overlay(layer, volume.path, "raw", volume.size_bytes)
         case EmptyDisk() if not layer.exists():
-            await create_disk(layer, volume.size_bytes)
+            await create_empty(layer, volume.size_bytes)
         case CloudInitDisk() if not seed.exists():
             # What a machine was made with stays, as it does for KubeVirt's until the guest is made anew.
             await on_disk(write_disk, seed, *_seed(volume))
