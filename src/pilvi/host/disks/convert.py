@@ -17,7 +17,7 @@ import msgspec
 from pilvi.errors import DriverError, NoSpace, Unusable
 from pilvi.host.disks.confine import confined, is_full
 from pilvi.host.disks.files import allocated_bytes, clone_file, need_room, unfinished
-from pilvi.host.disks.formats import AGAIN, AS_QCOW2, LARGEST_BYTES, SECTOR, SourceImage, find_format, read_image
+from pilvi.host.disks.formats import AGAIN, AS_QCOW2, LARGEST_BYTES, SECTOR, Format, SourceImage, find_format, read_image
 from pilvi.lib.disk import on_disk
 from pilvi.lib.run import run
 
@@ -26,6 +26,7 @@ __all__ = ["convert_image", "inspect_image"]
 LOOK_S = 600.0
 CONVERT_S = 12 * 3600.0
 
+_LENGTH = re.compile(rb'"length": (\d+)')
 _PERCENT = re.compile(rb"\((\d+(?:\.\d+)?)/100%\)")
 
 
@@ -79,7 +80,7 @@ async def convert_image(
     if info.format == "raw":
         await clone_file(source, target, size_bytes=size_bytes, progress=progress)
         return info
-    needed = int((await _ask(["measure", "--output=json", "-O", "raw", "-f", info.format, source], source, what)).get("required") or 0)
+    needed = await _data_bytes(source, info.format, what)
     await on_disk(need_room, target.parent, needed)
     async with unfinished(target) as (new, fd):
         # The size that the image has, as qemu-img wants it; what is beyond is added afterwards.
@@ -98,6 +99,26 @@ async def convert_image(
             raise Unusable(f"{what} cannot be converted from {info.format}", hint=f"look at it with `qemu-img check`; {AGAIN}") from e
         os.truncate(fd, size_bytes)
     return info
+
+
+async def _data_bytes(path: Path, format: Format, what: str) -> int:
+    """How many bytes of the disk are data and not holes. The list of a large image is long: it is added up as it comes."""
+    total, rest = 0, b""
+
+    def add(piece: bytes) -> None:
+        nonlocal total, rest
+        *lines, rest = (rest + piece).split(b"\n")
+        for line in lines:
+            if b'"data": true' in line and (length := _LENGTH.search(line)):
+                total += int(length[1])
+
+    command = confined(["qemu-img", "map", "--output=json", "-f", format, path], read=[path])
+    try:
+        await run(command, timeout_s=LOOK_S, on_stdout=add)
+    except DriverError as e:
+        raise Unusable(f"{what} cannot be read", hint=AS_QCOW2) from e
+    add(b"\n")
+    return total
 
 
 async def _ask(words: list[str | Path], path: Path, what: str) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import stat
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -43,6 +44,8 @@ _HEAD_BYTES = 36 << 10
 
 # Bits of a qcow2's incompatible features: refcounts may be stale, damaged, data in another file, compression type, subclusters.
 _DIRTY, _CORRUPT, _DATA_FILE, _COMPRESSION, _EXTENDED_L2 = (1 << bit for bit in range(5))
+_RAW_DATA_FILE = 1 << 1  # of the features that may be cleared
+_CRYPTO_HEADER = 0x0537BE77
 _MAX_L1_BYTES = 32 << 20
 _MAX_REFCOUNT_BYTES = 8 << 20
 _MAX_SNAPSHOTS = 65536
@@ -138,19 +141,18 @@ def _read_qcow2(head: bytes, length: int, what: str) -> int:
 
     if len(head) < 72:
         raise refuse("that was cut off", AGAIN)
-    version, backing, _, cluster_bits, size, crypt, l1_size, l1_at, refcounts_at, refcount_clusters, snapshots = struct.unpack(
-        ">IQIIQIIQQII", head[4:64]
+    version, backing, _, cluster_bits, size, crypt, l1_size, l1_at, refcounts_at, refcount_clusters, snapshots, snapshots_at = (
+        struct.unpack(">IQIIQIIQQIIQ", head[4:72])
     )
     if version not in (2, 3):
         raise refuse(f"of version {version}", AS_QCOW2)
-    features, refcount_order, header_length = 0, 4, 72
+    features, autoclear, refcount_order, header_length = 0, 0, 4, 72
     if version == 3:
         if len(head) < 112:
             raise refuse("that was cut off", AGAIN)
-        features = struct.unpack(">Q", head[72:80])[0]
-        refcount_order, header_length = struct.unpack(">II", head[96:104])
+        features, _, autoclear, refcount_order, header_length = struct.unpack(">QQQII", head[72:104])
     # What is safe to say comes first: that a damaged header also names another file must not be left out.
-    if backing or features & _DATA_FILE:
+    if backing or features & _DATA_FILE or autoclear & _RAW_DATA_FILE:
         raise refuse("that needs another file, a backing or a data file, which is never opened", AS_QCOW2)
     if crypt:
         raise refuse("that is encrypted", AS_QCOW2)
@@ -168,15 +170,31 @@ def _read_qcow2(head: bytes, length: int, what: str) -> int:
     cluster = 1 << cluster_bits
     if not SECTOR <= size <= LARGEST_BYTES:
         raise refuse(f"that claims to hold {size} bytes", "write a disk of at least 512 bytes and at most 1 PiB")
-    if version == 3 and (not 104 <= header_length <= cluster or refcount_order > 6):
+    if version == 3 and (not 104 <= header_length <= cluster or header_length % 8 or refcount_order > 6):
         raise refuse("with a damaged header (version 3)", AGAIN)
     mapped = cluster * (cluster // (16 if features & _EXTENDED_L2 else 8))  # by one entry of the first table
     if not -(-size // mapped) <= l1_size <= _MAX_L1_BYTES // 8 or snapshots > _MAX_SNAPSHOTS:
         raise refuse("with a damaged header (tables)", AGAIN)
     if not 1 <= refcount_clusters <= max(1, _MAX_REFCOUNT_BYTES // cluster):
         raise refuse("with a damaged header (refcounts)", AGAIN)
-    if any(at % cluster or at < cluster for at in (l1_at, refcounts_at)):
+    if any(at % cluster or at < cluster for at in (l1_at, refcounts_at, snapshots_at or cluster)) or (snapshots and not snapshots_at):
         raise refuse("with a damaged header (tables out of place)", AGAIN)
-    if l1_at + l1_size * 8 > length or refcounts_at >= length:
+    if l1_at + l1_size * 8 > length or refcounts_at >= length or snapshots_at >= length:
         raise refuse("that was cut off", AGAIN)
+    for kind, end in _extensions(head, header_length):
+        if kind == _CRYPTO_HEADER:
+            raise refuse("that is encrypted", AS_QCOW2)
+        if end > min(cluster, len(head)):
+            raise refuse("with a damaged header (extensions)", AGAIN)
     return int(size // SECTOR * SECTOR)
+
+
+def _extensions(head: bytes, at: int) -> Iterator[tuple[int, int]]:
+    """Kind and end of each header extension."""
+    while at + 8 <= len(head):
+        kind, length = struct.unpack(">II", head[at : at + 8])
+        if kind == 0:
+            return
+        at += 8 + length
+        yield kind, at
+        at = -(-at // 8) * 8

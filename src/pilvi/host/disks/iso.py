@@ -19,6 +19,7 @@ __all__ = ["folder_disk", "write_disk"]
 
 _LONGEST_LABEL = 16  # of Joliet
 _LONGEST_JOLIET_NAME = 64
+_LONGEST_NAME_BYTES = 255  # that Linux shows
 _LARGEST_BYTES = 64 << 20
 _BLOCK = 2048
 _NO_DATE = b"0" * 16 + b"\0"
@@ -33,7 +34,7 @@ def write_disk(path: Path, label: str, files: Mapping[str, bytes]) -> None:
 def folder_disk(label: str, files: Mapping[str, bytes]) -> bytes:
     """The disk itself. Every user of the guest can read the files there.
 
-    Names may have 248 bytes; those of more than 64 characters are seen by Linux only. Raises UserError for a label or a file that does not
+    Names may have 255 bytes; those of more than 64 characters are seen by Linux only. Raises UserError for a label or a file that does not
     fit.
     """
     import pycdlib  # noqa: PLC0415 (only machines with such disks pay for it)
@@ -51,8 +52,8 @@ def folder_disk(label: str, files: Mapping[str, bytes]) -> bytes:
     try:
         for number, path in enumerate(sorted(files)):
             *folders, name = path.split("/")
-            if any(part in ("", ".", "..") or "\0" in part for part in (*folders, name)):
-                raise UserError(f"{path!r} cannot be a file of a disk", hint="write a relative path without empty parts")
+            if any(part in ("", ".", "..") or "\0" in part or len(part.encode()) > _LONGEST_NAME_BYTES for part in (*folders, name)):
+                raise UserError(f"{path!r} cannot be a file of a disk", hint="write a relative path of parts of 1 to 255 bytes")
             parent = _make_folders(iso, folders, known)
             joliet = f"{parent}/{name}" if len(name) <= _LONGEST_JOLIET_NAME else None
             data = files[path]
