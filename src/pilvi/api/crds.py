@@ -22,6 +22,7 @@ from pilvi.api.kubevirt import VirtualMachine, VirtualMachineInstance
 from pilvi.api.object import Object
 from pilvi.api.policies import policies_of
 from pilvi.api.resource import JsonObject
+from pilvi.api.volumesnapshot import VolumeSnapshot, VolumeSnapshotClass, VolumeSnapshotContent
 
 __all__ = ["KINDS", "all_crds", "all_policies"]
 
@@ -46,6 +47,9 @@ KINDS: tuple[type[Object], ...] = (
     VolumeImportSource,
     VolumeCloneSource,
     VolumeUploadSource,
+    VolumeSnapshotClass,
+    VolumeSnapshot,
+    VolumeSnapshotContent,
 )
 
 

@@ -30,14 +30,14 @@ from pilvi.plane.network import keep_cloud_network
 from pilvi.plane.platform import platform_control_plane
 from pilvi.plane.progress import Progress
 from pilvi.plane.up import bring_up, finish, keep_certificates, keep_versions
-from pilvi.providers import capk, cdi, kamaji, kubeovn, kubevirt, loadbalancer
+from pilvi.providers import capk, cdi, kamaji, kubeovn, kubevirt, loadbalancer, storage
 from pilvi.providers.platform import Platform, Settings
 from pilvi.runtime import Controller, EventRecorder, Informers, Metrics, Supervisor
 from pilvi.tenant import TenantClients, Tenants
 
 log = logging.getLogger(__name__)
 
-PROVIDERS = (kubeovn, loadbalancer, kamaji, capk, kubevirt, cdi)
+PROVIDERS = (kubeovn, loadbalancer, kamaji, capk, kubevirt, cdi, storage)
 
 
 async def run_engine(cloud: Cloud, settings: Settings, plane_flags: Mapping[str, Flags]) -> None:

@@ -1,0 +1,1 @@
+"""Claims: their volumes are made, filled with what they name, and grown."""

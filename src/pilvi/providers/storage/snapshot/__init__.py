@@ -1,0 +1,1 @@
+"""VolumeSnapshots, and the contents that hold their copies."""
