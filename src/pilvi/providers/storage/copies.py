@@ -45,22 +45,23 @@ class Copies:
         self._turns = asyncio.Semaphore(AT_ONCE)
         self._group: asyncio.TaskGroup | None = None
 
-    def ensure(self, source: Path, disk: Path, size_bytes: int, changed: Callable[[], None]) -> Copy:
-        """Begin to make `disk` a copy of `source`, or look at the one under way. `changed` is called once, at its end.
+    def begin(self, source: Path, disk: Path, size_bytes: int, changed: Callable[[], None]) -> None:
+        """Begin to make `disk` a copy of `source`, unless that is under way. `changed` is called once, at its end."""
+        if disk in self._copies:
+            return
+        copy = self._copies[disk] = Copy()
+        work = self._run_one(copy, source, disk, size_bytes, changed)
+        if self._group is None:
+            self._waiting.append((copy, work))
+        else:
+            copy.task = self._group.create_task(work, name=f"copy to {disk}")
 
-        One that has ended is forgotten by this call, so that the next begins anew.
-        """
+    def take_ended(self, disk: Path) -> Copy | None:
+        """The copy that makes `disk` when it has ended, which is forgotten then; None when it has not, or there is none."""
         copy = self._copies.get(disk)
-        if copy is None:
-            copy = self._copies[disk] = Copy()
-            work = self._run_one(copy, source, disk, size_bytes, changed)
-            if self._group is None:
-                self._waiting.append((copy, work))
-            else:
-                copy.task = self._group.create_task(work, name=f"copy to {disk}")
-        elif copy.method is not None or copy.error is not None:
-            del self._copies[disk]
-        return copy
+        if copy is None or (copy.method is None and copy.error is None):
+            return None
+        return self._copies.pop(disk)
 
     async def run(self) -> None:
         """Run the copies until cancelled."""

@@ -20,6 +20,7 @@ __all__ = [
     "can_reflink",
     "create",
     "find_size",
+    "free_bytes",
     "grow",
     "keep",
     "list_folders",
@@ -48,14 +49,19 @@ def allocated_bytes(disk: Path) -> int:
     return disk.stat().st_blocks * 512
 
 
+def free_bytes(folder: Path) -> int:
+    """What is free on the file system of a folder, in bytes."""
+    figures = os.statvfs(folder)
+    return figures.f_bavail * figures.f_frsize
+
+
 def room(disk: Path, size_bytes: int) -> None:
     """Raises NoSpace when a disk of that size could not be filled with what is free now. `disk` need not be there yet.
 
     Volumes are thin: what is promised to all of them together may be more.
     """
     folder = next(parent for parent in disk.parents if parent.exists())
-    figures = os.statvfs(folder)
-    free = figures.f_bavail * figures.f_frsize
+    free = free_bytes(folder)
     needed = size_bytes - (allocated_bytes(disk) if disk.exists() else 0)
     if needed > free:
         raise NoSpace(

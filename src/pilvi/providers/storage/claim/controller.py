@@ -18,7 +18,7 @@ from pilvi.providers.storage.claim.expansion import Expansion
 from pilvi.providers.storage.claim.plan import Plan, is_ours, plan_volume, volume_of
 from pilvi.providers.storage.copies import Copies
 from pilvi.providers.storage.kinds import CLAIMS, CLASSES, PROVISIONED, VOLUMES
-from pilvi.providers.storage.sources import Awaited, Disk, Sources
+from pilvi.providers.storage.sources import Awaited, Sources
 from pilvi.runtime import Done, Result, Waiting, condition, conditions_of, find_condition, is_deleting, merge_conditions
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class Claims:
             # A claim's spec cannot change, but what it names can come, and the disk can be given room.
             return await self._wait(claim, Awaited("ProvisioningFailed", format_chain(e)), warn=True)
         if awaited is not None:
-            return await self._wait(claim, awaited, warn=awaited.reason == "NoPopulator")
+            return await self._wait(claim, awaited, warn=awaited.reason in ("NoPopulator", "CopyFailed"))
         if not is_populated(claim):
             if annotations_of(claim).get(VOLUME) != plan.folder:
                 await self._client.patch(CLAIMS, key, {"metadata": {**_guard(claim), "annotations": {VOLUME: plan.folder}}})
@@ -80,9 +80,14 @@ class Claims:
 
     async def _make_file(self, claim: JsonObject, plan: Plan) -> Awaited | None:
         """Make the volume's disk; what is awaited when that takes longer. Raises UserError."""
-        disk = volume_file(self._cloud, plan.folder)
+        disk, key = volume_file(self._cloud, plan.folder), Key.of(claim)
+        ended = self._copies.take_ended(disk)
         if await on_disk(files.find_size, disk) is not None:
+            if ended is not None:
+                self._events.record(claim, "Normal", "Copied", f"the volume's data were copied, by {ended.method}")
             return None
+        if ended is not None and ended.error is not None:
+            return Awaited("CopyFailed", format_chain(ended.error))
         source = None if needs_population(claim) else self._sources.find(claim, plan)
         if isinstance(source, Awaited):
             return source
@@ -90,17 +95,8 @@ class Claims:
         if source is None:
             await on_disk(files.create, disk, plan.size_bytes)
             return None
-        return self._copy(claim, source, plan)
-
-    def _copy(self, claim: JsonObject, source: Disk, plan: Plan) -> Awaited | None:
-        key = Key.of(claim)
-        copy = self._copies.ensure(source.file, volume_file(self._cloud, plan.folder), plan.size_bytes, lambda: self.wake(key))
-        if copy.error is not None:
-            return Awaited("CopyFailed", format_chain(copy.error))
-        if copy.method is None:
-            return Awaited("Copying", f"{source.name} is being copied")
-        self._events.record(claim, "Normal", "Copied", f"{source.name} was copied, by {copy.method}")
-        return None
+        self._copies.begin(source.file, disk, plan.size_bytes, lambda: self.wake(key))
+        return Awaited("Copying", f"{source.name} is being copied")
 
     async def _bound(self, claim: JsonObject) -> Result:
         """A claim that has its volume."""

@@ -70,7 +70,7 @@ class Contents:
                 "the content does not say in which folder the copy is", hint="make a VolumeSnapshot of a claim, or name a snapshotHandle"
             )
         disk = volume_file(self._cloud, folder)
-        status = content.get("status") or {}
+        status, ended = content.get("status") or {}, self._copies.take_ended(disk)
         size = await on_disk(files.find_size, disk)
         if size is None:
             volume = content["spec"]["source"].get("volumeHandle")
@@ -80,12 +80,11 @@ class Contents:
             size = await on_disk(files.find_size, source)
             if size is None:
                 raise UserError(f"the disk {source} is gone", hint="make a VolumeSnapshot of another claim")
+            if ended is not None and ended.error is not None:
+                return await self._fail(content, format_chain(ended.error))
             key = Key.of(content)
-            copy = self._copies.ensure(source, disk, size, lambda: self.wake(key))
-            if copy.error is not None:
-                return await self._fail(content, format_chain(copy.error))
-            if copy.method is None:
-                return Waiting("Copying", "the volume is being copied", LOOK_AGAIN_S)
+            self._copies.begin(source, disk, size, lambda: self.wake(key))
+            return Waiting("Copying", "the volume is being copied", LOOK_AGAIN_S)
         if not status.get("readyToUse"):
             told = {"snapshotHandle": folder, "creationTime": time.time_ns(), "readyToUse": True, "restoreSize": size}
             await write_status(self._client, CONTENTS, content, told)
