@@ -95,6 +95,8 @@ def crd_of(kind: type[Object]) -> Schema:
     metadata: Schema = {"name": f"{resource.plural}.{resource.group}"}
     if labels := labels_of(resource):
         metadata["labels"] = labels
+    if definition.approved:
+        metadata["annotations"] = {"api-approved.kubernetes.io": definition.approved}
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",

@@ -48,6 +48,7 @@ class Definition(msgspec.Struct, frozen=True, kw_only=True):
 
     `also_served` are further versions with the same schema. `version_path` is the field with a Kubernetes version, if there is one:
     it must be a version of the kit, and change upwards by one minor at most. `variables` are CEL expressions for the rules.
+    `approved` is where Kubernetes has reviewed the kind: its API server asks for that in groups of its own (*.k8s.io).
     """
 
     short_names: tuple[str, ...] = ()
@@ -59,6 +60,7 @@ class Definition(msgspec.Struct, frozen=True, kw_only=True):
     version_path: str = ""
     variables: Mapping[str, str] = {}
     rules: tuple[Rule, ...] = ()
+    approved: str = ""
 
 
 class Object(Part, kw_only=True):

@@ -10,6 +10,7 @@ from pilvi.api.resource import Resource
 __all__ = ["VolumeSnapshot", "VolumeSnapshotClass", "VolumeSnapshotContent"]
 
 GROUP, VERSION = "snapshot.storage.k8s.io", "v1"
+APPROVED = "https://github.com/kubernetes-csi/external-snapshotter/pull/814"
 
 DeletionPolicy = Annotated[
     Literal["Delete", "Retain"], implemented("Whether the copy goes with its VolumeSnapshot, or stays until its folder is removed by hand.")
@@ -48,6 +49,7 @@ class VolumeSnapshot(Object):
 
     RESOURCE: ClassVar[Resource] = Resource(GROUP, VERSION, "volumesnapshots", "VolumeSnapshot")
     DEFINITION: ClassVar[Definition] = Definition(
+        approved=APPROVED,
         short_names=("vs",),
         columns=(
             Column("ReadyToUse", ".status.readyToUse", "boolean"),
@@ -109,6 +111,7 @@ class VolumeSnapshotContent(Object):
 
     RESOURCE: ClassVar[Resource] = Resource(GROUP, VERSION, "volumesnapshotcontents", "VolumeSnapshotContent", namespaced=False)
     DEFINITION: ClassVar[Definition] = Definition(
+        approved=APPROVED,
         short_names=("vsc", "vscs"),
         columns=(
             Column("ReadyToUse", ".status.readyToUse", "boolean"),
@@ -126,7 +129,7 @@ class VolumeSnapshotContent(Object):
                 "'set exactly one of spec.source.volumeHandle and spec.source.snapshotHandle'",
             ),
             Rule(
-                "has(object.spec.volumeSnapshotRef.name) && has(object.spec.volumeSnapshotRef.__namespace__)",
+                "object.spec.volumeSnapshotRef.?name.hasValue() && object.spec.volumeSnapshotRef.?namespace.hasValue()",
                 "'spec.volumeSnapshotRef needs the name and the namespace of a VolumeSnapshot'",
             ),
             Rule(
@@ -150,6 +153,7 @@ class VolumeSnapshotClass(Object):
 
     RESOURCE: ClassVar[Resource] = Resource(GROUP, VERSION, "volumesnapshotclasses", "VolumeSnapshotClass", namespaced=False)
     DEFINITION: ClassVar[Definition] = Definition(
+        approved=APPROVED,
         short_names=("vsclass", "vsclasses"),
         status=False,
         columns=(Column("Driver", ".driver"), Column("DeletionPolicy", ".deletionPolicy"), AGE),
