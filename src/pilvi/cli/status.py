@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @timeout_option(5, "How long to wait for each answer of the API; all else is shown in any case.")
 @cloud_option
 def status(output: str, timeout_s: float, home: Path) -> None:
-    """Show engine, units, hosts, clusters and machines, and why something is not ready.
+    """Show engine, units, hosts, clusters, machines and storage, and why something is not ready.
 
     Works with a dead engine and with a dead API. The document of -o json only ever grows.
 
@@ -84,6 +84,22 @@ def print_status(found: Status) -> None:
             [(item.namespace, item.name, item.phase, item.fidelity, " ".join(item.addresses), item.cause) for item in found.machines],
             indent="  ",
         )
+    if found.storage_classes:
+        _section("Storage classes")
+        print_table(
+            ("NAME", "CLONE", "SNAPSHOT", "SHARE", "EXPAND", "COPIES BY", "PROMISED", "FREE"),
+            [
+                (
+                    item.name,
+                    *(_yes(ability) for ability in (item.clone, item.snapshot, item.share, item.expand)),
+                    item.method,
+                    _gib(item.promised_bytes),
+                    _gib(item.free_bytes) if item.free_bytes is not None else "",
+                )
+                for item in found.storage_classes
+            ],
+            indent="  ",
+        )
 
 
 def _print_units(units: list[UnitStatus], cloud_id: str) -> None:
@@ -127,4 +143,8 @@ def _bad(text: str) -> str:
 def _memory(quantity: str) -> str:
     from pilvi.lib.quantity import quantity_bytes
 
-    return f"{quantity_bytes(quantity) / 2**30:.1f} GiB" if quantity else ""
+    return _gib(quantity_bytes(quantity)) if quantity else ""
+
+
+def _gib(size_bytes: int) -> str:
+    return f"{size_bytes / 2**30:.1f} GiB"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
 import shutil
 from collections.abc import Sequence
@@ -10,12 +12,13 @@ from pathlib import Path
 import msgspec
 
 from pilvi.api import JsonObject, Key
-from pilvi.api.builtin import CLUSTERS, MACHINE_DEPLOYMENTS, MACHINES, NODES
+from pilvi.api.builtin import CLUSTERS, MACHINE_DEPLOYMENTS, MACHINES, NODES, PERSISTENT_VOLUMES, STORAGE_CLASSES
 from pilvi.api.kubevirt import VirtualMachineInstance
-from pilvi.errors import PilviError, format_chain
+from pilvi.errors import Forbidden, NotFound, PilviError, format_chain
 from pilvi.host.cloud import Cloud
 from pilvi.host.units import UnitState, read_units
 from pilvi.kube import Client, Kubeconfig
+from pilvi.lib.quantity import quantity_bytes
 from pilvi.plane.faults import is_healthy
 from pilvi.plane.heartbeat import ENGINE_AWAY
 from pilvi.plane.why import explain
@@ -29,6 +32,7 @@ __all__ = [
     "HostStatus",
     "MachineStatus",
     "Status",
+    "StorageClassStatus",
     "UnitStatus",
     "cluster_status",
     "find_units",
@@ -38,6 +42,7 @@ __all__ = [
 API_TIMEOUT_S = 5.0
 LEAST_FREE_MIB = 100  # what etcd takes at a time, and some logs
 FIDELITY = "pilvi.dev/Fidelity"
+PROVISIONER = "local.pilvi.dev"
 CLUSTER_NAME_LABEL = "cluster.x-k8s.io/cluster-name"
 
 
@@ -108,6 +113,22 @@ class MachineStatus(msgspec.Struct, rename="camel"):
     cause: str = ""
 
 
+class StorageClassStatus(msgspec.Struct, rename="camel"):
+    """One of pilvi's storage classes and what it can do; `method` is how copies are made: reflink (at once) or copy.
+
+    `promised_bytes` is the size of all its volumes, `free_bytes` what is free on the disk that they are on: None for a cloud elsewhere.
+    """
+
+    name: str
+    clone: bool
+    snapshot: bool
+    share: bool
+    expand: bool
+    method: str
+    promised_bytes: int
+    free_bytes: int | None
+
+
 class Status(msgspec.Struct, rename="camel"):
     """The whole document; its fields only ever grow. `api` is empty when the API answers, else why it does not."""
 
@@ -118,6 +139,7 @@ class Status(msgspec.Struct, rename="camel"):
     hosts: list[HostStatus] = []
     clusters: list[ClusterStatus] = []
     machines: list[MachineStatus] = []
+    storage_classes: list[StorageClassStatus] = []
 
 
 async def read_status(
@@ -133,7 +155,7 @@ async def read_status(
         return status
     try:
         async with Client.open(kubeconfig, timeout_s=api_timeout_s) as client:
-            world = await read_world(client)
+            world, storage = await asyncio.gather(read_world(client), _read_storage(client, cloud))
     except PilviError as e:
         status.api = "; ".join(filter(None, (format_chain(e), status.cloud.cause)))
         return status
@@ -144,6 +166,7 @@ async def read_status(
         host.cause = "; ".join(filter(None, (host.cause, status.cloud.cause)))
     status.clusters = [cluster_status(world, cluster, states) for cluster in world.of_kind(CLUSTERS)]
     status.machines = [_machine(world, machine, states) for machine in world.of_kind(VirtualMachineInstance.RESOURCE)]
+    status.storage_classes = storage
     return status
 
 
@@ -200,6 +223,37 @@ def _disk(cloud: Cloud) -> str:
     if free_mib >= LEAST_FREE_MIB:
         return ""
     return f"the disk is full: {free_mib} MiB free at {cloud.home}, and what is written may be lost; free some there"
+
+
+async def _read_storage(client: Client, cloud: Cloud | None) -> list[StorageClassStatus]:
+    """Our storage classes, as far as this user may read what is cluster-wide."""
+    try:
+        classes, volumes = await asyncio.gather(client.list(STORAGE_CLASSES), client.list(PERSISTENT_VOLUMES))
+    except (Forbidden, NotFound):
+        return []
+    free = None
+    if cloud is not None:
+        with contextlib.suppress(OSError):
+            free = shutil.disk_usage(cloud.home).free
+    return [_storage_class(entry, volumes, free) for entry in sorted(classes, key=Key.of) if entry.get("provisioner") == PROVISIONER]
+
+
+def _storage_class(storage_class: JsonObject, volumes: Sequence[JsonObject], free: int | None) -> StorageClassStatus:
+    name, told = storage_class["metadata"]["name"], storage_class["metadata"].get("annotations") or {}
+
+    def can(what: str) -> bool:
+        return told.get(f"pilvi.dev/{what}") == "true"
+
+    return StorageClassStatus(
+        name,
+        can("clone"),
+        can("snapshot"),
+        can("share"),
+        can("expand"),
+        told.get("pilvi.dev/copy-method", ""),
+        sum(quantity_bytes(volume["spec"]["capacity"]["storage"]) for volume in volumes if volume["spec"].get("storageClassName") == name),
+        free,
+    )
 
 
 def _unit(state: UnitState) -> UnitStatus:

@@ -4,11 +4,12 @@ from types import SimpleNamespace
 
 import msgspec
 import pytest
+from aiohttp import web
 
 from pilvi.host.cloud import Cloud
 from pilvi.kube import Kubeconfig
 from pilvi.plane.status import EngineStatus, Status, cluster_status, read_status
-from tests.fake_api import FakeApi
+from tests.fake_api import FakeApi, status_response
 from tests.unit.plane.objects import cond, obj, ready_cluster, replace_conditions, world_of
 
 PATHS = {
@@ -136,3 +137,38 @@ def test_a_cluster_that_is_being_deleted_is_not_ready() -> None:
     objects = ready_cluster()
     objects["Cluster/first"]["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
     assert not cluster_status(world_of(objects), objects["Cluster/first"]).ready
+
+
+async def test_storage_classes_say_what_they_can_do(fake_api: FakeApi, tmp_path: Path) -> None:
+    told = {"pilvi.dev/clone": "true", "pilvi.dev/expand": "false", "pilvi.dev/copy-method": "reflink"}
+    for name, provisioner in (("local", "local.pilvi.dev"), ("foreign", "example.com/disks")):
+        entry = {"kind": "StorageClass", "metadata": {"name": name, "annotations": told}, "provisioner": provisioner}
+        fake_api.put(f"/apis/storage.k8s.io/v1/storageclasses/{name}", entry)
+    for name, size, storage_class in (("a", "1Gi", "local"), ("b", "512Mi", "local"), ("c", "1Gi", "foreign")):
+        volume = {
+            "kind": "PersistentVolume",
+            "metadata": {"name": name},
+            "spec": {"capacity": {"storage": size}, "storageClassName": storage_class},
+        }
+        fake_api.put(f"/api/v1/persistentvolumes/{name}", volume)
+    status = await read_status(make_cloud(tmp_path), EngineStatus(7, "0.1.0"), fake_api.kubeconfig)
+    (found,) = msgspec.to_builtins(status)["storageClasses"]
+    assert found.pop("freeBytes") > 0
+    assert found == {
+        "name": "local",
+        "clone": True,
+        "snapshot": False,
+        "share": False,
+        "expand": False,
+        "method": "reflink",
+        "promisedBytes": 1536 << 20,
+    }
+    elsewhere = await read_status(None, EngineStatus(), fake_api.kubeconfig)
+    assert elsewhere.storage_classes[0].free_bytes is None
+
+    def forbid(request: web.Request) -> web.StreamResponse | None:
+        return status_response(403, "Forbidden") if "storageclasses" in request.path else None
+
+    fake_api.faults.append(forbid)
+    status = await read_status(None, EngineStatus(7, "0.1.0"), fake_api.kubeconfig)
+    assert (status.api, status.storage_classes) == ("", [])
