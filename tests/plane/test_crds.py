@@ -134,6 +134,17 @@ PLAIN = {
     },
     "VolumeImportSource": {"metadata": {"name": "plain"}, "spec": {"source": {"blank": {}}}},
     "VolumeUploadSource": {"metadata": {"name": "plain"}, "spec": {}},
+    "VolumeSnapshotClass": {"metadata": {"name": "plain"}, "driver": "local.pilvi.dev", "deletionPolicy": "Delete"},
+    "VolumeSnapshot": {"metadata": {"name": "plain"}, "spec": {"source": {"persistentVolumeClaimName": "plain"}}},
+    "VolumeSnapshotContent": {
+        "metadata": {"name": "plain"},
+        "spec": {
+            "deletionPolicy": "Delete",
+            "driver": "local.pilvi.dev",
+            "source": {"snapshotHandle": "plain"},
+            "volumeSnapshotRef": {"namespace": "default", "name": "plain"},
+        },
+    },
     "VolumeCloneSource": {"metadata": {"name": "plain"}, "spec": {"source": {"kind": "PersistentVolumeClaim", "name": "plain"}}},
 }
 

@@ -110,7 +110,7 @@ async def test_status_of_a_cloud_elsewhere(invoke: Invoke, platform: FakeApi) ->
     assert result.exit_code == 0, result.output
     assert result.stdout == "API     answers\n"
     document = json.loads((await invoke("status", "-o", "json")).stdout)
-    assert list(document) == ["cloud", "engine", "api", "units", "hosts", "clusters", "machines"]
+    assert list(document) == ["cloud", "engine", "api", "units", "hosts", "clusters", "machines", "storageClasses"]
 
 
 async def test_status_with_a_dead_api_and_a_dead_engine(invoke: Invoke, tmp_path: Path) -> None:

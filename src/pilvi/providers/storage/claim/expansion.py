@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 __all__ = ["Expansion"]
 
 RESIZE_FAILED = "ControllerResizeError"
-_RESIZING = (RESIZE_FAILED, "Resizing", "FileSystemResizePending")
 
 
 class Expansion:
@@ -52,7 +51,7 @@ class Expansion:
             guard = {"uid": volume["metadata"]["uid"], "resourceVersion": volume["metadata"]["resourceVersion"]}
             await self._client.patch(VOLUMES, Key.of(volume), {"metadata": guard, "spec": {"capacity": {"storage": capacity}}})
         told = (status.get("capacity") or {}).get("storage", 0)
-        conditions = [entry for entry in conditions_of(claim) if entry["type"] not in _RESIZING]
+        conditions = [entry for entry in conditions_of(claim) if entry["type"] != RESIZE_FAILED]
         if quantity_bytes(told) >= quantity_bytes(capacity) and conditions == conditions_of(claim):
             return Done()
         new = {**status, "capacity": {**(status.get("capacity") or {}), "storage": capacity}, "conditions": conditions}
