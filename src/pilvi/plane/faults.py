@@ -17,6 +17,7 @@ _SUMMARIES = ("Available", "Ready")
 _VAGUE = (*_SUMMARIES, "RemoteConnectionProbe")  # false while anything else is
 _FIRST = "TopologyReconciled"  # without it nothing else of a Cluster can be, and the rest only says so
 _TROUBLE = {
+    "ControllerResizeError",
     "DiskPressure",
     "DisruptionTarget",
     "Error",
@@ -146,6 +147,8 @@ def _conditions(obj: JsonObject) -> list[JsonObject]:
         return [{"type": "Allocated", "status": "True"}] if address else []
     if kind == "Service":
         return _service(obj)
+    if kind == "PersistentVolumeClaim":
+        return _claim(obj)
     return conditions_of(obj)
 
 
@@ -178,6 +181,15 @@ def _service(service: JsonObject) -> list[JsonObject]:
     if ((service.get("status") or {}).get("loadBalancer") or {}).get("ingress") or any(entry["status"] == "False" for entry in conditions):
         return conditions
     return [*conditions, _bad("Address", "AddressPending", "it has no cloud address yet")]
+
+
+def _claim(claim: JsonObject) -> list[JsonObject]:
+    """The claim's conditions, and that it is not bound when none says why; what fills it tells in an annotation how that goes."""
+    conditions, phase = conditions_of(claim), (claim.get("status") or {}).get("phase") or "Pending"
+    if phase == "Bound" or any(entry["status"] == "False" for entry in conditions):
+        return conditions
+    told = (claim["metadata"].get("annotations") or {}).get("cdi.kubevirt.io/storage.condition.running.message")
+    return [*conditions, _bad("Bound", phase, told or "it has no volume; its class may wait for a first consumer")]
 
 
 def _bad(type: str, reason: str, message: str) -> JsonObject:

@@ -118,6 +118,25 @@ def pod(*conditions: JsonObject, **status: object) -> JsonObject:
     return obj("Pod", "p", cond("Ready", "False", "ContainersNotReady"), cond("ContainersReady", "False"), *conditions, status=status)
 
 
+@pytest.mark.parametrize(
+    ("phase", "conditions", "annotations", "expected"),
+    [
+        ("Bound", [], {}, ""),
+        ("Pending", [cond("pilvi.dev/Provisioned", "False", "ProvisioningFailed", "no room")], {}, "ProvisioningFailed: no room"),
+        ("Pending", [], {}, "Pending: it has no volume; its class may wait for a first consumer"),
+        ("Pending", [], {"cdi.kubevirt.io/storage.condition.running.message": "downloading"}, "Pending: downloading"),
+        ("Bound", [cond("ControllerResizeError", "True", "NoSpace", "full")], {}, "NoSpace: full"),
+    ],
+)
+def test_a_claim_says_what_it_waits_for(phase: str, conditions: list[JsonObject], annotations: dict[str, str], expected: str) -> None:
+    claim = obj("PersistentVolumeClaim", "disk", *conditions)
+    claim["metadata"]["annotations"] = annotations
+    claim.setdefault("status", {})["phase"] = phase
+    fault = find_fault(claim)
+    assert (fault.summary if fault is not None else "") == expected
+    assert is_healthy(claim) == (expected == "")
+
+
 def test_a_pod_is_what_its_containers_are() -> None:
     waiting = {"name": "web", "state": {"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}}}
     fault = find_fault(pod(cond("PodScheduled"), containerStatuses=[{"name": "side", "state": {"running": {}}}, waiting]))
