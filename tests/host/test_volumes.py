@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from pilvi.errors import NoSpace
+from pilvi.host.disks import allocated_bytes, find_capabilities, free_bytes
 from pilvi.providers.storage import files
-from pilvi.providers.storage.copies import copy_disk
 
 MIB = 1 << 20
 
@@ -35,9 +35,9 @@ def mounted(folder: Path, kind: str, size_mib: int) -> Iterator[Path]:
         subprocess.run(["umount", place], check=True, timeout=60)
 
 
-def make_disk(place: Path, size_mib: int, data: bytes) -> Path:
+async def make_disk(place: Path, size_mib: int, data: bytes) -> Path:
     disk = place / "volumes" / "pvc-a" / "disk.img"
-    files.create(disk, size_mib * MIB)
+    await files.create(disk, size_mib * MIB)
     with disk.open("r+b") as file:
         file.write(data)
         file.flush()
@@ -48,15 +48,15 @@ def make_disk(place: Path, size_mib: int, data: bytes) -> Path:
 @pytest.mark.parametrize(("kind", "method"), [("xfs", "reflink"), ("ext4", "copy")])
 async def test_a_copy_has_the_data_and_its_own_life(tmp_path: Path, kind: str, method: str) -> None:
     with mounted(tmp_path, kind, 320) as place:
-        assert files.can_reflink(place / "volumes") == (method == "reflink")
+        assert (await find_capabilities(place)).reflink == (method == "reflink")
         data = os.urandom(100 * MIB)
-        disk = make_disk(place, 128, data)
+        disk = await make_disk(place, 128, data)
         copy = place / "volumes" / "pvc-b" / "disk.img"
-        before = files.free_bytes(place)
-        assert await copy_disk(disk, copy, 200 * MIB) == method
-        taken = before - files.free_bytes(place)
+        before = free_bytes(place)
+        assert await files.copy(disk, copy, 200 * MIB) == method
+        taken = before - free_bytes(place)
         assert (taken < 4 * MIB) == (method == "reflink")
-        assert files.allocated_bytes(copy) < 104 * MIB  # sparse either way
+        assert allocated_bytes(copy) < 104 * MIB  # sparse either way
         with disk.open("r+b") as file:
             file.write(b"other")
         assert copy.stat().st_size == 200 * MIB
@@ -65,14 +65,14 @@ async def test_a_copy_has_the_data_and_its_own_life(tmp_path: Path, kind: str, m
 
 async def test_a_full_disk_leaves_nothing_half_made(tmp_path: Path) -> None:
     with mounted(tmp_path, "ext4", 64) as place:
-        disk = make_disk(place, 40, os.urandom(30 * MIB))
+        disk = await make_disk(place, 40, os.urandom(30 * MIB))
         copy = place / "volumes" / "pvc-b" / "disk.img"
         with pytest.raises(NoSpace, match="is full"):
-            await copy_disk(disk, copy, 40 * MIB)
+            await files.copy(disk, copy, 40 * MIB)
         assert [*copy.parent.iterdir()] == []
         with pytest.raises(NoSpace, match="could not be filled"):
-            files.grow(disk, 500 * MIB)
+            await files.grow(disk, 500 * MIB)
         assert disk.stat().st_size == 40 * MIB
         # What it has taken already counts for it: this fits exactly because of that.
-        free = files.free_bytes(place)
-        files.grow(disk, (files.allocated_bytes(disk) + free) // MIB * MIB)
+        free = free_bytes(place)
+        await files.grow(disk, (allocated_bytes(disk) + free) // MIB * MIB)

@@ -7,23 +7,16 @@ are copied; such a copy is good only when nothing was written to the disk meanwh
 from __future__ import annotations
 
 import asyncio
-import errno
-import os
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal
 
-from pilvi.errors import DriverError, NoSpace, PilviError, Transient
-from pilvi.lib.disk import on_disk
-from pilvi.lib.run import run
+from pilvi.errors import PilviError
 from pilvi.providers.storage import files
 
-__all__ = ["Copies", "Copy", "Method", "copy_disk"]
+__all__ = ["Copies", "Copy"]
 
-Method: TypeAlias = Literal["reflink", "copy"]
-
-COPY_S = 12 * 3600.0
 AT_ONCE = 2
 
 
@@ -31,7 +24,7 @@ AT_ONCE = 2
 class Copy:
     """One copy. At its end either `method` says how it was made, or `error` why it was not."""
 
-    method: Method | None = None
+    method: Literal["reflink", "copy"] | None = None
     error: Exception | None = None
     task: asyncio.Task[None] | None = field(default=None, repr=False)
 
@@ -88,41 +81,8 @@ class Copies:
     async def _run_one(self, copy: Copy, source: Path, disk: Path, size_bytes: int, changed: Callable[[], None]) -> None:
         try:
             async with self._turns:
-                copy.method = await copy_disk(source, disk, size_bytes)
+                copy.method = await files.copy(source, disk, size_bytes)
         except (PilviError, OSError) as e:
             copy.error = e
         finally:
             changed()
-
-
-async def copy_disk(source: Path, disk: Path, size_bytes: int) -> Method:
-    """Make `disk` a copy of `source`, grown to that size. It is there whole or not at all.
-
-    Raises NoSpace, Transient when the source is gone or was written to meanwhile, OSError and DriverError when the disk refuses.
-    """
-    try:
-        if await on_disk(files.reflink, source, disk, size_bytes):
-            return "reflink"
-        before = await on_disk(source.stat)
-        new = await on_disk(files.unfinished, disk)
-        try:
-            await run(["cp", "--reflink=never", "--sparse=always", source, new], timeout_s=COPY_S)
-            after = await on_disk(source.stat)
-            if (after.st_mtime_ns, after.st_ino) != (before.st_mtime_ns, before.st_ino):
-                raise Transient(
-                    "the disk was written to while it was copied, and this file system cannot share blocks between files;"
-                    " stop or pause its machine, and the copy is made",
-                    retry_after_s=10.0,
-                )
-            await on_disk(files.publish, new, disk, size_bytes)
-        except DriverError as e:
-            if os.strerror(errno.ENOSPC) in e.stderr:
-                raise NoSpace(
-                    f"the file system of {disk.parent} is full", hint="remove what is not needed; the copy is made again by itself"
-                ) from e
-            raise
-        finally:
-            await on_disk(new.unlink, missing_ok=True)
-    except FileNotFoundError as e:
-        raise Transient(f"the disk to copy is not there: {e.filename}", retry_after_s=10.0) from e
-    return "copy"

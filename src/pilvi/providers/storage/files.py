@@ -1,38 +1,21 @@
-"""The files of volumes and of their copies: one folder for each below `<home>/volumes`, in it one sparse raw disk.
+"""The folders of volumes and of their copies: one for each below `<home>/volumes`, in it one sparse raw disk (`host/disks`).
 
-A disk is there whole or not at all. All functions block for as long as the disk takes: call them by `lib.disk`. They raise OSError,
-and NoSpace where it is said.
+What is no coroutine blocks for as long as the disk takes: call it by `lib.disk`. All raise OSError, and NoSpace where it is said.
 """
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import os
-import shutil
 from pathlib import Path
+from typing import Literal
 
-from pilvi.errors import NoSpace
+from pilvi.errors import NoSpace, Transient
+from pilvi.host.disks import allocated_bytes, clone_file, create_disk, free_bytes, grow_disk
+from pilvi.lib.disk import finish_on_disk, on_disk
 from pilvi.lib.files import remove_tree, write_atomic
 
-__all__ = [
-    "allocated_bytes",
-    "can_reflink",
-    "create",
-    "find_size",
-    "free_bytes",
-    "grow",
-    "keep",
-    "list_folders",
-    "publish",
-    "reflink",
-    "remove",
-    "room",
-    "unfinished",
-]
+__all__ = ["copy", "create", "find_size", "grow", "keep", "list_folders", "make_folder", "remove", "room"]
 
-_FICLONE = 0x40049409  # ioctl_ficlonerange(2)
-_NO_REFLINK = (errno.EOPNOTSUPP, errno.EXDEV, errno.EINVAL, errno.ENOTTY, errno.ENOSYS)
 _KEPT = "kept"
 
 
@@ -42,17 +25,6 @@ def find_size(disk: Path) -> int | None:
         return disk.stat().st_size
     except FileNotFoundError:
         return None
-
-
-def allocated_bytes(disk: Path) -> int:
-    """What a disk takes of its file system now, in bytes."""
-    return disk.stat().st_blocks * 512
-
-
-def free_bytes(folder: Path) -> int:
-    """What is free on the file system of a folder, in bytes."""
-    figures = os.statvfs(folder)
-    return figures.f_bavail * figures.f_frsize
 
 
 def room(disk: Path, size_bytes: int) -> None:
@@ -70,73 +42,51 @@ def room(disk: Path, size_bytes: int) -> None:
         )
 
 
-def create(disk: Path, size_bytes: int) -> None:
-    """Make an empty disk of that size, for root only. One that is there stays as it is."""
-    if disk.exists():
-        return
-    new = unfinished(disk)
-    fd = os.open(new, os.O_CREAT | os.O_TRUNC | os.O_RDWR | os.O_CLOEXEC, 0o600)
-    try:
-        os.truncate(fd, size_bytes)
-    finally:
-        os.close(fd)
-    publish(new, disk, size_bytes)
+async def create(disk: Path, size_bytes: int) -> None:
+    """Make an empty disk of that size, for root only. One that is there stays as it is. Raises NoSpace."""
+    if await on_disk(find_size, disk) is None:
+        await on_disk(make_folder, disk.parent)
+        await create_disk(disk, size_bytes)
 
 
-def reflink(source: Path, disk: Path, size_bytes: int) -> bool:
-    """Make `disk` share the blocks of `source`, as that is at this moment, and be of that size, which is not less.
+async def copy(source: Path, disk: Path, size_bytes: int) -> Literal["reflink", "copy"]:
+    """Make `disk` a copy of `source`, grown to that size. It is there whole or not at all.
 
-    False when the file system cannot; then nothing is there.
+    Raises NoSpace, Transient when the source is gone, or was written to while its blocks were copied: that copy would show no one moment.
     """
-    new = unfinished(disk)
+    copied = disk.with_name(f"{disk.name}.copied")
     try:
-        with source.open("rb") as old, open(os.open(new, os.O_CREAT | os.O_TRUNC | os.O_RDWR | os.O_CLOEXEC, 0o600), "wb") as target:
-            fcntl.ioctl(target.fileno(), _FICLONE, old.fileno())
-    except OSError as e:
-        new.unlink(missing_ok=True)
-        if e.errno in _NO_REFLINK:
-            return False
-        raise
-    publish(new, disk, size_bytes)
-    return True
-
-
-def unfinished(disk: Path) -> Path:
-    """Where the content of `disk` is written before it has its name. The folder is made, what an earlier try has left goes."""
-    disk.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    new = disk.with_name(f".{disk.name}.new")
-    new.unlink(missing_ok=True)
-    return new
-
-
-def publish(new: Path, disk: Path, size_bytes: int) -> None:
-    """Give a disk that has been written its size and its name, both on disk on return."""
-    fd = os.open(new, os.O_RDWR | os.O_CLOEXEC)
-    try:
-        os.truncate(fd, size_bytes)
-        os.fchmod(fd, 0o600)
-        os.fsync(fd)
+        before = await on_disk(source.stat)
+        await on_disk(make_folder, disk.parent)
+        method = await clone_file(source, copied, size_bytes=size_bytes)
+        after = await on_disk(source.stat)
+        if method == "copy" and (after.st_mtime_ns, after.st_ino) != (before.st_mtime_ns, before.st_ino):
+            raise Transient(
+                "the disk was written to while it was copied, and this file system cannot share blocks between files;"
+                " stop or pause its machine, and the copy is made",
+                retry_after_s=10.0,
+            )
+        await finish_on_disk(_settle, copied, disk)
+    except FileNotFoundError as e:
+        raise Transient(f"the disk to copy is not there: {e.filename}", retry_after_s=10.0) from e
     finally:
-        os.close(fd)
-    os.replace(new, disk)
-    for folder in (disk.parent, disk.parent.parent):
-        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
+        copied.unlink(missing_ok=True)  # after the end: it has another name
+    return method
 
 
-def grow(disk: Path, size_bytes: int) -> None:
+async def grow(disk: Path, size_bytes: int) -> None:
     """Give a disk that size, unless it is as large already. Raises NoSpace, before anything is changed."""
-    fd = os.open(disk, os.O_RDWR | os.O_CLOEXEC)
-    try:
-        if os.fstat(fd).st_size < size_bytes:
-            room(disk, size_bytes)
-            os.truncate(fd, size_bytes)
-            os.fsync(fd)
-    finally:
-        os.close(fd)
+    before = await on_disk(disk.stat)
+    if before.st_size < size_bytes:
+        await on_disk(room, disk, size_bytes)
+        await grow_disk(disk, size_bytes)
+
+
+def make_folder(folder: Path) -> None:
+    """Make the folder of a volume, which only root enters, so that it is there after a power cut; one that is there is fine."""
+    if not folder.exists():
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _sync(folder.parent)
 
 
 def keep(folder: Path, why: str) -> None:
@@ -157,17 +107,17 @@ def list_folders(volumes: Path) -> list[str]:
     return sorted(path.name for path in volumes.iterdir() if path.is_dir() and not (path / _KEPT).exists())
 
 
-def can_reflink(volumes: Path) -> bool:
-    """Whether files there can share blocks, found out with two files that are removed again."""
-    volumes.mkdir(mode=0o700, parents=True, exist_ok=True)
-    trial = volumes / ".trial"
-    remove_tree(trial)
+def _settle(copied: Path, disk: Path) -> None:
+    os.replace(copied, disk)
+    _sync(disk.parent)
+
+
+def _sync(folder: Path) -> None:
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        source = trial / "from" / "disk.img"
-        create(source, 1 << 20)
-        return reflink(source, trial / "to" / "disk.img", 1 << 20)
+        os.fsync(fd)
     finally:
-        shutil.rmtree(trial, ignore_errors=True)
+        os.close(fd)
 
 
 def _mib(size_bytes: int) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pilvi.api import JsonObject, Key
+from pilvi.host.disks import find_capabilities
 from pilvi.lib.disk import on_disk
 from pilvi.providers.claims import PROVISIONER, annotations_of
 from pilvi.providers.storage import files
@@ -39,7 +40,9 @@ def class_controller(platform: Platform) -> Controller:
         found = classes.get(key)
         if found is None or found.get("provisioner") != PROVISIONER:
             return Done()
-        told = abilities(found, shares_blocks=await on_disk(files.can_reflink, platform.cloud.home / "volumes"))
+        await on_disk(files.make_folder, platform.cloud.home / "volumes")
+        able = await find_capabilities(platform.cloud.home / "volumes")
+        told = abilities(found, shares_blocks=able.reflink)
         held = annotations_of(found)
         changed = {name: value for name, value in told.items() if held.get(name) != value}
         if changed:

@@ -49,7 +49,7 @@ async def test_from_half_made(fake_api: FakeApi, tmp_path: Path, number: int) ->
 async def test_an_engine_that_died_after_the_file_goes_on(fake_api: FakeApi, tmp_path: Path) -> None:
     claim = put(fake_api, CLAIMS, make_claim())
     disk = tmp_path / "volumes" / claim_volume(claim) / "disk.img"
-    files.create(disk, 16 * MIB)
+    await files.create(disk, 16 * MIB)
     disk.with_name(".disk.img.new").write_bytes(b"half")
     disk.write_bytes(b"data" + bytes(16 * MIB - 4))
     async with scene(fake_api, tmp_path) as store:
@@ -217,7 +217,7 @@ async def test_a_volume_that_is_retained_keeps_its_data(fake_api: FakeApi, tmp_p
 
 async def test_what_nothing_stands_for_is_swept(fake_api: FakeApi, tmp_path: Path) -> None:
     for name in ("pvc-gone", "snapshot-gone", "by-hand"):
-        files.create(tmp_path / "volumes" / name / "disk.img", MIB)
+        await files.create(tmp_path / "volumes" / name / "disk.img", MIB)
     async with scene(fake_api, tmp_path) as store:
         await store.stage.until(lambda: store.folders() == {"by-hand"})
         # Deleted before it was bound: there is no volume that could take its file along.
@@ -243,7 +243,7 @@ async def test_a_sweep_asks_the_api_and_not_only_a_cache_that_lags(fake_api: Fak
                 "status": {"phase": "Bound"},
             },
         )
-        files.create(tmp_path / "volumes" / "pvc-new" / "disk.img", MIB)
+        await files.create(tmp_path / "volumes" / "pvc-new" / "disk.img", MIB)
         store.change(CLAIMS, "other", "team")
         from pilvi.providers.storage.copies import Copies
         from pilvi.providers.storage.sweep import Sweep

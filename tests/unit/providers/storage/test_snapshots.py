@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from pilvi.api import Key
+from pilvi.errors import Transient
 from pilvi.providers.claims import PROVISIONER, VOLUME, annotations_of
-from pilvi.providers.storage import copies, files
+from pilvi.providers.storage import files
 from tests.fake_api import FakeApi
 from tests.unit.providers.storage.scene import (
     CLAIMS,
@@ -172,18 +173,21 @@ async def test_classes_that_cannot_be_used(fake_api: FakeApi, tmp_path: Path, sp
 
 async def test_a_disk_that_is_written_to_is_not_copied_byte_by_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source, disk = tmp_path / "a" / "disk.img", tmp_path / "b" / "disk.img"
-    files.create(source, MIB)
-    monkeypatch.setattr(files, "reflink", lambda *_: False)
-    real = copies.run
+    await files.create(source, MIB)
+    real = files.clone_file
 
-    async def busy(argv: list[Any], **more: Any) -> Any:
-        source.write_bytes(b"guest")
-        return await real(argv, **more)
+    async def busy(origin: Path, target: Path, **more: Any) -> str:
+        await real(origin, target, **more)
+        origin.write_bytes(b"guest")
+        return "copy"
 
-    monkeypatch.setattr(copies, "run", busy)
-    with pytest.raises(Exception, match="written to while it was copied"):
-        await copies.copy_disk(source, disk, MIB)
+    monkeypatch.setattr(files, "clone_file", busy)
+    with pytest.raises(Transient, match="written to while it was copied"):
+        await files.copy(source, disk, MIB)
     assert [*disk.parent.iterdir()] == []
-    monkeypatch.setattr(copies, "run", real)
-    assert await copies.copy_disk(source, disk, 2 * MIB) == "copy"
+    monkeypatch.setattr(files, "clone_file", real)
+    await files.copy(source, disk, 2 * MIB)
     assert disk.read_bytes() == b"guest" + bytes(2 * MIB - 5)
+    assert [*disk.parent.iterdir()] == [disk]
+    with pytest.raises(Transient, match="not there"):
+        await files.copy(tmp_path / "gone", tmp_path / "c" / "disk.img", MIB)

@@ -93,7 +93,7 @@ class Claims:
             return source
         await on_disk(files.room, disk, plan.size_bytes)
         if source is None:
-            await on_disk(files.create, disk, plan.size_bytes)
+            await files.create(disk, plan.size_bytes)
             return None
         self._copies.begin(source.file, disk, plan.size_bytes, lambda: self.wake(key))
         return Awaited("Copying", f"{source.name} is being copied")

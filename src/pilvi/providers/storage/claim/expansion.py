@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from pilvi.api import JsonObject, Key
 from pilvi.errors import UserError, format_chain
-from pilvi.lib.disk import on_disk
 from pilvi.lib.quantity import format_bytes, quantity_bytes
 from pilvi.providers.status import write_status
 from pilvi.providers.storage import files
@@ -45,7 +44,7 @@ class Expansion:
         if asked > has:
             capacity = format_bytes(round_up(asked))
             try:
-                await on_disk(files.grow, disk, round_up(asked))
+                await files.grow(disk, round_up(asked))
             except UserError as e:
                 return await self._refuse(claim, format_chain(e))
             guard = {"uid": volume["metadata"]["uid"], "resourceVersion": volume["metadata"]["resourceVersion"]}
