@@ -85,3 +85,36 @@ def test_an_image_that_is_not_there_says_so_and_is_tried_again(cloud: CloudUnder
     assert "guests/later:1" in refusal["message"]
     registry.add("guests/later", "1", make_layer({"disk/disk.img": boot_disk("late")}))
     wait_until(lambda: printed(cloud, namespace) == "Running", "the next try")
+
+
+def test_a_disk_that_outlives_its_machine(cloud: CloudUnderTest, namespace: str, registry: FakeRegistry) -> None:
+    disk = {
+        "apiVersion": "cdi.kubevirt.io/v1beta1",
+        "kind": "DataVolume",
+        "metadata": {"name": "root", "namespace": namespace},
+        "spec": {
+            "source": {"registry": {"url": f"docker://{registry.host}/guests/up:1"}},
+            "storage": {"resources": {"requests": {"storage": "16Mi"}}},
+        },
+    }
+    manifest = machine(namespace, "unused")
+    manifest["spec"]["template"]["spec"]["volumes"][0] = {"name": "root", "dataVolume": {"name": "root"}}
+    cloud.apply(manifest)
+    wait_until(lambda: printed(cloud, namespace) == "ErrorPvcNotFound" or _says_no_claim(cloud, namespace), "the missing disk to be named")
+    cloud.apply(disk)
+    wait_until(lambda: is_true(cloud.get("-n", namespace, "vm", "hello"), "Ready"), "the machine to run from its disk")
+    uid = cloud.get("-n", namespace, "vmi", "hello")["metadata"]["uid"]
+    wait_until(lambda: "the guest is up" in (cloud.home / "machines" / uid / "serial.log").read_text(), "the guest's word")
+    cloud.kubectl("-n", namespace, "delete", "vm", "hello")
+    assert cloud.get("-n", namespace, "pvc", "root")["status"]["phase"] == "Bound"
+    cloud.apply(manifest)
+    wait_until(lambda: is_true(cloud.get("-n", namespace, "vm", "hello"), "Ready"), "another machine to run from it")
+    cloud.kubectl("-n", namespace, "delete", "vm", "hello")
+    cloud.kubectl("-n", namespace, "delete", "datavolume", "root")
+    wait_until(lambda: not cloud.exists("-n", namespace, "pvc", "root"), "its claim to go")
+
+
+def _says_no_claim(cloud: CloudUnderTest, namespace: str) -> bool:
+    """The scheduler has it before pilvi: a Pod whose claim is not there is bound to no host."""
+    scheduled = find_condition(cloud.get("-n", namespace, "vmi", "hello"), "PodScheduled") or {}
+    return "not found" in (scheduled.get("message") or "")

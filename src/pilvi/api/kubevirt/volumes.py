@@ -10,7 +10,6 @@ from pilvi.api.field import Part, Quantity, accepted, implemented, rejected, sha
 
 __all__ = ["CloudInit", "ContainerDisk", "Network", "PodNetwork", "Volume"]
 
-NO_DISKS_YET = "disks that outlive the machine are not implemented yet, and it would start without this one"
 A_CONTAINER_DISK = "a containerDisk"
 
 
@@ -52,7 +51,7 @@ class ContainerPath(Part):
 
 
 class DataVolumeSource(Part):
-    name: str
+    name: Annotated[str, implemented("Name of the DataVolume, and of its claim.")]
     hotpluggable: bool | None = None
 
 
@@ -88,12 +87,12 @@ class EmptyDisk(Part):
 
 
 class ClaimSource(Part):
-    claim_name: str
+    claim_name: Annotated[str, implemented("Name of the claim.")]
     read_only: bool | None = None
 
 
 class EphemeralVolume(Part):
-    persistent_volume_claim: ClaimSource | None = None
+    persistent_volume_claim: Annotated[ClaimSource | None, implemented("The claim that is only read.")] = None
 
 
 class HostDisk(Part):
@@ -104,9 +103,9 @@ class HostDisk(Part):
 
 
 class ClaimVolume(Part):
-    claim_name: str
+    claim_name: Annotated[str, implemented("Name of the claim.")]
     hotpluggable: bool | None = None
-    read_only: bool | None = None
+    read_only: Annotated[bool | None, implemented("The guest cannot write to it.")] = None
 
 
 class SecretVolume(Part):
@@ -131,17 +130,17 @@ class Volume(Part):
     config_map: ConfigMapVolume | None = None
     container_disk: Annotated[ContainerDisk | None, implemented("The machine's system disk, new with every start of the machine.")] = None
     container_path: ContainerPath | None = None
-    data_volume: Annotated[DataVolumeSource | None, rejected("A DataVolume.", NO_DISKS_YET, A_CONTAINER_DISK)] = None
+    data_volume: Annotated[DataVolumeSource | None, implemented("The disk of a DataVolume.")] = None
     downward_api: DownwardApiVolume | None = None
     downward_metrics: Empty | None = None
     empty_disk: Annotated[EmptyDisk | None, implemented("A disk that is new with every start of the machine.")] = None
-    ephemeral: Annotated[EphemeralVolume | None, rejected("A throw-away layer over a claim.", NO_DISKS_YET, A_CONTAINER_DISK)] = None
+    ephemeral: Annotated[EphemeralVolume | None, implemented("A layer over a claim, new with every start of the machine.")] = None
     host_disk: Annotated[
         HostDisk | None,
         rejected("A file of the host.", "machines may not reach into the host's files", A_CONTAINER_DISK),
     ] = None
     memory_dump: ClaimVolume | None = None
-    persistent_volume_claim: Annotated[ClaimVolume | None, rejected("A claim.", NO_DISKS_YET, A_CONTAINER_DISK)] = None
+    persistent_volume_claim: Annotated[ClaimVolume | None, implemented("The disk of a claim, which outlives the machine.")] = None
     secret: SecretVolume | None = None
     service_account: ServiceAccountVolume | None = None
     sysprep: Sysprep | None = None

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 
 from pilvi.api import JsonObject, Key
 from pilvi.api.builtin import NAMESPACES, NODES, PODS, SECRETS
+from pilvi.api.builtin import PERSISTENT_VOLUME_CLAIMS as CLAIMS
+from pilvi.api.builtin import PERSISTENT_VOLUMES as VOLUMES
 from pilvi.images import Pulls
 from pilvi.providers.kubevirt.admission import checks
 from pilvi.providers.kubevirt.instance.backends import Backends
@@ -30,6 +32,7 @@ from pilvi.providers.kubevirt.virtualhost.pods import StrayPods
 from pilvi.providers.kubevirt.virtualmachine.controller import VirtualMachines
 from pilvi.providers.kubevirt.wakeups import (
     instance_of_ip,
+    instances_of_claim,
     instances_of_secret,
     instances_of_subnet,
     instances_of_vpc,
@@ -67,6 +70,8 @@ def controllers(platform: Platform, backends: dict[str, MachineBackend] | None =
             Watch(IPS, instance_of_ip, desire_changed),
             Watch(SUBNETS, lambda subnet: instances_of_subnet(platform.informers, subnet), conditions_changed),
             Watch(VPCS, lambda vpc: instances_of_vpc(platform.informers, vpc), conditions_changed),
+            Watch(CLAIMS, lambda claim: instances_of_claim(platform.informers, claim)),
+            Watch(VOLUMES, _no_keys),
             Watch(SECRETS, lambda secret: instances_of_secret(platform.informers, secret), desire_changed),
         ],
         concurrency=_MACHINES_AT_ONCE,

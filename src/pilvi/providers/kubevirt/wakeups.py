@@ -10,6 +10,7 @@ from pilvi.api import JsonObject, Key
 from pilvi.api.kubeovn import DEFAULT_VPC
 from pilvi.errors import UserError
 from pilvi.images import Pulls, Reference, parse_reference
+from pilvi.providers.kubevirt.instance.volumes.claim import find_claim
 from pilvi.providers.kubevirt.kinds import INSTANCES, IPS, SUBNETS
 from pilvi.providers.kubevirt.machines.backend import MachineBackend
 from pilvi.providers.names import machine_unit
@@ -52,6 +53,16 @@ def instances_of_secret(informers: Informers, secret: JsonObject) -> list[Key]:
     """Those of the Secret's namespace whose volumes name it."""
     namespace, name = secret["metadata"]["namespace"], secret["metadata"]["name"]
     return [Key.of(vmi) for vmi in informers.get(INSTANCES).list(namespace) if name in _secret_names(vmi)]
+
+
+def instances_of_claim(informers: Informers, claim: JsonObject) -> list[Key]:
+    """Those of the claim's namespace whose volumes name it."""
+    namespace, name = claim["metadata"]["namespace"], claim["metadata"]["name"]
+    return [
+        Key.of(vmi)
+        for vmi in informers.get(INSTANCES).list(namespace)
+        if any((named := find_claim(volume)) and named.name == name for volume in (vmi.get("spec") or {}).get("volumes") or [])
+    ]
 
 
 def wake_by_unit(platform: Platform, controller: Controller) -> None:

@@ -116,6 +116,9 @@ def _tag(machine: Machine) -> str:
     return f"ip-{str(machine.address).replace('.', '-')}"
 
 
+_CONFIG = "dhcp.conf"
+
+
 class Dhcp:
     """The unit and the file of one VPC's DHCP. All methods may be called repeatedly."""
 
@@ -133,9 +136,10 @@ class Dhcp:
         if config is None:
             if self._units.state(self.unit).state != "absent":
                 await self._units.stop(self.unit)
+            (self._folder / _CONFIG).unlink(missing_ok=True)
             return
         self._folder.mkdir(mode=0o755, parents=True, exist_ok=True)
-        path = self._folder / "dhcp.conf"
+        path = self._folder / _CONFIG
         write_changed(path, config)
         await self._units.ensure(
             UnitSpec(

@@ -11,6 +11,7 @@ from typing import Any
 from pilvi.api.resource import JsonObject
 from pilvi.lib.hashing import short_hash
 from pilvi.lib.quantity import format_bytes, format_milli, quantity_bytes
+from pilvi.providers.kubevirt.instance.volumes.claim import find_claim
 from pilvi.providers.sizing import Size, get_size
 
 __all__ = ["CREATED_BY", "LAUNCHER", "launcher_name", "machine_container_id", "new_launcher", "plan_pod_status"]
@@ -91,6 +92,7 @@ def new_launcher(vmi: JsonObject, image: str, overhead_bytes: int = 0) -> JsonOb
             "terminationGracePeriodSeconds": _grace_s(spec),
             "tolerations": [*(spec.get("tolerations") or []), *_TOLERATIONS],
             "nodeSelector": {**(spec.get("nodeSelector") or {}), "kubevirt.io/schedulable": "true"},
+            **_volumes(spec),
             **{
                 name: spec[name]
                 for name in ("affinity", "priorityClassName", "topologySpreadConstraints", "schedulerName")
@@ -170,6 +172,16 @@ def _resources(vmi: JsonObject, overhead_bytes: int) -> dict[str, Any]:
 
 def _memory_bytes(asked: JsonObject, size: Size) -> int:
     return quantity_bytes(asked["memory"]) if asked.get("memory") else size.memory_bytes
+
+
+def _volumes(spec: JsonObject) -> JsonObject:
+    """The claims of the machine: so they are bound for it, and not deleted under it."""
+    named = {volume["name"]: claim for volume in spec.get("volumes") or [] if (claim := find_claim(volume)) is not None}
+    volumes = [
+        {"name": name, "persistentVolumeClaim": {"claimName": claim.name, **({"readOnly": True} if claim.read_only else {})}}
+        for name, claim in named.items()
+    ]
+    return {"volumes": volumes} if volumes else {}
 
 
 def _grace_s(spec: JsonObject) -> int:

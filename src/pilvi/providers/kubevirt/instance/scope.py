@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from pilvi.api import JsonObject, Key
 from pilvi.api.builtin import NODES, PODS, SECRETS
+from pilvi.api.builtin import PERSISTENT_VOLUME_CLAIMS as CLAIMS
+from pilvi.api.builtin import PERSISTENT_VOLUMES as VOLUMES
 from pilvi.api.kubeovn import DEFAULT_VPC
 from pilvi.providers.kubevirt.instance.network import ip_key
 from pilvi.providers.kubevirt.instance.pod import launcher_name
@@ -49,6 +51,8 @@ class Caches:
         self.instances = informers.get(INSTANCES)
         self.secrets = informers.get(SECRETS)
         self.nodes = informers.get(NODES)
+        self.claims = informers.get(CLAIMS)
+        self.volumes = informers.get(VOLUMES)
         self._pods = informers.get(PODS)
         self._ips = informers.get(IPS)
         self._subnets = informers.get(SUBNETS)

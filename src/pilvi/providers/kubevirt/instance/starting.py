@@ -15,6 +15,7 @@ from pilvi.providers.kubevirt.instance.reporter import Reporter
 from pilvi.providers.kubevirt.instance.scope import Caches, Scope
 from pilvi.providers.kubevirt.instance.status import Report, phase_of
 from pilvi.providers.kubevirt.instance.user import MachineUsers
+from pilvi.providers.kubevirt.instance.volumes.claims import ClaimDisks
 from pilvi.providers.kubevirt.instance.volumes.images import ContainerDisks
 from pilvi.providers.kubevirt.instance.volumes.ready import VolumeNotReady
 from pilvi.providers.kubevirt.instance.volumes.resolve import Volumes
@@ -43,7 +44,7 @@ class Starting:
         self._host = host
         self._caches = caches
         self._reporter = reporter
-        self._volumes = Volumes(caches, ContainerDisks(pulls, caches))
+        self._volumes = Volumes(caches, ContainerDisks(pulls, caches), ClaimDisks(platform.cloud, caches))
         self._users = MachineUsers(platform, caches)
 
     async def start(self, scope: Scope, backend: MachineBackend) -> Result:

@@ -131,6 +131,7 @@ _WORDS: tuple[tuple[str, Callable[[_Scene], bool]], ...] = (
     ("Stopping", lambda scene: scene.stopping),
     ("Paused", lambda scene: _condition_status(scene.vmi, "Paused") == "True"),
     ("Running", lambda scene: scene.phase == "Running"),
+    ("ErrorPvcNotFound", lambda scene: scene.unsynchronized("FailedPvcNotFound")),
     ("ErrorUnschedulable", lambda scene: scene.unschedulable),
     ("ErrImagePull", lambda scene: scene.unsynchronized("ErrImagePull")),
     ("ImagePullBackOff", lambda scene: scene.unsynchronized("ImagePullBackOff")),

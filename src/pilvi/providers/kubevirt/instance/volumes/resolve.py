@@ -8,6 +8,7 @@ from pilvi.lib.quantity import quantity_bytes
 from pilvi.node import parse_node_image
 from pilvi.providers.kubevirt.instance.scope import Caches, Scope
 from pilvi.providers.kubevirt.instance.status import phase_of
+from pilvi.providers.kubevirt.instance.volumes.claims import ClaimDisks, find_claim
 from pilvi.providers.kubevirt.instance.volumes.cloudinit import CloudInit, Given, InSecret, decode_secret, find_cloud_init
 from pilvi.providers.kubevirt.instance.volumes.images import ContainerDisks
 from pilvi.providers.kubevirt.machines.volumes import CloudInitDisk, EmptyDisk, MachineVolume, NodeDisk
@@ -18,9 +19,10 @@ __all__ = ["Volumes"]
 class Volumes:
     """Reads what volumes name."""
 
-    def __init__(self, caches: Caches, images: ContainerDisks) -> None:
+    def __init__(self, caches: Caches, images: ContainerDisks, claims: ClaimDisks) -> None:
         self._secrets = caches.secrets
         self._images = images
+        self._claims = claims
 
     def resolve(self, scope: Scope) -> tuple[MachineVolume, ...]:
         """The volumes of the instance, in their order.
@@ -38,6 +40,8 @@ class Volumes:
         if volume.get("containerDisk") is not None:
             version = parse_node_image(volume["containerDisk"]["image"])
             return self._images.resolve(scope, volume) if version is None else NodeDisk(name, version)
+        if (named := find_claim(volume)) is not None:
+            return self._claims.resolve(scope, name, named)
         if volume.get("emptyDisk") is not None:
             return EmptyDisk(name, quantity_bytes(volume["emptyDisk"]["capacity"]))
         kind = next((field for field, value in volume.items() if field != "name" and value is not None), "nothing")

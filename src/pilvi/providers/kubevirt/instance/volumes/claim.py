@@ -1,0 +1,29 @@
+"""Which claim a volume of an instance names. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pilvi.api.resource import JsonObject
+
+__all__ = ["NamedClaim", "find_claim"]
+
+
+@dataclass(frozen=True)
+class NamedClaim:
+    """A claim by its name. With `ephemeral` it is only read, and what is written goes with the machine."""
+
+    name: str
+    read_only: bool = False
+    ephemeral: bool = False
+
+
+def find_claim(volume: JsonObject) -> NamedClaim | None:
+    """The claim behind a volume of the specification; None for volumes of other kinds. A DataVolume's claim has its name."""
+    if source := volume.get("persistentVolumeClaim"):
+        return NamedClaim(source["claimName"], read_only=bool(source.get("readOnly")))
+    if source := volume.get("dataVolume"):
+        return NamedClaim(source["name"])
+    if source := (volume.get("ephemeral") or {}).get("persistentVolumeClaim"):
+        return NamedClaim(source["claimName"], read_only=True, ephemeral=True)
+    return None

@@ -1,0 +1,48 @@
+"""Disks of claims: from the name of a claim to the file of its volume."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pilvi.api.resource import Key
+from pilvi.errors import UserError
+from pilvi.providers.claims import find_volume, volume_file
+from pilvi.providers.kubevirt.instance.scope import Caches, Scope
+from pilvi.providers.kubevirt.instance.volumes.claim import NamedClaim, find_claim
+from pilvi.providers.kubevirt.instance.volumes.ready import VolumeNotReady
+from pilvi.providers.kubevirt.machines.volumes import VolumeDisk
+
+if TYPE_CHECKING:
+    from pilvi.host.cloud import Cloud
+
+__all__ = ["ClaimDisks", "find_claim"]
+
+
+class ClaimDisks:
+    """Resolves volumes that name a claim or a DataVolume."""
+
+    def __init__(self, cloud: Cloud, caches: Caches) -> None:
+        self._cloud = cloud
+        self._claims = caches.claims
+        self._volumes = caches.volumes
+
+    def resolve(self, scope: Scope, name: str, named: NamedClaim) -> VolumeDisk:
+        """The disk. Raises VolumeNotReady until the claim is bound, which is when its data are whole; UserError for a foreign volume."""
+        key = Key(scope.key.namespace, named.name)
+        claim = self._claims.get(key)
+        if claim is None:
+            raise VolumeNotReady("FailedPvcNotFound", f"PersistentVolumeClaim {key} does not exist", failed=True)
+        volume = self._volumes.get(Key("", (claim.get("spec") or {}).get("volumeName") or ""))
+        if volume is None or (claim.get("status") or {}).get("phase") != "Bound":
+            raise VolumeNotReady("PVCNotBound", f"PersistentVolumeClaim {key} is not bound yet; `pilvi why pvc/{key}` says why")
+        folder = find_volume(volume)
+        reference = (volume.get("spec") or {}).get("claimRef") or {}
+        if folder is None or reference.get("uid") != claim["metadata"]["uid"]:
+            raise UserError(f"PersistentVolumeClaim {key} is not on a volume of this cloud", hint="use one of `kubectl get storageclasses`")
+        path = volume_file(self._cloud, folder)
+        try:
+            size_bytes = path.stat().st_size
+        except FileNotFoundError as e:
+            raise UserError(f"the disk of PersistentVolumeClaim {key} is gone from {path.parent}", hint="restore it from a backup") from e
+        modes = (claim.get("spec") or {}).get("accessModes") or []
+        return VolumeDisk(name, path, size_bytes, named.read_only or modes == ["ReadOnlyMany"], named.ephemeral)
