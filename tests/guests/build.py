@@ -26,14 +26,14 @@ PACKAGES = (
     "dropbear-bin",
     "e2fsprogs",
     "fdisk",
-    "grub-common",
     "grub-efi-amd64-signed",
-    "grub-pc-bin",
     "kmod",
     "libc-bin",
     "mtools",
     "qemu-guest-agent",
     "shim-signed",
+    "syslinux",
+    "syslinux-common",
 )
 KERNELS: dict[Kernel, str] = {"cloud": "linux-image-cloud-amd64", "generic": "linux-image-amd64"}
 _HERE = Path(__file__).parent
@@ -93,3 +93,5 @@ def _unpack(target: Path, packages: list[str]) -> None:
         *(SUITE, target, *debian_sources(SUITE)),
         env=proxies,
     )
+    (target / "proc").mkdir(exist_ok=True)
+    (target / "bin/sh").symlink_to("busybox")  # SYSLINUX calls mtools through a shell

@@ -1,11 +1,10 @@
-"""The disk: GPT with three partitions, of which GRUB for BIOS, the EFI system partition and the root each have one.
+"""The disk: GPT with the EFI system partition and the root.
 
-Both boot loaders read the same kernel and initrd from the EFI system partition and have the same few lines of configuration. The one of UEFI is
-Debian's signed chain, so the disk also boots where secure boot is enforced.
+Both boot loaders read the same kernel and initrd from the EFI system partition: SYSLINUX for BIOS, which needs two seconds less than GRUB without
+hardware virtualisation, and for UEFI Debian's signed chain, so that the disk also boots where secure boot is enforced.
 """
 
 import shutil
-import struct
 from pathlib import Path
 
 from tests.guests.guest import CMDLINE, ROOT_PARTITION, Guest
@@ -13,17 +12,17 @@ from tests.guests.run import run, run_in
 
 _SECTOR = 512
 _MIB = 1 << 20
-_BIOS_START, _ESP_START, _ROOT_START = 1 * _MIB, 2 * _MIB, 34 * _MIB
-_ROOT_SIZE = 157 * _MIB
+_ESP_START, _ROOT_START = 1 * _MIB, 33 * _MIB
+_ROOT_SIZE = 158 * _MIB
 SIZE = 192 * _MIB
 
 _TABLE = f"""label: gpt
-start={_BIOS_START // _SECTOR}, size={(_ESP_START - _BIOS_START) // _SECTOR}, name=guest-bios, type=21686148-6449-6E6F-744E-656564454649
-start={_ESP_START // _SECTOR}, size={(_ROOT_START - _ESP_START) // _SECTOR}, name=guest-boot, type=U
+start={_ESP_START // _SECTOR}, size={(_ROOT_START - _ESP_START) // _SECTOR}, name=guest-boot, type=U, attrs=LegacyBIOSBootable
 start={_ROOT_START // _SECTOR}, size={_ROOT_SIZE // _SECTOR}, name={ROOT_PARTITION}, type=L
 """
 _GRUB = f"linux /vmlinuz {CMDLINE}\ninitrd /initrd\nboot\n"
-_GRUB_MODULES = ("biosdisk", "part_gpt", "fat", "linux")
+_SYSLINUX = f"DEFAULT guest\nPROMPT 0\nLABEL guest\nLINUX /vmlinuz\nINITRD /initrd\nAPPEND {CMDLINE}\n"
+_BOOT_CODE_SIZE = 440  # of the first sector, whose rest is the partition table's
 
 
 def write_disk(debian: Path, root: Path, guest: Guest) -> None:
@@ -34,7 +33,6 @@ def write_disk(debian: Path, root: Path, guest: Guest) -> None:
     run_in(debian, "sfdisk", "--quiet", disk, input=_TABLE.encode())
     _write_root(root, disk)
     _write_esp(debian, guest, disk)
-    _write_bios_loader(debian, disk)
     run("cp", "--sparse=always", disk, guest.raw)
 
 
@@ -44,40 +42,28 @@ def _write_root(root: Path, disk: Path) -> None:
 
 
 def _write_esp(debian: Path, guest: Guest, disk: Path) -> None:
-    """FAT, filled by mtools, which need no mount."""
+    """FAT, filled by mtools, which need no mount, in large clusters, which firmware reads faster."""
+    stage = debian / "esp"
+    texts = {"syslinux.cfg": _SYSLINUX, "EFI/debian/grub.cfg": _GRUB}
     files = {
         "vmlinuz": guest.kernel,
         "initrd": guest.initrd,
         "EFI/BOOT/BOOTX64.EFI": debian / "usr/lib/shim/shimx64.efi.signed",
         "EFI/BOOT/grubx64.efi": debian / "usr/lib/grub/x86_64-efi-signed/grubx64.efi.signed",
     }
-    stage = debian / "esp"
-    for name, source in files.items():
+    for name in (*texts, *files):
         (stage / name).parent.mkdir(parents=True, exist_ok=True)
+    for name, source in files.items():
         shutil.copyfile(source, stage / name)
-    (stage / "EFI/debian").mkdir()
-    (stage / "EFI/debian/grub.cfg").write_text(_GRUB)
+    for name, text in texts.items():
+        (stage / name).write_text(text)
     esp = debian / "esp.img"
     with esp.open("wb") as file:
         file.truncate(_ROOT_START - _ESP_START)
-    run_in(debian, "mkfs.vfat", "-F", "16", "-n", "GUEST-BOOT", esp)
+    run_in(debian, "mkfs.vfat", "-F", "12", "-s", "64", "-n", "GUEST-BOOT", esp)
     run_in(debian, "mcopy", "-s", "-i", esp, *sorted(stage.iterdir()), "::/")
+    run_in(debian, "syslinux", "--install", esp)
     with disk.open("r+b") as file:
+        file.write((debian / "usr/lib/syslinux/mbr/gptmbr.bin").read_bytes()[:_BOOT_CODE_SIZE])
         file.seek(_ESP_START)
         file.write(esp.read_bytes())
-
-
-def _write_bios_loader(debian: Path, disk: Path) -> None:
-    """What grub-bios-setup does, which only works on real disks: GRUB's manual, "BIOS installation"; the offsets are boot.S's and diskboot.S's."""
-    (debian / "grub.cfg").write_text(_GRUB)
-    core = debian / "core.img"
-    run_in(debian, *("grub-mkimage", "-O", "i386-pc", "-p", "(,gpt2)/", "-c", debian / "grub.cfg", "-o", core), *_GRUB_MODULES)
-    first = _BIOS_START // _SECTOR
-    boot = bytearray((debian / "usr/lib/grub/i386-pc/boot.img").read_bytes())
-    struct.pack_into("<Q", boot, 0x5C, first)
-    loader = bytearray(core.read_bytes())
-    struct.pack_into("<Q", loader, 0x1F4, first + 1)  # where the rest of the loader lies; its length grub-mkimage has put in
-    with disk.open("r+b") as file:
-        file.write(boot[:440])  # the partition table's part of the sector stays
-        file.seek(_BIOS_START)
-        file.write(loader)

@@ -19,6 +19,6 @@ def run(*words: str | Path, env: Mapping[str, str] | None = None, input: bytes |
 
 
 def run_in(tree: Path, *words: str | Path, input: bytes | None = None) -> str:
-    """Run a program of the tree with the tree as its root; a path below the tree is given as the program sees it."""
+    """Run a program of the tree with the tree as its root and a /proc of its own; a path below the tree is given as the program sees it."""
     inside = ["/" + str(word.relative_to(tree)) if isinstance(word, Path) else word for word in words]
-    return run("chroot", tree, *inside, input=input)
+    return run("unshare", "--fork", "--pid", "--mount-proc", "--root", tree, *inside, input=input)
