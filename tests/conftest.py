@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import hypothesis
+import pytest
 import pytest_asyncio
 
 from tests.fake_api import FakeApi
+from tests.guests import Guest, guest_image
 
 # How long an example takes says more about what else this machine does than about the code.
 hypothesis.settings.register_profile("pilvi", deadline=None)
@@ -20,3 +22,9 @@ async def fake_api() -> AsyncIterator[FakeApi]:
     await api.start()
     yield api
     await api.stop()
+
+
+@pytest.fixture(scope="session")
+def guest() -> Guest:
+    """The small virtual machine of the tests; building it takes half a minute, once for each machine, and root."""
+    return guest_image()

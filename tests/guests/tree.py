@@ -28,7 +28,7 @@ def make_root(debian: Path, root: Path) -> None:
     for name in _PROGRAMS:
         _take_program(debian, root, name)
     _take_modules(debian, root, _MODULES)
-    shutil.copytree(_HERE / "root", root, dirs_exist_ok=True)
+    shutil.copytree(_HERE / "root", root, copy_function=_replace, dirs_exist_ok=True)
     (root / "var/run").symlink_to("../run")
     (root / "etc/mtab").symlink_to("/proc/self/mounts")
     (root / "init").symlink_to("usr/bin/init")  # where the kernel looks in an initrd
@@ -42,7 +42,7 @@ def make_initrd(debian: Path, root: Path) -> None:
     _make_folders(root, "root")
     _take_busybox(debian, root)
     _take_modules(debian, root, _BOOT_MODULES)
-    shutil.copytree(_HERE / "initrd", root, dirs_exist_ok=True)
+    shutil.copytree(_HERE / "initrd", root, copy_function=_replace, dirs_exist_ok=True)
 
 
 def pack(root: Path, archive: Path) -> None:
@@ -61,6 +61,12 @@ def _make_folders(root: Path, *names: str) -> None:
         (root / name).symlink_to(f"usr/{name}")
     (root / "sbin").symlink_to("usr/bin")
     (root / "usr/sbin").symlink_to("bin")
+
+
+def _replace(source: str, target: str) -> None:
+    """Copy a file or link; what stands there may be a link to busybox, which is not to be written through."""
+    Path(target).unlink(missing_ok=True)
+    shutil.copy2(source, target, follow_symlinks=False)
 
 
 def _take_busybox(debian: Path, root: Path) -> None:
