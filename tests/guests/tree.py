@@ -27,6 +27,7 @@ def make_root(debian: Path, root: Path) -> None:
     _take_busybox(debian, root)
     for name in _PROGRAMS:
         _take_program(debian, root, name)
+    (root / "usr/bin/mkfs.ext4").symlink_to("mke2fs")  # under its own name busybox's would be run
     _take_modules(debian, root, _MODULES)
     shutil.copytree(_HERE / "root", root, copy_function=_replace, dirs_exist_ok=True)
     (root / "var/run").symlink_to("../run")

@@ -14,7 +14,7 @@ import shutil
 import socket
 import tarfile
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -50,15 +50,21 @@ class Wire:
         self.seen = self.seen[found.end() :]
         return found.group()
 
+    async def close(self) -> None:
+        self._writer.close()
+        with suppress(OSError):  # QEMU may have ended with something of ours unread
+            await self._writer.wait_closed()
+
     def send(self, text: str) -> None:
         self._writer.write(text.encode())
 
     async def shell(self, command: str) -> str:
         """What a command prints in the shell on the console."""
-        self.send(f"{command}; echo end-of-''it\n")
-        found = await self.expect(re.compile(r"(?s)^.*?\n(.*?)end-of-it\n"))
+        # The marks are not in the echo of what was typed, which the shell breaks at the terminal's width.
+        self.send(f"echo begin-of-''it; {command}; echo end-of-''it\n")
+        found = await self.expect(re.compile(r"(?s)begin-of-it\n.*?end-of-it\n"))
         await self.expect(PROMPT)
-        return found.partition("\n")[2].removesuffix("end-of-it\n")
+        return found.removeprefix("begin-of-it\n").removesuffix("end-of-it\n")
 
     async def ask(self, command: str, **arguments: Any) -> Any:
         """QMP, and the agent's protocol, which looks alike."""
@@ -87,27 +93,34 @@ class Machine:
 
 
 @asynccontextmanager
-async def machine(folder: Path, *words: str) -> AsyncIterator[Machine]:
+async def machine(folder: Path, *words: str, memory_mib: int = 256) -> AsyncIterator[Machine]:
     sockets = {name: folder / name for name in ("console", "monitor", "agent")}
-    argv = ["nice", "-n", "10", "qemu-system-x86_64", "-machine", "pc-q35-7.2,smm=on", "-accel", "tcg,thread=multi", "-cpu", "max", "-m", "256"]
-    argv += ["-nodefaults", "-no-user-config", "-display", "none"]
+    argv = ["nice", "-n", "10", "qemu-system-x86_64", "-machine", "pc-q35-7.2,smm=on", "-accel", "tcg,thread=multi", "-cpu", "max"]
+    argv += ["-m", str(memory_mib), "-nodefaults", "-no-user-config", "-display", "none"]
     for name, path in sockets.items():
         argv += ["-chardev", f"socket,id={name},path={path},server=on,wait=off"]
     argv += ["-serial", "chardev:console", "-qmp", "chardev:monitor", "-device", "virtio-serial-pci"]
     argv += ["-device", "virtserialport,chardev=agent,name=org.qemu.guest_agent.0", "-device", "virtio-rng-pci", *words]
     process = await asyncio.create_subprocess_exec(*argv, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT)
-    try:
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(_end, process)
         async with asyncio.timeout(ANSWER_S):
             while not all(path.exists() for path in sockets.values()):
                 assert process.returncode is None, (await process.communicate())[0].decode()
                 await asyncio.sleep(0.01)
-        made = Machine(process, *[await Wire.open(path) for path in sockets.values()])
+        wires = []
+        for path in sockets.values():
+            wires.append(await Wire.open(path))
+            stack.push_async_callback(wires[-1].close)
+        made = Machine(process, *wires)
         await made.monitor.ask("qmp_capabilities")
         yield made
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.communicate()
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    if process.returncode is None:
+        process.kill()
+    await process.communicate()
 
 
 async def overlay(folder: Path, guest: Guest) -> str:
@@ -173,7 +186,7 @@ runcmd:
       echo $number
     done > /run/many
 """
-FILES = "cat '/etc/made/by seed' /etc/made/again /run/one /run/many; ls /run/a*; stat -c %a '/etc/made/by seed'"
+FILES = "cat '/etc/made/by seed' /etc/made/again /run/one /run/many; ls /run/a*e; stat -c %a '/etc/made/by seed'"
 FILES_SAY = "first 'line'\n  second\ntwo wordsshell 2\n1\n2\n3\n/run/a name\n600\n"
 
 
@@ -193,6 +206,7 @@ async def test_direct_kernel_and_cloud_config(guest: Guest, tmp_path: Path) -> N
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             assert (await reader.readline()).startswith(b"SSH-2.0-dropbear")
             writer.close()
+            await writer.wait_closed()
         login = "dropbearkey -t ed25519 -f /tmp/key 2>&1 | /etc/init.d/authorize; dbclient -y -i /tmp/key debian@127.0.0.1 whoami 2>/dev/null"
         assert await it.console.shell(login) == "debian\n"
         assert await it.console.shell("su -c 'echo no' debian < /dev/null; awk -F: '{ print substr($2, 1, 3) }' /etc/shadow") == "no\n$6$\n$6$\n"
@@ -218,7 +232,7 @@ async def test_bios_keeps_what_was_written_and_knows_its_config_drive(guest: Gue
         await it.monitor.ask("blockdev-add", driver="file", filename=str(extra), **{"node-name": "extra"})
         await it.monitor.ask("device_add", driver="virtio-blk-pci", drive="extra", id="extra", bus="free1")
         name = (await it.console.expect(r"guest disk \w+ added")).split()[2]
-        assert await it.console.shell(f"mke2fs -q -t ext4 /dev/{name} && mount /dev/{name} /mnt && echo kept > /mnt/file && umount /mnt") == ""
+        assert await it.console.shell(f"mkfs.ext4 -q /dev/{name} && mount /dev/{name} /mnt && echo kept > /mnt/file && umount /mnt") == ""
         await it.monitor.ask("device_del", id="extra")
         await it.monitor.expect(r'"DEVICE_DELETED".*"device": "extra"')
         assert b"kept\n" in extra.read_bytes()
@@ -239,7 +253,7 @@ async def test_uefi_with_secure_boot_and_agent(guest: Guest, tmp_path: Path) -> 
     words = ["-drive", "if=pflash,unit=0,format=raw,readonly=on,file=/usr/share/OVMF/OVMF_CODE_4M.secboot.fd"]
     words += ["-drive", f"if=pflash,unit=1,format=raw,file={variables}", "-global", "driver=cfi.pflash01,property=secure,value=on"]
     words += disk(await overlay(tmp_path, guest), "root", "qcow2")
-    async with machine(tmp_path, *words) as it:
+    async with machine(tmp_path, *words, memory_mib=512) as it:  # with 256 the kernel that GRUB has verified does not fit beside the firmware
         await it.log_in()
         secure = "modprobe efivarfs; mount -t efivarfs e /mnt; tail -c 1 /mnt/SecureBoot-* | od -An -tu1"
         assert (await it.console.shell(secure)).split() == ["1"]
@@ -255,7 +269,7 @@ async def test_uefi_with_secure_boot_and_agent(guest: Guest, tmp_path: Path) -> 
         await it.agent.ask("guest-set-user-password", username="debian", password=base64.b64encode(b"word").decode(), crypted=False)
         assert await it.console.shell("grep -c '^debian:[$]6[$]' /etc/shadow") == "1\n"
         await it.agent.ask("guest-ssh-add-authorized-keys", username="debian", keys=[KEY])
-        assert await it.console.shell("cat /home/debian/.ssh/authorized_keys") == f"{KEY}\n"
+        assert (await it.console.shell("cat /home/debian/.ssh/authorized_keys")).strip() == KEY
 
         it.agent.send('{"execute": "guest-shutdown"}\n')  # is not answered
         await it.console.expect("guest stops")
@@ -280,7 +294,7 @@ async def test_generic_kernel_knows_old_devices(tmp_path: Path) -> None:
     words += [*disk(seed, "seed", "raw", "ide-cd,bus=ide.1", ",readonly=on"), *network(free_port(), "e1000e"), "-device", "i6300esb"]
     async with machine(tmp_path, *words) as it:
         await it.log_in()
-        assert await it.console.shell("hostname; cat /etc/resolv.conf; ls /dev/watchdog /dev/sda2") == "old\nnameserver 10.0.2.3\n/dev/sda2\n/dev/watchdog\n"
+        assert await it.console.shell("hostname; cat /etc/resolv.conf; ls -1 /dev/watchdog /dev/sda2") == "old\nnameserver 10.0.2.3\n/dev/sda2\n/dev/watchdog\n"
         assert "10.0.2.77/24" in await it.console.shell("ip addr show eth0")
         await it.power_off()
 

@@ -1,5 +1,5 @@
 # Reads network-config version 2 as far as tests use it: ethernets with dhcp4, addresses, gateway4, nameservers.
-function clean(text) { gsub(/["',\[\]]/, " ", text); return text }
+function clean(text) { gsub(/[]["',]/, " ", text); return text }
 function each(what, text,    words, count, number) {
     count = split(clean(text), words, " ")
     for (number = 1; number <= count; number++) print link, what, words[number]
