@@ -26,5 +26,5 @@ async def fake_api() -> AsyncIterator[FakeApi]:
 
 @pytest.fixture(scope="session")
 def guest() -> Guest:
-    """The small virtual machine of the tests; building it takes half a minute, once for each machine, and root."""
+    """The small virtual machine of the tests; building it takes fifteen seconds, once for each machine, and root."""
     return guest_image()

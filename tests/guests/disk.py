@@ -1,7 +1,7 @@
 """The disk: GPT with the EFI system partition and the root.
 
-Both boot loaders read the same kernel and initrd from the EFI system partition: SYSLINUX for BIOS, which needs two seconds less than GRUB without
-hardware virtualisation, and for UEFI Debian's signed chain, so that the disk also boots where secure boot is enforced.
+Both boot loaders read the same kernel and initrd from the EFI system partition: SYSLINUX for BIOS, which needs two seconds less than GRUB
+without hardware virtualisation, and for UEFI Debian's signed chain, so that the disk also boots where secure boot is enforced.
 """
 
 import shutil

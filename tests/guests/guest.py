@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-# cloud: boots fastest, knows virtio only. generic: takes three seconds more, knows SATA, e1000e, USB and the watchdog too.
+# cloud: boots fastest, knows virtio only. generic: takes four seconds more, knows SATA, e1000e, USB and the watchdog too.
 Kernel = Literal["cloud", "generic"]
 
 ROOT_PARTITION = "guest-root"
@@ -17,9 +17,10 @@ REFERENCE = "guest:1"
 class Guest:
     """The files of a guest in `folder`, readable for everybody.
 
-    The disk boots by BIOS and by UEFI, with secure boot too. A guest says `guest ready` on ttyS0, where a shell of root follows; it takes its
-    address by DHCP or from a seed, starts the agent where it has the port `org.qemu.guest_agent.0`, has SSH on port 22, and ends on the power
-    button.
+    The disk boots by BIOS and by UEFI, with secure boot too if it has 512 MiB. A guest takes its address by DHCP or from a seed, starts the
+    agent where it has the port `org.qemu.guest_agent.0`, has SSH on port 22 for the users root and debian, and ends on the power button
+    (`killall acpid` in it makes it deaf). On ttyS0 it says what happens to it in lines that begin with `guest `, at last `guest ready`, and
+    then there is a shell of root.
     """
 
     folder: Path

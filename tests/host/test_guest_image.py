@@ -191,7 +191,9 @@ FILES_SAY = "first 'line'\n  second\ntwo wordsshell 2\n1\n2\n3\n/run/a name\n600
 
 
 async def test_direct_kernel_and_cloud_config(guest: Guest, tmp_path: Path) -> None:
-    seed = write_iso(tmp_path / "seed.iso", "cidata", {"meta-data": '{"instance-id": "i-1", "local-hostname": "m"}', "user-data": CLOUD_CONFIG})
+    seed = write_iso(
+        tmp_path / "seed.iso", "cidata", {"meta-data": '{"instance-id": "i-1", "local-hostname": "m"}', "user-data": CLOUD_CONFIG}
+    )
     port = free_port()
     words = ["-kernel", str(guest.kernel), "-initrd", str(guest.initrd), "-append", CMDLINE, *network(port)]
     words += [*disk(await overlay(tmp_path, guest), "root", "qcow2"), *disk(seed, "seed", "raw", rest=",readonly=on")]
@@ -207,16 +209,24 @@ async def test_direct_kernel_and_cloud_config(guest: Guest, tmp_path: Path) -> N
             assert (await reader.readline()).startswith(b"SSH-2.0-dropbear")
             writer.close()
             await writer.wait_closed()
-        login = "dropbearkey -t ed25519 -f /tmp/key 2>&1 | /etc/init.d/authorize; dbclient -y -i /tmp/key debian@127.0.0.1 whoami 2>/dev/null"
+        login = (
+            "dropbearkey -t ed25519 -f /tmp/key 2>&1 | /etc/init.d/authorize; dbclient -y -i /tmp/key debian@127.0.0.1 whoami 2>/dev/null"
+        )
         assert await it.console.shell(login) == "debian\n"
-        assert await it.console.shell("su -c 'echo no' debian < /dev/null; awk -F: '{ print substr($2, 1, 3) }' /etc/shadow") == "no\n$6$\n$6$\n"
+        assert (
+            await it.console.shell("su -c 'echo no' debian < /dev/null; awk -F: '{ print substr($2, 1, 3) }' /etc/shadow")
+            == "no\n$6$\n$6$\n"
+        )
         await it.power_off()
 
 
 async def test_bios_keeps_what_was_written_and_knows_its_config_drive(guest: Guest, tmp_path: Path) -> None:
     latest = "openstack/latest"
     script = "#!/bin/sh\necho ran as $(whoami)\n"
-    files = {f"{latest}/meta_data.json": json.dumps({"uuid": "u-1", "hostname": "drive", "public_keys": {"0": KEY}}), f"{latest}/user_data": script}
+    files = {
+        f"{latest}/meta_data.json": json.dumps({"uuid": "u-1", "hostname": "drive", "public_keys": {"0": KEY}}),
+        f"{latest}/user_data": script,
+    }
     seed = write_iso(tmp_path / "seed.iso", "config-2", files)
     words = [*disk(await overlay(tmp_path, guest), "root", "qcow2"), *disk(seed, "seed", "raw", rest=",readonly=on")]
     words += ["-device", "pcie-root-port,id=free1,chassis=1", "-device", "pcie-root-port,id=free2,chassis=2", "-netdev", "user,id=net"]
@@ -253,7 +263,9 @@ async def test_uefi_with_secure_boot_and_agent(guest: Guest, tmp_path: Path) -> 
     words = ["-drive", "if=pflash,unit=0,format=raw,readonly=on,file=/usr/share/OVMF/OVMF_CODE_4M.secboot.fd"]
     words += ["-drive", f"if=pflash,unit=1,format=raw,file={variables}", "-global", "driver=cfi.pflash01,property=secure,value=on"]
     words += disk(await overlay(tmp_path, guest), "root", "qcow2")
-    async with machine(tmp_path, *words, memory_mib=512) as it:  # with 256 the kernel that GRUB has verified does not fit beside the firmware
+    async with machine(
+        tmp_path, *words, memory_mib=512
+    ) as it:  # with 256 the kernel that GRUB has verified does not fit beside the firmware
         await it.log_in()
         secure = "modprobe efivarfs; mount -t efivarfs e /mnt; tail -c 1 /mnt/SecureBoot-* | od -An -tu1"
         assert (await it.console.shell(secure)).split() == ["1"]
@@ -286,15 +298,28 @@ async def test_all_in_memory(guest: Guest, tmp_path: Path) -> None:
         await it.power_off()
 
 
+NETWORK_CONFIG = """version: 2
+ethernets:
+  eth0:
+    addresses: [10.0.2.77/24]
+    gateway4: 10.0.2.2
+    nameservers:
+      addresses: [10.0.2.3]
+"""
+
+
 async def test_generic_kernel_knows_old_devices(tmp_path: Path) -> None:
     guest = guest_image("generic")
-    network_config = "version: 2\nethernets:\n  eth0:\n    addresses: [10.0.2.77/24]\n    gateway4: 10.0.2.2\n    nameservers:\n      addresses: [10.0.2.3]\n"
-    seed = write_iso(tmp_path / "seed.iso", "cidata", {"meta-data": "instance-id: i-1\nlocal-hostname: old\n", "network-config": network_config})
+    files = {"meta-data": "instance-id: i-1\nlocal-hostname: old\n", "network-config": NETWORK_CONFIG}
+    seed = write_iso(tmp_path / "seed.iso", "cidata", files)
     words = disk(await overlay(tmp_path, guest), "root", "qcow2", "ide-hd,bus=ide.0")
     words += [*disk(seed, "seed", "raw", "ide-cd,bus=ide.1", ",readonly=on"), *network(free_port(), "e1000e"), "-device", "i6300esb"]
     async with machine(tmp_path, *words) as it:
         await it.log_in()
-        assert await it.console.shell("hostname; cat /etc/resolv.conf; ls -1 /dev/watchdog /dev/sda2") == "old\nnameserver 10.0.2.3\n/dev/sda2\n/dev/watchdog\n"
+        assert (
+            await it.console.shell("hostname; cat /etc/resolv.conf; ls -1 /dev/watchdog /dev/sda2")
+            == "old\nnameserver 10.0.2.3\n/dev/sda2\n/dev/watchdog\n"
+        )
         assert "10.0.2.77/24" in await it.console.shell("ip addr show eth0")
         await it.power_off()
 
