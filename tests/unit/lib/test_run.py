@@ -25,6 +25,13 @@ async def test_failure_carries_argv_code_and_stderr() -> None:
     assert caught.value.argv[0] == "sh"
 
 
+async def test_output_in_pieces_as_it_comes() -> None:
+    pieces: list[bytes] = []
+    done = await run(["sh", "-c", "echo one; sleep 0.2; echo two; echo oops >&2"], timeout_s=5, on_stdout=pieces.append)
+    assert (done.stdout, done.stderr) == ("", "oops\n")
+    assert pieces == [b"one\n", b"two\n"]
+
+
 async def test_missing_program() -> None:
     with pytest.raises(DriverError, match="cannot start /no/such/program"):
         await run(["/no/such/program"], timeout_s=5)

@@ -11,12 +11,14 @@ import ctypes
 import errno
 import os
 import resource
-import shutil
 import signal
 import struct
 import sys
-from collections.abc import Sequence
-from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # as a script it loads as little as it can
+    from collections.abc import Sequence
+    from pathlib import Path
 
 __all__ = ["confined", "is_full"]
 
@@ -36,6 +38,8 @@ def confined(
     argv: Sequence[str | os.PathLike[str]], *, read: Sequence[Path], write: Sequence[Path] = (), largest_bytes: int = 0
 ) -> list[str]:
     """The command that runs `argv` so that it can read these files, and write to those, which have to be there, up to that size each."""
+    import shutil  # noqa: PLC0415 (not for the script)
+
     program = shutil.which(os.fspath(argv[0])) or os.fspath(argv[0])
     files = [f"r{path.absolute()}" for path in read] + [f"w{path.absolute()}" for path in write]
     words = [program, *(os.fspath(word) for word in argv[1:])]
@@ -65,7 +69,9 @@ def main(words: list[str]) -> None:
     ):
         resource.setrlimit(kind, (most, most))
     if os.geteuid() == 0:
-        for capability in range(int(Path("/proc/sys/kernel/cap_last_cap").read_text()) + 1):
+        with open("/proc/sys/kernel/cap_last_cap") as file:
+            last = int(file.read())
+        for capability in range(last + 1):
             _must(libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0))
     _must(libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
     _landlock(libc, argv[0], files)
