@@ -16,7 +16,11 @@ up: packages environment kit ## system packages, environment, kit, cloud, first 
 down: environment ## stop the cloud; data stays
 	$(SUDO) $(VENV)/bin/pilvi down
 
+# Other file systems to try disks on, and a second reader of what is written.
+TEST_PACKAGES := btrfs-progs e2fsprogs libarchive-tools xfsprogs
+
 test: packages environment kit ## the whole test suite, linters included
+	@scripts/install-packages $(TEST_PACKAGES)
 	$(PYTEST)
 
 soak: packages environment kit ## the long tests: every kill point, many rounds

@@ -2,6 +2,9 @@
 
 Half-made ones are called `.NAME.new`; what a killed engine left goes with the next try. Two at once for one name is the caller's to
 prevent. A file system without room is NoSpace and leaves nothing.
+
+Opening and sparse truncation are done at once, what waits for the disk in a thread that is waited for: a file must not be closed, and its
+number given to another, while a thread is at work on it.
 """
 
 from __future__ import annotations
@@ -39,7 +42,7 @@ async def clone_file(
     Raises UserError when the source is larger than `size_bytes`, NoSpace, OSError (no source). After failure or cancellation there is
     nothing new, and nothing is written any more.
     """
-    origin = await on_disk(os.open, source, os.O_RDONLY | os.O_CLOEXEC)
+    origin = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
     try:
         length = os.fstat(origin).st_size
         size = length if size_bytes is None else size_bytes
@@ -56,7 +59,7 @@ async def clone_file(
                     offset = await finish_on_disk(_copy_step, origin, new, offset, length)
                     if progress is not None and offset is not None:
                         progress(offset / length)
-            await on_disk(os.truncate, new, size)
+            os.truncate(new, size)
         if progress is not None:
             progress(1.0)
         return method
@@ -71,7 +74,7 @@ async def create_disk(path: Path, size_bytes: int, *, preallocate: bool = False)
     """
     check_size(size_bytes)
     async with unfinished(path) as (_, new):
-        await on_disk(os.truncate, new, size_bytes)
+        os.truncate(new, size_bytes)
         if preallocate:
             await _allocate(path.parent, new, size_bytes)
 
@@ -82,7 +85,7 @@ async def grow_disk(path: Path, size_bytes: int, *, preallocate: bool = False) -
     Raises UserError when it would become smaller, NoSpace (with `preallocate`: the size is as it was then), OSError.
     """
     check_size(size_bytes)
-    fd = await on_disk(os.open, path, os.O_RDWR | os.O_CLOEXEC)
+    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     try:
         before = os.fstat(fd).st_size
         if size_bytes < before:
@@ -146,7 +149,7 @@ async def unfinished(path: Path) -> AsyncIterator[tuple[Path, int]]:
     """
     new = path.with_name(f".{path.name}.new")
     try:
-        fd = await on_disk(_open_new, new)
+        fd = _open_new(new)
         try:
             yield new, fd
             await finish_on_disk(os.fsync, fd)
