@@ -205,7 +205,7 @@ class Registry:
                 f"the certificate of registry {self._reference.host} is not trusted", hint="add its authority to the host's"
             ) from e
         except (aiohttp.ClientError, TimeoutError, OSError) as e:
-            raise Transient(f"registry {self._reference.host} does not answer: {e or type(e).__name__}", 10.0) from e
+            raise Transient(f"registry {self._reference.host} does not answer for {self._reference}: {e or type(e).__name__}", 10.0) from e
 
     def _authorization(self) -> dict[str, str]:
         return {"Authorization": self._token} if self._token else {}
