@@ -149,7 +149,10 @@ class QemuBackend(MachineBackend):
         for netns in list_netns(vpc_netns_prefix(self._cloud)):
             await delete_link(netns, machine_port(uid))
         await delete_netns(machine_netns(self._cloud, uid))
-        await on_disk(remove_tree, sockets_of(self._cloud, uid).folder)
+        sockets = sockets_of(self._cloud, uid).folder
+        await on_disk(remove_tree, sockets)
+        with contextlib.suppress(OSError):  # other machines have theirs in it
+            sockets.parent.rmdir()
         await on_disk(remove_tree, machine_folder(self._cloud, uid))
 
     async def list_uids(self) -> list[str]:
