@@ -48,11 +48,11 @@ def controllers(platform: Platform) -> list[Controller]:
         return [Key.of(claim) for claim in all_claims.list(namespace) if _source(claim) == named]
 
     def bound_to(volume: JsonObject) -> list[Key]:
-        reference = volume["spec"].get("claimRef")
+        reference = (volume.get("spec") or {}).get("claimRef")
         return [Key(reference["namespace"], reference["name"])] if reference else []
 
     def snapshot_of(content: JsonObject) -> list[Key]:
-        reference = content["spec"].get("volumeSnapshotRef") or {}
+        reference = (content.get("spec") or {}).get("volumeSnapshotRef") or {}
         return [Key(reference.get("namespace") or "", reference.get("name") or "")]
 
     def contents_of(snapshot: JsonObject) -> list[Key]:
@@ -64,7 +64,7 @@ def controllers(platform: Platform) -> list[Controller]:
         return [
             Key.of(snapshot)
             for snapshot in all_snapshots.list(namespace)
-            if snapshot["spec"]["source"].get("persistentVolumeClaimName") == name
+            if (snapshot.get("spec") or {})["source"].get("persistentVolumeClaimName") == name
         ]
 
     claim = Controller(
@@ -111,7 +111,8 @@ def checks(_platform: Platform) -> list[Check]:
 
 
 def _source(claim: JsonObject) -> tuple[str, str]:
-    reference = claim["spec"].get("dataSourceRef") or claim["spec"].get("dataSource") or {}
+    spec = claim.get("spec") or {}
+    reference = spec.get("dataSourceRef") or spec.get("dataSource") or {}
     return reference.get("kind", ""), reference.get("name", "")
 
 
