@@ -1,7 +1,7 @@
 """CDI's kinds: disks with what shall be on them, and where that comes from."""
 
 from pilvi.api.cdi.config import CDIConfig, ClaimPropertySet, StorageProfile
-from pilvi.api.cdi.datasource import DataSource
+from pilvi.api.cdi.datasource import DataSource, DataSourceSource
 from pilvi.api.cdi.datavolume import DataVolume, DataVolumeSpec
 from pilvi.api.cdi.populators import VolumeCloneSource, VolumeImportSource, VolumeUploadSource
 from pilvi.api.cdi.sources import HttpSource, ImportSource, NamedSource, RegistrySource
@@ -10,6 +10,7 @@ __all__ = [
     "CDIConfig",
     "ClaimPropertySet",
     "DataSource",
+    "DataSourceSource",
     "DataVolume",
     "DataVolumeSpec",
     "HttpSource",

@@ -86,7 +86,7 @@ def checks(_platform: Platform) -> list[Check]:
 
 
 def _named_by(claim: JsonObject) -> tuple[str | None, str | None]:
-    reference = claim["spec"].get("dataSourceRef") or {}
+    reference = (claim.get("spec") or {}).get("dataSourceRef") or {}
     return reference.get("kind"), reference.get("name")
 
 

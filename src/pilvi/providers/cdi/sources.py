@@ -13,9 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
+import msgspec
+
 from pilvi.api import JsonObject, Key, Resource
 from pilvi.api.cdi import (
     DataSource,
+    DataSourceSource,
     DataVolume,
     DataVolumeSpec,
     HttpSource,
@@ -176,7 +179,8 @@ class Sources:
             found = self._data_sources.get(reference[1]) if reference[0] == DATA_SOURCES else None
             if found is None:
                 break
-            source = decode(DataSource, found).spec.source
+            # Asked at every event of a claim, so an object without specification must not raise.
+            source = msgspec.convert((found.get("spec") or {}).get("source") or {}, DataSourceSource)
             reference = find_target(source.pvc, source.snapshot, source.data_source) or reference
         return reference
 

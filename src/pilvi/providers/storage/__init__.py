@@ -64,7 +64,7 @@ def controllers(platform: Platform) -> list[Controller]:
         return [
             Key.of(snapshot)
             for snapshot in all_snapshots.list(namespace)
-            if (snapshot.get("spec") or {})["source"].get("persistentVolumeClaimName") == name
+            if ((snapshot.get("spec") or {}).get("source") or {}).get("persistentVolumeClaimName") == name
         ]
 
     claim = Controller(
