@@ -1,5 +1,7 @@
 """What a machine tells its kubelet beside the configuration that kubeadm writes: a drop-in, never an edit."""
 
+from typing import Literal
+
 import msgspec
 
 DROP_IN = "/etc/kubernetes/kubelet.conf.d/10-machine.conf"
@@ -9,10 +11,13 @@ EXTRA_ARGUMENTS = "/etc/default/kubelet"
 SYSTEM_MEMORY_BYTES = 192 * 1024**2
 
 
-def kubelet_drop_in(provider_id: str, *, cgroup_version: int, surplus_cpus: int = 0) -> bytes:
+def kubelet_drop_in(
+    provider_id: str, *, cgroup_version: int, cgroup_driver: Literal["cgroupfs", "systemd"] = "cgroupfs", surplus_cpus: int = 0
+) -> bytes:
     """The KubeletConfiguration of one machine, in JSON, for the kubelet's `--config-dir`.
 
-    `provider_id` is Cluster API's name of the machine (`kubevirt://NAME`); `cgroup_version` is what the machine sees, 1 or 2.
+    `provider_id` is Cluster API's name of the machine (`kubevirt://NAME`); `cgroup_version` is what the machine sees, 1 or 2,
+    `cgroup_driver` who arranges its control groups: the kubelet itself where no systemd runs.
     `surplus_cpus` are processors of the host beyond the machine's own: the kubelet counts the host's, and must not offer these to pods.
     """
     reserved = {"memory": str(SYSTEM_MEMORY_BYTES)}
@@ -22,8 +27,7 @@ def kubelet_drop_in(provider_id: str, *, cgroup_version: int, surplus_cpus: int 
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
         "kind": "KubeletConfiguration",
         "providerID": provider_id,
-        # No systemd runs in the machine, so nobody else arranges cgroups.
-        "cgroupDriver": "cgroupfs",
+        "cgroupDriver": cgroup_driver,
         "failSwapOn": False,
         "resolvConf": "/etc/resolv.conf",
         "systemReserved": reserved,

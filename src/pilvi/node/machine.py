@@ -2,20 +2,14 @@
 
 import os
 import stat
-import uuid
-from collections.abc import Mapping
-from ipaddress import IPv4Address, IPv4Interface
 from pathlib import Path
 
 import msgspec
 
 from pilvi.host.sandbox import Bind, SandboxFile, SandboxSpec, cpuinfo_file, meminfo_file, prepare_sandbox, private_sysctls
-from pilvi.node.cloud_config import parse_user_data
-from pilvi.node.containerd import CNI_TEMPLATE, CONFIG, cni_template, containerd_config
 from pilvi.node.containerd_state import copy_containerd_state
-from pilvi.node.first_boot import render_first_boot
+from pilvi.node.files import NodeFacts, Surroundings, node_files
 from pilvi.node.image import INIT
-from pilvi.node.kubelet import DROP_IN, EXTRA_ARGUMENTS, kubelet_drop_in, kubelet_extra_arguments
 from pilvi.node.reference import NodeImage
 
 # The kubelet sets these at its start, and they belong to the whole host.
@@ -34,28 +28,18 @@ _LONGEST_EXIT_BYTES = 16
 _PRODUCT_UUID = Path("/sys/class/dmi/id/product_uuid")
 
 
-class NodeFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """What the virtual machine's objects say.
+class SandboxFacts(NodeFacts, frozen=True, kw_only=True):
+    """A node that is a sandbox.
 
-    `unit` is the unit's name, `state` the machine's folder on a real file system, `netns` a ready namespace whose link has
-    `address` and `mtu`. `uid` is the VMI's UID. `cpu_milli` is as in SandboxSpec. `resolver` answers DNS for the machine and its
-    pods. `user_data` is what a guest's cloud-init would get; `meta_data` adds to the values of its `{{ ds.meta_data.* }}`, of which
-    `instance_id` and `local_hostname` are always there.
+    `unit` is the unit's name, `state` the machine's folder on a real file system, `netns` a ready namespace with the machine's link.
+    `cpu_milli` is as in SandboxSpec.
     """
 
-    name: str
-    namespace: str
-    uid: str
     unit: str
     state: Path
     netns: str
     memory_bytes: int
     cpus: int
-    address: IPv4Interface
-    resolver: IPv4Address
-    user_data: bytes
-    meta_data: Mapping[str, str] = {}
-    mtu: int = 1500
     cpu_milli: int | None = None
     stop_grace_s: float = 30.0
 
@@ -78,14 +62,19 @@ class NodeMachine(msgspec.Struct, frozen=True, kw_only=True):
         return self.sandbox.state / "kubelet"
 
 
-def node_machine(facts: NodeFacts, image: NodeImage) -> NodeMachine:
+def node_machine(facts: SandboxFacts, image: NodeImage) -> NodeMachine:
     """The worker for these facts, running `image`. Reads a few files of /proc, writes nothing.
 
     Raises UserError, naming the key, when its bootstrap data cannot be carried out.
     """
-    meta_data = {"instance_id": f"{facts.name}.{facts.namespace}", "local_hostname": facts.name, **facts.meta_data}
-    config = parse_user_data(facts.user_data, meta_data)
-    first_boot = render_first_boot(config, IGNORED_PREFLIGHT_ERRORS)
+    around = Surroundings(
+        machine="sandbox",
+        cgroup_version=_cgroup_version(),
+        systemd=False,
+        surplus_cpus=(os.cpu_count() or facts.cpus) - facts.cpus,
+        ignored_errors=IGNORED_PREFLIGHT_ERRORS,
+    )
+    files, notes = node_files(facts, image.pause, around)
     sandbox = SandboxSpec(
         name=facts.unit,
         root=image.root,
@@ -102,11 +91,11 @@ def node_machine(facts: NodeFacts, image: NodeImage) -> NodeMachine:
             Bind(source=facts.state / "containerd", target=Path("/var/lib/containerd")),
             Bind(source=facts.state / "kubelet", target=Path("/var/lib/kubelet"), shared=True),
         ),
-        layer_files=(*_node_files(facts, image), SandboxFile(path=Path("/var/lib/pilvi/first-boot.sh"), content=first_boot, mode=0o700)),
+        layer_files=tuple(SandboxFile(path=Path(file.path), content=file.content, mode=file.mode) for file in files),
         private_files=_kernel_view(facts),
         stop_grace_s=facts.stop_grace_s,
     )
-    return NodeMachine(sandbox=sandbox, image=image, notes=config.notes)
+    return NodeMachine(sandbox=sandbox, image=image, notes=notes)
 
 
 def prepare_node_machine(machine: NodeMachine) -> None:
@@ -140,26 +129,7 @@ def find_first_boot_exit(machine: NodeMachine) -> int | None:
         os.close(descriptor)
 
 
-def _node_files(facts: NodeFacts, image: NodeImage) -> tuple[SandboxFile, ...]:
-    # kubeadm and the kubelet look the node's own name up; without the entry they wait ten seconds for DNS.
-    hosts = f"127.0.0.1\tlocalhost\n{facts.address.ip}\t{facts.name}\n"
-    machine_id = uuid.uuid5(uuid.NAMESPACE_OID, facts.uid).hex
-    drop_in = kubelet_drop_in(
-        f"kubevirt://{facts.name}", cgroup_version=_cgroup_version(), surplus_cpus=(os.cpu_count() or facts.cpus) - facts.cpus
-    )
-    return (
-        _text("/etc/hostname", f"{facts.name}\n"),
-        _text("/etc/hosts", hosts),
-        _text("/etc/resolv.conf", f"nameserver {facts.resolver}\n"),
-        _text("/etc/machine-id", f"{machine_id}\n"),
-        SandboxFile(path=Path(CONFIG), content=containerd_config(image.pause, systemd_cgroups=False)),
-        SandboxFile(path=Path(CNI_TEMPLATE), content=cni_template(facts.mtu)),
-        SandboxFile(path=Path(DROP_IN), content=drop_in),
-        SandboxFile(path=Path(EXTRA_ARGUMENTS), content=kubelet_extra_arguments({"pilvi.dev/machine": "sandbox"})),
-    )
-
-
-def _kernel_view(facts: NodeFacts) -> tuple[SandboxFile, ...]:
+def _kernel_view(facts: SandboxFacts) -> tuple[SandboxFile, ...]:
     view = [
         meminfo_file(facts.memory_bytes),
         cpuinfo_file(facts.cpus, Path("/proc/cpuinfo").read_text()),
@@ -174,7 +144,3 @@ def _cgroup_version() -> int:
     """Which version machines of this host see: 2 only when no version 1 hierarchy is left."""
     lines = Path("/proc/self/cgroup").read_text().splitlines()
     return 2 if len(lines) == 1 and lines[0].startswith("0::") else 1
-
-
-def _text(path: str, content: str) -> SandboxFile:
-    return SandboxFile(path=Path(path), content=content.encode())

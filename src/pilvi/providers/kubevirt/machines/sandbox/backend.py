@@ -17,7 +17,7 @@ from pilvi.host.sandbox import remove_sandbox, sandbox_unit
 from pilvi.kit.store import Store
 from pilvi.lib.disk import on_disk
 from pilvi.lib.files import remove_tree, write_atomic
-from pilvi.node import NodeFacts, NodeImage, NodeMachine, find_node_image, node_machine, prepare_node_machine
+from pilvi.node import NodeImage, NodeMachine, SandboxFacts, find_node_image, node_machine, prepare_node_machine
 from pilvi.node.machine import find_first_boot_exit
 from pilvi.providers.kubevirt.machines.backend import MachineBackend, MachinePhase, MachineSpec, MachineState, NetworkNotReady
 from pilvi.providers.kubevirt.machines.control import SandboxControl
@@ -138,7 +138,7 @@ class SandboxBackend(MachineBackend):
             )
         return image
 
-    async def _facts(self, spec: MachineSpec) -> NodeFacts:
+    async def _facts(self, spec: MachineSpec) -> SandboxFacts:
         folder = machine_folder(self._cloud, spec.uid)
         cloud_init = next((volume for volume in spec.volumes if isinstance(volume, CloudInitDisk)), CloudInitDisk(name=""))
         if cloud_init.network_data:
@@ -146,7 +146,7 @@ class SandboxBackend(MachineBackend):
                 f"volume {cloud_init.name} gives network data, and address, gateway and resolver of a sandbox come from its Subnet",
                 hint="remove it; ask for a fixed address with annotation ovn.kubernetes.io/ip_address",
             )
-        return NodeFacts(
+        return SandboxFacts(
             name=spec.name,
             namespace=spec.namespace,
             uid=spec.uid,
