@@ -47,7 +47,7 @@ class Lab:
         self.start_backend()
 
     def start_backend(self) -> None:
-        self.backend = QemuBackend(self.cloud, self.units)
+        self.backend = QemuBackend(self.cloud, self.units, Path("/nowhere"))
         self.backend.subscribe(self.woken.append)
         self.task = asyncio.create_task(self.backend.run())
 

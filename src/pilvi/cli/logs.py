@@ -172,7 +172,13 @@ def _machine_log(folder: Path, of: str) -> Opener:
     from pilvi.errors import UserError
     from pilvi.lib.files import open_below
 
-    inside = Path("state/console.log") if of == _CONSOLE else Path(f"state/layer/var/log/{of}.log")
+    if (folder / "disks").is_dir() and of != _CONSOLE:
+        raise UserError(
+            f"the log of {of} is inside a virtual machine, out of the host's reach",
+            hint="look at its console (--of console), or log in: `pilvi vm console`",
+        )
+    console = Path("serial.log" if (folder / "disks").is_dir() else "state/console.log")
+    inside = console if of == _CONSOLE else Path(f"state/layer/var/log/{of}.log")
 
     def open_log() -> BinaryIO:
         return open_below(folder, inside)

@@ -8,7 +8,8 @@ from pathlib import Path
 from pilvi import kit
 from pilvi.errors import UserError
 from pilvi.kit.store import DEFAULT_ROOT
-from pilvi.node.image import NodeImageInputs, build_node_image, find_programs
+from pilvi.node.image import NodeImageInputs, build_node_image
+from pilvi.node.programs import find_programs
 from pilvi.node.reference import NodeImage
 
 

@@ -1,9 +1,29 @@
-"""Where Debian packages come from: the host's own sources, so that a mirror or a closed network set up there serves here too."""
+"""Debian packages, from the host's own sources, so that a mirror or a closed network set up there serves here too."""
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from pilvi.lib.run import run
+
+SUITE = "bookworm"
+LEFT_OUT = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/info/*", "/usr/share/locale/*")
+_BOOTSTRAP_TIMEOUT_S = 900.0
 _APT = Path("/etc/apt")
+
+
+async def bootstrap_debian(root: Path, packages: Sequence[str], *, hooks: Sequence[str] = ()) -> None:
+    """Install Debian with these packages and what they depend on below `root`, which must not exist.
+
+    `hooks` are shell commands that run at the end with the root's path as `$1`. Needs root. Raises DriverError.
+    """
+    argv: list[str | Path] = ["mmdebstrap", "--quiet", "--mode=root", "--variant=essential", "--format=directory"]
+    argv += [f"--include={','.join(packages)}", *(f"--customize-hook={hook}" for hook in hooks)]
+    argv += [f"--dpkgopt=path-exclude={pattern}" for pattern in LEFT_OUT]
+    # Debian's copyright files stay, as its licences ask.
+    argv += ["--dpkgopt=path-include=/usr/share/doc/*/copyright", SUITE, root, *debian_sources(SUITE)]
+    proxies = {name: value for name, value in os.environ.items() if name.lower() in {"http_proxy", "https_proxy", "no_proxy"}}
+    await run(argv, timeout_s=_BOOTSTRAP_TIMEOUT_S, env=proxies)
 
 
 def debian_sources(suite: str, apt: Path = _APT) -> list[str]:

@@ -26,9 +26,9 @@ from pilvi.host.locks import find_lock
 from pilvi.lib.deadline import wait_for
 from pilvi.lib.files import remove_tree, write_json
 from pilvi.lib.run import run
-from pilvi.node import containerd_state, image
+from pilvi.node import containerd_state, debian, disk, image, programs
 from pilvi.node.build import ensure_node_image
-from pilvi.node.image import find_programs
+from pilvi.node.programs import find_programs
 from pilvi.node.reference import MANIFEST
 
 __all__ = ["ListedImage", "append_node_images", "ensure_node_images", "extract_node_images", "list_images", "without_builder"]
@@ -38,7 +38,7 @@ _LOCK = ".node-images.lock"
 _BUILD_TIMEOUT_S = 900.0
 _TAR_TIMEOUT_S = 1800.0
 # Owners, device nodes and overlay's attributes are part of a root tree and of a containerd state.
-_TAR = ("tar", "--numeric-owner", "--xattrs", "--xattrs-include=*", "--acls")
+_TAR = ("tar", "--sparse", "--numeric-owner", "--xattrs", "--xattrs-include=*", "--acls")
 
 
 class _Entry(msgspec.Struct, frozen=True):
@@ -80,7 +80,7 @@ async def ensure_node_images(progress: Callable[[str], None] = lambda _: None) -
             for item in list_images():  # anew: the one before may have built it
                 if item.state == "missing":
                     built = await ensure_node_image(item.version, progress)
-                    _remember({item.version: _Entry(_key(item.version), built.root.parent.name)})
+                    _remember({item.version: _Entry(_key(item.version), built.folder.name)})
     return [item.path for item in list_images() if item.state == "built" and item.path is not None]
 
 
@@ -186,8 +186,10 @@ def _key(version: str) -> str:
     parts = [f"{target}={path.relative_to(root)}" for target, path in sorted(targets.items())]
     parts += [str(path.relative_to(root)) for path in kit.image_archives(version)]
     state = hashlib.sha256("\n".join(parts).encode())
-    for module in (image, containerd_state):
+    for module in (image, programs, debian, disk, containerd_state):
         state.update(inspect.getsource(module).encode())
+    for path in sorted(path for path in disk.GUEST_FILES.rglob("*") if path.is_file()):
+        state.update(path.read_bytes())
     return state.hexdigest()[:12]
 
 

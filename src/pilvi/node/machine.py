@@ -9,7 +9,7 @@ import msgspec
 from pilvi.host.sandbox import Bind, SandboxFile, SandboxSpec, cpuinfo_file, meminfo_file, prepare_sandbox, private_sysctls
 from pilvi.node.containerd_state import copy_containerd_state
 from pilvi.node.files import NodeFacts, Surroundings, node_files
-from pilvi.node.image import INIT
+from pilvi.node.programs import INIT
 from pilvi.node.reference import NodeImage
 
 # The kubelet sets these at its start, and they belong to the whole host.

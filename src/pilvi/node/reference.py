@@ -17,15 +17,39 @@ MANIFEST = "image.json"  # written last: a folder with it is complete
 
 
 class NodeImage(msgspec.Struct, frozen=True, kw_only=True):
-    """A built node image: `root` is its file system, `containerd` a state in which its container images are unpacked.
+    """A built node image in its folder (see `image`).
 
     `version` is the Kubernetes version with `v`, `pause` the reference of the sandbox image that containerd must keep.
     """
 
     version: str
-    root: Path
-    containerd: Path
+    folder: Path
     pause: str
+
+    @property
+    def root(self) -> Path:
+        """The root file system of a sandbox."""
+        return self.folder / "root"
+
+    @property
+    def containerd(self) -> Path:
+        """A containerd state in which the node's container images are unpacked."""
+        return self.folder / "containerd"
+
+    @property
+    def disk(self) -> Path:
+        """The root file system of a virtual machine, one raw file; its container images are in it."""
+        return self.folder / "disk.raw"
+
+    @property
+    def kernel(self) -> Path:
+        """What boots the disk, with `initrd`."""
+        return self.folder / "vmlinuz"
+
+    @property
+    def initrd(self) -> Path:
+        """See `kernel`."""
+        return self.folder / "initrd"
 
 
 def node_image_reference(version: str) -> str:
@@ -56,5 +80,4 @@ def list_node_images(kit: Path) -> list[NodeImage]:
 
 def _read_image(manifest: Path) -> NodeImage:
     content = read_json(manifest)
-    folder = manifest.parent
-    return NodeImage(version=content["version"], root=folder / "root", containerd=folder / "containerd", pause=content["pause"])
+    return NodeImage(version=content["version"], folder=manifest.parent, pause=content["pause"])

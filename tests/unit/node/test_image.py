@@ -8,7 +8,8 @@ import pytest
 
 from pilvi.errors import DriverError
 from pilvi.node import image as node_image
-from pilvi.node.image import NodeImageInputs, NodePrograms, build_node_image, find_programs
+from pilvi.node.image import NodeImageInputs, build_node_image
+from pilvi.node.programs import NodePrograms, find_programs
 
 
 @pytest.fixture
@@ -38,7 +39,7 @@ def test_digest_follows_every_input(inputs: NodeImageInputs, tmp_path: Path) -> 
 def test_programs_land_where_a_node_looks_for_them(inputs: NodeImageInputs, tmp_path: Path) -> None:
     root = tmp_path / "root"
     (root / "etc").mkdir(parents=True)
-    node_image._install(root, inputs.programs)
+    node_image._fill(root, inputs.programs)
     for name in ("kubelet", "kubeadm", "kubectl"):
         assert (root / "usr/bin" / name).resolve() == root / "usr/lib/pilvi/kube"
     assert (root / "usr/bin/systemctl").resolve() == root / "usr/lib/pilvi/node-init"
@@ -47,11 +48,11 @@ def test_programs_land_where_a_node_looks_for_them(inputs: NodeImageInputs, tmp_
 
 
 async def test_failed_build_leaves_nothing(inputs: NodeImageInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def fail(root: Path) -> None:
+    async def fail(root: Path, _packages: tuple[str, ...]) -> None:
         os.mkdir(root)
         raise DriverError(["mmdebstrap"], 1, "no network")
 
-    monkeypatch.setattr(node_image, "_bootstrap", fail)
+    monkeypatch.setattr(node_image, "bootstrap_debian", fail)
     kit = tmp_path / "kit"
     with pytest.raises(DriverError):
         await build_node_image(inputs, kit, lambda _: None)

@@ -41,7 +41,7 @@ class FakeKit:
         os.link(folder / "root" / "program", folder / "root" / "same-program")
         (folder / "root" / "link").symlink_to("program")
         (folder / MANIFEST).write_text("{}")
-        return NodeImage(version=version, root=folder / "root", containerd=folder / "containerd", pause="pause")
+        return NodeImage(version=version, folder=folder, pause="pause")
 
 
 @pytest.fixture

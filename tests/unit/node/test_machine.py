@@ -17,7 +17,7 @@ USER_DATA = (
 
 @pytest.fixture
 def image(tmp_path: Path) -> NodeImage:
-    made = NodeImage(version="v1.37.2", root=tmp_path / "image/root", containerd=tmp_path / "image/containerd", pause="pause:1")
+    made = NodeImage(version="v1.37.2", folder=tmp_path / "image", pause="pause:1")
     made.root.mkdir(parents=True)
     made.containerd.mkdir()
     (made.containerd / "meta.db").write_bytes(b"db")

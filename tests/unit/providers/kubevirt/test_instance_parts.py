@@ -184,13 +184,13 @@ class TestChoice:
         assert choose_backend(with_image("quay.io/containerdisks/fedora:41"), "auto") == "qemu"
         assert choose_backend(with_image(None), "auto") == "qemu"
         assert choose_backend(with_image("quay.io/containerdisks/fedora:41", "qemu"), "sandbox") == "qemu"
+        assert choose_backend(with_image("pilvi.dev/node:v1.37.2", "qemu"), "auto") == "qemu"
 
     @pytest.mark.parametrize(
         ("image", "machine", "default", "reason"),
         [
             ("quay.io/containerdisks/fedora:41", "sandbox", "auto", "InvalidMachine"),
             ("quay.io/containerdisks/fedora:41", None, "sandbox", "InvalidMachine"),
-            ("pilvi.dev/node:v1.37.2", "qemu", "auto", "BackendMissing"),
             ("pilvi.dev/node:v1.37.2", "docker", "auto", "InvalidMachine"),
             (None, "sandbox", "auto", "InvalidMachine"),
         ],

@@ -51,9 +51,4 @@ def choose_backend(vmi: JsonObject, default: str, running: str | None = None) ->
             f"a sandbox runs node images only, and the machine boots from {image or 'no container disk'}; "
             + (f"set annotation {MACHINE} to qemu" if running or asked is None else f"remove annotation {MACHINE}, or set it to qemu"),
         )
-    if wanted == "qemu" and is_node:
-        return Refusal(
-            "BackendMissing",
-            f"node images are not built for qemu yet; remove annotation {MACHINE} or set it to sandbox",
-        )
     return wanted

@@ -10,18 +10,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import os
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 from pilvi.errors import DriverError, MachineRefused, MachineUnreachable, TimedOut
 from pilvi.host.netns import list_netns
 from pilvi.host.qemu.spec import Sockets, Uefi
 from pilvi.host.qemu.unit import overhead_bytes, qemu_unit
+from pilvi.kit.store import Store
 from pilvi.lib.deadline import wait_for
 from pilvi.lib.disk import on_disk
 from pilvi.lib.files import remove_tree
+from pilvi.node import SEED
 from pilvi.providers.kubevirt.machines.backend import MachineBackend, MachineSpec, MachineState, NetworkNotReady
 from pilvi.providers.kubevirt.machines.folder import list_machine_folders, machine_folder
 from pilvi.providers.kubevirt.machines.qemu.control import QemuControl
@@ -29,6 +33,7 @@ from pilvi.providers.kubevirt.machines.qemu.domain import plan_machine, sockets_
 from pilvi.providers.kubevirt.machines.qemu.drives import MachineFiles
 from pilvi.providers.kubevirt.machines.qemu.files import prepare_files
 from pilvi.providers.kubevirt.machines.qemu.guests import Guests
+from pilvi.providers.kubevirt.machines.qemu.node import find_first_boot, find_image, plan_node, with_node_disk, write_seed
 from pilvi.providers.kubevirt.machines.qemu.offer import Offers
 from pilvi.providers.names import machine_netns, machine_port, machine_unit, vpc_netns_prefix
 from pilvi.providers.sizing import Size
@@ -47,21 +52,23 @@ _ASK_AGAIN_S = 5.0
 
 
 class QemuBackend(MachineBackend):
-    """See `MachineBackend`."""
+    """See `MachineBackend`. `kit` is the folder that holds node images."""
 
     name = "qemu"
 
-    def __init__(self, cloud: Cloud, units: Units) -> None:
+    def __init__(self, cloud: Cloud, units: Units, kit: Path) -> None:
         self._cloud = cloud
+        self._kit = kit
         self._units = units
         self._offers = Offers(cloud)
         self._guests = Guests(cloud)
+        self._first_boots: dict[str, int] = {}
         self.control = QemuControl(cloud, self._guests)
 
     @classmethod
     def for_platform(cls, platform: Platform) -> QemuBackend:
         """The backend of a cloud."""
-        return cls(platform.cloud, platform.units)
+        return cls(platform.cloud, platform.units, Store().root)
 
     @property
     def fidelity(self) -> str:  # type: ignore[override]
@@ -87,7 +94,13 @@ class QemuBackend(MachineBackend):
         if self._units.state(machine_unit(spec.uid)).state == "absent":
             offer = await self._offers.get()
             files = MachineFiles(machine_folder(self._cloud, spec.uid))
+            image = await on_disk(find_image, spec, self._kit)
+            if image is not None:
+                command_line = await on_disk(write_seed, spec, image, files)
+                spec = await on_disk(with_node_disk, spec, image)
             machine = plan_machine(self._cloud, spec, files, spec.user, offer)
+            if image is not None:
+                machine = plan_node(machine, image, command_line, files)
             secure = isinstance(machine.firmware, Uefi) and machine.firmware.secure_boot
             uefi = offer.find_uefi(secure_boot=secure) if isinstance(machine.firmware, Uefi) else None
             await prepare_files(files, spec.volumes, uefi.variables if uefi is not None else None)
@@ -106,7 +119,17 @@ class QemuBackend(MachineBackend):
             last = " | ".join(unit.log_tail.strip().splitlines()[-3:])
             message = f"QEMU has ended ({unit.exit or 'unknown'}); its last lines: {last or 'none'}"
             return MachineState("failed", started, message=message, first_boot="unknown")
-        return self._guests.describe(uid, started)
+        state = self._guests.describe(uid, started)
+        return dataclasses.replace(state, first_boot=self._first_boot(uid)) if state.first_boot == "unknown" else state
+
+    def _first_boot(self, uid: str) -> int | Literal["unknown"] | None:
+        """Only a node says how its user data has ended; once it has, that does not change."""
+        files = MachineFiles(machine_folder(self._cloud, uid))
+        if not files.seed(SEED).exists():
+            return "unknown"
+        if uid not in self._first_boots and (ended := find_first_boot(files)) is not None:
+            self._first_boots[uid] = ended
+        return self._first_boots.get(uid)
 
     def subscribe(self, changed: Callable[[str], None]) -> None:
         """See `MachineBackend`."""
@@ -154,6 +177,7 @@ class QemuBackend(MachineBackend):
         with contextlib.suppress(OSError):  # other machines have theirs in it
             sockets.parent.rmdir()
         await on_disk(remove_tree, machine_folder(self._cloud, uid))
+        self._first_boots.pop(uid, None)
 
     async def list_uids(self) -> list[str]:
         """The folders of all machines; to remove one that another backend runs takes nothing from it but its folder."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pilvi.api.resource import JsonObject
-from pilvi.errors import UserError
+from pilvi.errors import Bug, UserError
 from pilvi.host.qemu.spec import Drive, Layer
 from pilvi.providers.kubevirt.machines.volumes import CloudInitDisk, EmptyDisk, FilesDisk, ImageDisk, MachineVolume, NodeDisk, VolumeDisk
 
@@ -121,10 +121,7 @@ def _layers(volume: MachineVolume, files: MachineFiles) -> tuple[Layer, ...]:
         case CloudInitDisk() | FilesDisk():
             return (Layer(path=files.seed(volume.name)),)
         case NodeDisk():
-            raise UserError(
-                f"volume {volume.name} is the node image, which is not built for QEMU yet",
-                hint="remove the annotation pilvi.dev/machine, or set it to sandbox",
-            )
+            raise Bug(f"volume {volume.name}: the disk of the node image is put in its place before drives are planned")
 
 
 def _block_sizes(disk: JsonObject) -> tuple[int, int] | None:
