@@ -18,7 +18,7 @@ from pilvi.providers.kubevirt.machines.backend import MachineLeg, MachineSpec
 from pilvi.providers.kubevirt.machines.qemu.domain import plan_machine
 from pilvi.providers.kubevirt.machines.qemu.drives import MachineFiles, plan_drives
 from pilvi.providers.kubevirt.machines.qemu.offer import HostOffer
-from pilvi.providers.kubevirt.machines.volumes import CloudInitDisk, EmptyDisk, FilesDisk, ImageDisk, MachineVolume, NodeDisk, VolumeDisk
+from pilvi.providers.kubevirt.machines.volumes import CloudInitDisk, EmptyDisk, FilesDisk, ImageDisk, MachineVolume, VolumeDisk
 from pilvi.providers.sizing import Size
 
 FILES = MachineFiles(Path("/home/machines/u"))
@@ -176,7 +176,6 @@ def test_a_volume_without_a_disk_gets_one_behind_the_others() -> None:
         ({"devices": {"disks": [{"name": "root", "cache": "unsafe"}]}}, IMAGE, r"disks\[root\]\.cache"),
         ({"firmware": {"bootloader": {"efi": {}}}}, IMAGE, "needs spec.domain.features.smm"),
         ({"firmware": {"kernelBoot": {}}}, IMAGE, "kernelBoot"),
-        ({}, NodeDisk("root", "v1.37.2"), "node image"),
     ],
 )
 def test_what_cannot_be(domain: dict[str, Any], volume: MachineVolume, words: str) -> None:
