@@ -30,40 +30,41 @@ from tests.unit.cli.conftest import Invoke
 from tests.unit.cli.test_contexts import make_cloud
 
 
-def test_without_a_terminal_there_are_plain_lines_after_a_second(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def watch_stderr(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
+    """Standard error that is only read: capsys empties what it reads, and loses what a thread writes at that moment."""
+    written = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", written)
     monkeypatch.setattr(progress, "_FIRST_S", 0.0)
     monkeypatch.setattr(progress, "_LIVE_INTERVAL_S", 0.01)
-    seen = ""
+    return written
+
+
+def wait_for_line(stderr: io.StringIO) -> None:
+    deadline = time.monotonic() + 5
+    while not stderr.getvalue().endswith("\n") and time.monotonic() < deadline:
+        time.sleep(0.005)
+
+
+def test_without_a_terminal_there_are_plain_lines_after_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    stderr = watch_stderr(monkeypatch)
     with Waiting() as waiting:
         waiting.show("the moon")
-        deadline = time.monotonic() + 5
-        while not seen and time.monotonic() < deadline:
-            seen = capsys.readouterr().err
+        wait_for_line(stderr)
         waiting.show("the moon")
         waiting.done("moon", 1.25)
         waiting.hide()
-    assert seen == "  … the moon (0 s)\n"
-    rest = capsys.readouterr()
-    assert rest.err == "  ✓ moon (1.2 s)\n"
-    assert rest.out == ""
+    assert stderr.getvalue() == "  … the moon (0 s)\n  ✓ moon (1.2 s)\n"
 
 
-def test_the_seconds_of_a_wait_whose_text_changes_count_from_its_begin(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(progress, "_FIRST_S", 0.0)
-    monkeypatch.setattr(progress, "_LIVE_INTERVAL_S", 0.01)
+def test_the_seconds_of_a_wait_whose_text_changes_count_from_its_begin(monkeypatch: pytest.MonkeyPatch) -> None:
+    stderr = watch_stderr(monkeypatch)
     waiting = Waiting()
     waiting.show("1 of 9", of="a build")
     waiting._started -= 30
     waiting.show("2 of 9", of="a build")
     with waiting:
-        deadline = time.monotonic() + 5
-        while not (seen := capsys.readouterr().err) and time.monotonic() < deadline:
-            pass
-    assert seen == "  … 2 of 9 (30 s)\n"
+        wait_for_line(stderr)
+    assert stderr.getvalue() == "  … 2 of 9 (30 s)\n"
 
 
 def test_what_is_over_at_once_leaves_nothing(capsys: pytest.CaptureFixture[str]) -> None:
