@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from pilvi.api import JsonObject, Key
-from pilvi.api.builtin import NAMESPACES, NODES, PODS, SECRETS
+from pilvi.api.builtin import CONFIG_MAPS, NAMESPACES, NODES, PODS, SECRETS
 from pilvi.api.builtin import PERSISTENT_VOLUME_CLAIMS as CLAIMS
 from pilvi.api.builtin import PERSISTENT_VOLUMES as VOLUMES
 from pilvi.images import Pulls
@@ -33,6 +33,7 @@ from pilvi.providers.kubevirt.virtualmachine.controller import VirtualMachines
 from pilvi.providers.kubevirt.wakeups import (
     instance_of_ip,
     instances_of_claim,
+    instances_of_config_map,
     instances_of_secret,
     instances_of_subnet,
     instances_of_vpc,
@@ -73,6 +74,7 @@ def controllers(platform: Platform, backends: dict[str, MachineBackend] | None =
             Watch(CLAIMS, lambda claim: instances_of_claim(platform.informers, claim)),
             Watch(VOLUMES, _no_keys),
             Watch(SECRETS, lambda secret: instances_of_secret(platform.informers, secret), desire_changed),
+            Watch(CONFIG_MAPS, lambda config_map: instances_of_config_map(platform.informers, config_map), desire_changed),
         ],
         concurrency=_MACHINES_AT_ONCE,
         predicate=any_change,
