@@ -21,7 +21,7 @@ from pilvi.providers.kubevirt.admission import checks
 from pilvi.providers.kubevirt.instance.backends import Backends
 from pilvi.providers.kubevirt.instance.controller import Instances
 from pilvi.providers.kubevirt.instance.sweep import MachineSweep
-from pilvi.providers.kubevirt.kinds import INSTANCES, IPS, MACHINES, SUBNETS, TENANT_CONTROL_PLANES, VPCS
+from pilvi.providers.kubevirt.kinds import DATA_VOLUMES, INSTANCES, IPS, MACHINES, SUBNETS, TENANT_CONTROL_PLANES, VPCS
 from pilvi.providers.kubevirt.machines.backend import MachineBackend
 from pilvi.providers.kubevirt.machines.backends import machine_backends
 from pilvi.providers.kubevirt.subresources import subresources
@@ -30,6 +30,7 @@ from pilvi.providers.kubevirt.virtualhost.facts import read_host_facts
 from pilvi.providers.kubevirt.virtualhost.node import LEASE_NAMESPACE
 from pilvi.providers.kubevirt.virtualhost.pods import StrayPods
 from pilvi.providers.kubevirt.virtualmachine.controller import VirtualMachines
+from pilvi.providers.kubevirt.virtualmachine.datavolumes import machines_of_data_volume, phase_changed
 from pilvi.providers.kubevirt.wakeups import (
     instance_of_ip,
     instances_of_claim,
@@ -104,6 +105,10 @@ def controllers(platform: Platform, backends: dict[str, MachineBackend] | None =
             MACHINES,
             VirtualMachines(platform).reconcile,
             owns=[INSTANCES],
+            watches=[
+                Watch(DATA_VOLUMES, lambda data_volume: machines_of_data_volume(platform.informers, data_volume), phase_changed),
+                Watch(CLAIMS, _no_keys),
+            ],
             predicate=_machine_changed,
             concurrency=8,
         ),
