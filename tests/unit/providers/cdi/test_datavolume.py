@@ -140,7 +140,14 @@ async def test_a_server_that_fails_is_tried_again_and_the_reason_is_told(
 
 @pytest.mark.parametrize(
     ("kind", "words"),
-    [("checksum", "the checksum is md5:"), ("size", "ask for at least 8Mi"), ("backing", "needs another file"), ("packed", "cut off")],
+    [
+        ("checksum", "the checksum is md5:"),
+        ("size", "ask for at least 8Mi"),
+        ("backing", "needs another file"),
+        ("packed", "cut off"),
+        ("cut", "cut off or damaged"),
+        ("page", "which is no disk"),
+    ],
 )
 async def test_what_can_never_be_used_fails_for_good_and_leaves_nothing(fake_api: FakeApi, tmp_path: Path, kind: str, words: str) -> None:
     image, more = DISK, {}
@@ -149,6 +156,12 @@ async def test_what_can_never_be_used_fails_for_good_and_leaves_nothing(fake_api
     if kind == "backing":
         subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", "/etc/passwd", tmp_path / "q", "4M"], check=True)
         image = (tmp_path / "q").read_bytes()
+    if kind == "cut":
+        (tmp_path / "raw").write_bytes(DISK)
+        subprocess.run(["qemu-img", "convert", "-O", "qcow2", tmp_path / "raw", tmp_path / "q"], check=True)
+        image = (tmp_path / "q").read_bytes()[:300_000]
+    if kind == "page":
+        image = b"<html>404</html>"
     if kind == "packed":
         image = gzip.compress(DISK)[:-500]
     async with http_server(files={"/d": image}) as server, scene(fake_api, tmp_path) as (stage, storage):
