@@ -230,14 +230,26 @@ class Sources:
         scheme, _, name = (registry.url or "").partition("://")
         if scheme != "docker" or not name:
             raise UserError(f"{registry.url!r} names no container disk", hint="write docker:// and a reference, as docker://host/name:tag")
-        credentials = None
+        login: Mapping[str, str] = {}
         if registry.secret_ref:
             secret = await self._client.find(SECRETS, Key(namespace, registry.secret_ref))
             if secret is None:
                 return Missing("SecretNotFound", f"there is no Secret {registry.secret_ref} in namespace {namespace}; create it")
             login = {key: _decoded(value, registry.secret_ref) for key, value in (secret.get("data") or {}).items()}
-            credentials = Credentials(login.get("accessKeyId", ""), login.get("secretKey", ""))
-        return Pull(self._images, parse_reference(name), credentials)
+        authorities = await self._authorities(registry.cert_config_map, namespace)
+        if isinstance(authorities, Missing):
+            return authorities
+        credentials = Credentials(login.get("accessKeyId", ""), login.get("secretKey", ""), authorities)
+        return Pull(self._images, parse_reference(name), credentials if login or authorities else None)
+
+    async def _authorities(self, config_map: str | None, namespace: str) -> str | Missing:
+        """The certificates that a ConfigMap holds, in PEM; none when none is named."""
+        if not config_map:
+            return ""
+        found = await self._client.find(CONFIG_MAPS, Key(namespace, config_map))
+        if found is None:
+            return Missing("ConfigMapNotFound", f"there is no ConfigMap {config_map} in namespace {namespace}; create it")
+        return "\n".join((found.get("data") or {}).values())
 
     async def _download(self, http: HttpSource, namespace: str) -> Source | Missing:
         secrets: list[Mapping[str, str]] = []
@@ -247,12 +259,9 @@ class Sources:
                 return Missing("SecretNotFound", f"there is no Secret {name} in namespace {namespace}; create it")
             secrets.append({key: _decoded(value, name) for key, value in (secret.get("data") or {}).items()})
         login = secrets.pop(0) if http.secret_ref else {}
-        authorities = ""
-        if http.cert_config_map:
-            found = await self._client.find(CONFIG_MAPS, Key(namespace, http.cert_config_map))
-            if found is None:
-                return Missing("ConfigMapNotFound", f"there is no ConfigMap {http.cert_config_map} in namespace {namespace}; create it")
-            authorities = "\n".join((found.get("data") or {}).values())
+        authorities = await self._authorities(http.cert_config_map, namespace)
+        if isinstance(authorities, Missing):
+            return authorities
         lines = [*http.extra_headers, *(line for secret in secrets for line in secret.values())]
         web = WebSource(
             url=http.url,
