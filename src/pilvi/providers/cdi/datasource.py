@@ -9,11 +9,9 @@ from pilvi.providers.cdi.kinds import CLAIMS, DATA_SOURCES, SNAPSHOTS
 from pilvi.providers.cdi.sources import Missing, Sources
 from pilvi.providers.platform import Platform
 from pilvi.providers.status import write_status
-from pilvi.runtime import Controller, Done, RequeueAfter, Result, Watch, condition, conditions_of, is_deleting, merge_conditions
+from pilvi.runtime import Controller, Done, Result, Watch, condition, conditions_of, is_deleting, merge_conditions
 
 __all__ = ["data_source_controller"]
-
-LOOK_AGAIN_S = 30.0
 
 _FIELDS = {CLAIMS: "pvc", SNAPSHOTS: "snapshot", DATA_SOURCES: "dataSource"}
 
@@ -27,7 +25,7 @@ def data_source_controller(platform: Platform, sources: Sources) -> Controller:
         if data_source is None or is_deleting(data_source):
             return Done()
         try:
-            found = await sources.find_disk((DATA_SOURCES, key))
+            found = sources.find_disk((DATA_SOURCES, key))
         except UserError as e:
             found = Missing("NoSource", format_chain(e))
         if isinstance(found, Missing):
@@ -39,8 +37,7 @@ def data_source_controller(platform: Platform, sources: Sources) -> Controller:
         if last[0] != DATA_SOURCES:
             status["source"] = {_FIELDS[last[0]]: {"namespace": last[1].namespace, "name": last[1].name}}
         await write_status(client, DATA_SOURCES, data_source, status, subresource=False)
-        # Snapshots are not watched here.
-        return RequeueAfter(LOOK_AGAIN_S) if last[0] == SNAPSHOTS else Done()
+        return Done()
 
     def naming(resource: Resource, obj: JsonObject) -> list[Key]:
         """DataSources that stand for this object, also through others."""
@@ -52,6 +49,7 @@ def data_source_controller(platform: Platform, sources: Sources) -> Controller:
         reconcile,
         watches=[
             Watch(CLAIMS, lambda claim: naming(CLAIMS, claim)),
+            Watch(SNAPSHOTS, lambda snapshot: naming(SNAPSHOTS, snapshot)),
             Watch(DATA_SOURCES, lambda source: [Key.of(entry) for entry in data_sources.list() if Key.of(entry) != Key.of(source)]),
         ],
         concurrency=1,
