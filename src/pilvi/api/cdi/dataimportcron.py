@@ -75,7 +75,7 @@ class DataImportCron(Object):
             ),
             Rule(
                 "size(object.metadata.name) <= 63 && size(object.spec.managedDataSource) <= 50 && object.spec.managedDataSource != ''",
-                "'the names of a DataImportCron and its managedDataSource become labels and names of imports: at most 63 and 50 characters'",
+                "'the name becomes a label, and spec.managedDataSource part of names: at most 63 and 50 characters'",
             ),
             Rule(
                 "object.spec.?importsToKeep.orValue(3) >= 0",

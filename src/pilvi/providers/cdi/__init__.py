@@ -1,6 +1,7 @@
 """CDI's kinds: disks and what shall be on them.
 
 datavolume/       makes the claim of a DataVolume, and reports
+dataimportcron/   imports what is new in a registry, at given times
 population/       fills claims: downloads, copies, uploads, empty disks
 upload/           tokens for uploads, and what takes them
 sources.py        finds what a claim shall hold
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING
 from pilvi.api import JsonObject, Key, Resource
 from pilvi.providers.admission import Check
 from pilvi.providers.cdi.config import Configuration, config_controller
+from pilvi.providers.cdi.dataimportcron.controller import cron_controller
 from pilvi.providers.cdi.datasource import data_source_controller
 from pilvi.providers.cdi.datavolume.controller import DataVolumes
 from pilvi.providers.cdi.kinds import (
@@ -107,6 +109,7 @@ def controllers(platform: Platform) -> list[Controller]:
         ),
         population,
         data_source_controller(platform, sources),
+        cron_controller(platform, sources),
         profile_controller(platform),
         config_controller(platform),
     ]

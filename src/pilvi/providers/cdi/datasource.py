@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pilvi.api import JsonObject, Key, Resource
 from pilvi.errors import UserError, format_chain
-from pilvi.lib.clock import format_time
+from pilvi.providers.cdi.conditions import with_conditions
 from pilvi.providers.cdi.kinds import CLAIMS, DATA_SOURCES, SNAPSHOTS
 from pilvi.providers.cdi.sources import Missing, Sources
 from pilvi.providers.platform import Platform
 from pilvi.providers.status import write_status
-from pilvi.runtime import Controller, Done, Result, Watch, condition, conditions_of, is_deleting, merge_conditions
+from pilvi.runtime import Controller, Done, Result, Watch, condition, is_deleting
 
 __all__ = ["data_source_controller"]
 
@@ -32,7 +32,7 @@ def data_source_controller(platform: Platform, sources: Sources) -> Controller:
             told = condition("Ready", False, found.reason, found.message)
         else:
             told = condition("Ready", True, "Ready", "DataSource is ready to be consumed")
-        status: JsonObject = {"conditions": _stamped(data_source, told)}
+        status: JsonObject = {"conditions": with_conditions(data_source, [told])}
         last = sources.last((DATA_SOURCES, key))
         if last[0] != DATA_SOURCES:
             status["source"] = {_FIELDS[last[0]]: {"namespace": last[1].namespace, "name": last[1].name}}
@@ -54,11 +54,3 @@ def data_source_controller(platform: Platform, sources: Sources) -> Controller:
         ],
         concurrency=1,
     )
-
-
-def _stamped(obj: JsonObject, told: JsonObject) -> list[JsonObject]:
-    """The conditions with `told`; CDI's have a heartbeat beside the time of transition, moved when anything changes."""
-    before = next((entry for entry in conditions_of(obj) if entry["type"] == told["type"]), {})
-    same = all(before.get(name) == told[name] for name in ("status", "reason", "message"))
-    beat = before.get("lastHeartbeatTime") if same else None
-    return merge_conditions(conditions_of(obj), [{**told, "lastHeartbeatTime": beat or format_time()}])

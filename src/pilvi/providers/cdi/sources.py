@@ -244,10 +244,11 @@ class Sources:
         if source.http is not None:
             return await self._download(source.http, namespace)
         if source.registry is not None:
-            return await self._pull(source.registry, namespace)
+            return await self.find_image(source.registry, namespace)
         raise UserError("nothing that can be imported is named", hint="write blank, http or registry below source")
 
-    async def _pull(self, registry: RegistrySource, namespace: str) -> Source | Missing:
+    async def find_image(self, registry: RegistrySource, namespace: str) -> Pull | Missing:
+        """The image that is named, and how to ask for it. Raises UserError when none is named."""
         scheme, _, name = (registry.url or "").partition("://")
         if scheme != "docker" or not name:
             raise UserError(f"{registry.url!r} names no container disk", hint="write docker:// and a reference, as docker://host/name:tag")
