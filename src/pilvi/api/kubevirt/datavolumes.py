@@ -14,14 +14,14 @@ _TEMPLATES = "object.spec.?dataVolumeTemplates.orValue([])"
 
 def template_rules() -> tuple[Rule, ...]:
     """Rules of a VirtualMachine."""
-    far, names = _far(_TEMPLATES), f"{_TEMPLATES}.map(dv, dv.?metadata.?name.orValue(''))"
+    far, names = _far(_TEMPLATES), f"{_TEMPLATES}.map(dv, string(dv.?metadata.?name.orValue('')))"
     return (
         Rule(
             f"{names}.all(name, name != '' && {names}.filter(other, other == name).size() == 1)",
             "'spec.dataVolumeTemplates: each needs a metadata.name of its own'",
         ),
         Rule(
-            f"{_TEMPLATES}.all(dv, dv.?metadata.?namespace.orValue('') in ['', object.metadata.?namespace.orValue('')])",
+            f"{_TEMPLATES}.all(dv, dv.?metadata.?namespace.optMap(ns, ns == '' || ns == object.metadata.namespace).orValue(true))",
             "'spec.dataVolumeTemplates: their namespace is that of the machine; leave metadata.namespace out'",
         ),
         Rule(
@@ -49,5 +49,5 @@ def no_copies_across(spec: str, path: str) -> Rule:
 def _far(templates: str) -> str:
     """CEL: the other namespaces that these templates copy from."""
     ways = ("source.?pvc", "source.?snapshot", "sourceRef")
-    found = [f"{templates}.map(dv, dv.?spec.?{way}.?namespace.orValue(''))" for way in ways]
-    return f"({' + '.join(found)}).filter(ns, !(ns in ['', object.metadata.?namespace.orValue('')]))"
+    found = [f"{templates}.map(dv, string(dv.?spec.?{way}.?namespace.orValue('')))" for way in ways]
+    return f"({' + '.join(found)}).filter(ns, ns != '' && ns != object.metadata.?namespace.orValue(''))"
