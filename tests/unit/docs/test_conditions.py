@@ -16,7 +16,8 @@ OTHERS = {
         InternalDNS InternalIP LoadBalancer Manual Never NoCloud NoExecute NoSchedule Once Opaque ReadOnlyMany ReadWriteMany ReadWriteOnce
         RerunOnFailure
         RuntimeDefault Start Stop Terminate""",
-    "kinds": """Cluster Pod TokenRequest ClusterRole KubevirtCluster Machine Node Status TenantControlPlane UploadTokenRequest VirtualMachine
+    "kinds": """Cluster ClusterRole KubevirtCluster Machine Node Pod Status TenantControlPlane TokenRequest UploadTokenRequest
+        VirtualMachine
         VirtualMachineInstance VirtualMachineInstanceFileSystemList VirtualMachineInstanceGuestAgentInfo
         VirtualMachineInstanceGuestOSUserList VolumeSnapshot VolumeSnapshotContent""",
     "phases and printed statuses": """CrashLoopBackOff DataVolumeError ErrorPvcNotFound ErrorUnschedulable Lost Pending PendingPopulation
@@ -24,8 +25,8 @@ OTHERS = {
     "status, severity, type of an Event": "False True Unknown Info Normal Warning",
     "reasons in the engine's log only": """AddressConflict ContentIsDeleted InvalidAddress PodExists SubnetNotFound SubnetNotReady
         TenantControlPlaneDeleting""",
-    "the rest": """All Body DataVolumeName Digest GuestPanicked InternalError Known KubeVirt Linux MemAvailable MemTotal NodeRestriction None Port Refusal
-        Waiting""",
+    "the rest": """All Body DataVolumeName Digest GuestPanicked InternalError Known KubeVirt Linux MemAvailable MemTotal NodeRestriction
+        None Port Refusal Waiting""",
 }
 
 

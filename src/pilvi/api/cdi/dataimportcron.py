@@ -16,10 +16,10 @@ __all__ = ["DataImportCron", "DataImportCronSpec", "DataImportCronStatus"]
 
 class ImportTemplate(Part):
     spec: Annotated[DataVolumeSpec, implemented("The DataVolume of each import; its source is a registry.")]
-    api_version: Annotated[str | None, shape("Ignored, as upstream does.")] = None
-    kind: Annotated[str | None, shape("Ignored, as upstream does.")] = None
+    api_version: Annotated[str | None, implemented("May be left out; it is that of a DataVolume.")] = None
+    kind: Annotated[str | None, implemented("May be left out; it is DataVolume.")] = None
     metadata: Annotated[dict[str, Any] | None, implemented("Labels and annotations of the DataVolumes.")] = None
-    status: Annotated[DataVolumeStatus | None, shape("Ignored, as upstream does.")] = None
+    status: Annotated[DataVolumeStatus | None, accepted("How a DataVolume is.", "a template has none")] = None
 
 
 class DataImportCronSpec(Part):

@@ -23,10 +23,10 @@ class DataVolumeTemplate(Part):
     SCHEMA: ClassVar[dict[str, Any]] = {"nullable": True}
 
     spec: Annotated[DataVolumeSpec, implemented("The DataVolume.")]
-    api_version: Annotated[str | None, shape("Ignored, as upstream does.")] = None
-    kind: Annotated[str | None, shape("Ignored, as upstream does.")] = None
+    api_version: Annotated[str | None, implemented("May be left out; it is that of a DataVolume.")] = None
+    kind: Annotated[str | None, implemented("May be left out; it is DataVolume.")] = None
     metadata: Annotated[dict[str, Any] | None, implemented("Name, labels and annotations of the DataVolume.", nullable=True)] = None
-    status: Annotated[dict[str, Any] | None, shape("Ignored, as upstream does.", nullable=True)] = None
+    status: Annotated[dict[str, Any] | None, accepted("How a DataVolume is.", "a template has none", nullable=True)] = None
 
 
 class InstancetypeMatcher(Part):
