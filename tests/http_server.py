@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import Future
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -109,6 +111,28 @@ class HttpServer:
     async def _cut(self, request: web.Request) -> None:
         assert request.transport is not None
         request.transport.close()
+
+
+@contextmanager
+def http_server_in_thread(**knobs: object) -> Iterator[HttpServer]:
+    """`http_server` for tests that wait for programs: it answers from a thread of its own."""
+    started: Future[HttpServer] = Future()
+    loop = asyncio.new_event_loop()
+    over = asyncio.Event()
+
+    async def serve() -> None:
+        async with http_server(**knobs) as served:  # type: ignore[arg-type]
+            started.set_result(served)
+            await over.wait()
+
+    thread = threading.Thread(target=loop.run_until_complete, args=(serve(),), daemon=True)
+    thread.start()
+    try:
+        yield started.result(timeout=10)
+    finally:
+        loop.call_soon_threadsafe(over.set)
+        thread.join(timeout=10)
+        loop.close()
 
 
 @asynccontextmanager

@@ -9,6 +9,7 @@ import gzip
 import hashlib
 import io
 import json
+import ssl
 import tarfile
 import threading
 from collections.abc import AsyncIterator, Iterator
@@ -153,14 +154,14 @@ def registry_in_thread() -> Iterator[FakeRegistry]:
 
 
 @asynccontextmanager
-async def serve_registry() -> AsyncIterator[FakeRegistry]:
+async def serve_registry(tls: ssl.SSLContext | None = None) -> AsyncIterator[FakeRegistry]:
     """A registry at a free port of 127.0.0.1."""
     registry = FakeRegistry()
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", registry.answer)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
+    site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls)
     await site.start()
     assert site._server is not None
     registry.host = f"127.0.0.1:{site._server.sockets[0].getsockname()[1]}"  # type: ignore[attr-defined]

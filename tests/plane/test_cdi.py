@@ -9,7 +9,9 @@ import pytest
 
 from pilvi.api import JsonObject
 from pilvi.api.builtin import CLUSTER_ROLE_BINDINGS, CLUSTER_ROLES, NAMESPACES, ROLE_BINDINGS, ROLES
-from pilvi.api.cdi import DataSource, DataVolume
+from pilvi.api.capk import KubevirtMachine
+from pilvi.api.cdi import DataImportCron, DataSource, DataVolume
+from pilvi.api.kubevirt import VirtualMachine
 from pilvi.api.resource import Key
 from pilvi.plane.default_objects import defaults
 from tests.plane.apiserver import NOBODY, Answer, ApiServer
@@ -29,6 +31,8 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
         for name in ("team", "golden"):
             assert server.request("POST", NAMESPACES.path(), NAMESPACES.new(Key("", name))).status == 201
         may_all = {"rules": [{"apiGroups": ["cdi.kubevirt.io"], "resources": ["datavolumes", "datasources"], "verbs": ["*"]}]}
+        machines = {"apiGroups": ["kubevirt.io"], "resources": ["virtualmachines"], "verbs": ["*"]}
+        may_all["rules"].append(machines)
         grant(server, "team", "user", may_all)
         yield server
     finally:
@@ -138,6 +142,101 @@ def test_a_role_gives_that_right(api: ApiServer) -> None:
     grant(api, "shared", "copy", {"rules": [{"apiGroups": ["cdi.kubevirt.io"], "resources": ["datavolumes/source"], "verbs": ["create"]}]})
     answer = create(api, spec, user=NOBODY)
     assert answer.status == 201, answer.message
+
+
+def machine(*templates: JsonObject) -> JsonObject:
+    guest = {"domain": {"memory": {"guest": "64Mi"}, "devices": {}}, "volumes": [{"name": "root", "dataVolume": {"name": "root"}}]}
+    return {"runStrategy": "Halted", "dataVolumeTemplates": [*templates], "template": {"spec": guest}}
+
+
+def template(name: str = "root", **spec: Any) -> JsonObject:
+    return {"metadata": {"name": name}, "spec": spec or {"source": BLANK, "storage": SIZE}}
+
+
+FAR = template(source={"pvc": {"name": "disk", "namespace": "golden"}}, storage={})
+FAR_REF = template(sourceRef={"kind": "DataSource", "name": "x", "namespace": "golden"}, storage={})
+NEAR = template(source={"pvc": {"name": "disk", "namespace": "team"}}, storage={})
+
+
+@pytest.mark.parametrize("far", [FAR, FAR_REF])
+def test_who_writes_a_machine_needs_the_right_to_copy_its_disks(api: ApiServer, far: JsonObject) -> None:
+    answer = create(api, machine(far), user=NOBODY, kind=VirtualMachine)
+    assert answer.status == 422, answer
+    assert "in another namespace, golden, in which you may not create datavolumes/source" in answer.message
+    for spec in (machine(NEAR), machine(template())):
+        answer = create(api, spec, user=NOBODY, kind=VirtualMachine)
+        assert answer.status == 201, answer.message
+        assert not answer.warnings
+    assert create(api, machine(far), kind=VirtualMachine).status == 201
+
+
+def test_who_leaves_the_disks_as_they_are_is_not_asked(api: ApiServer) -> None:
+    obj = VirtualMachine.RESOURCE.new(Key("team", "far"), spec=machine(FAR))
+    assert api.request("POST", VirtualMachine.RESOURCE.path("team"), obj).status == 201
+    path, patch = VirtualMachine.RESOURCE.object_path(Key("team", "far")), "application/merge-patch+json"
+    answer = api.request("PATCH", path, {"spec": {"runStrategy": "Manual"}}, content_type=patch, user=NOBODY)
+    assert answer.status == 200, answer.message
+    answer = api.request(
+        "PATCH", path, {"spec": {"dataVolumeTemplates": [FAR, {**FAR, "metadata": {"name": "b"}}]}}, content_type=patch, user=NOBODY
+    )
+    assert answer.status == 422
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        (machine(template(), template()), "a metadata.name of its own"),
+        (machine({"metadata": {}, "spec": template()["spec"]}), "a metadata.name of its own"),
+        (machine({"metadata": {"name": "a", "namespace": "golden"}, "spec": template()["spec"]}), "leave metadata.namespace out"),
+        (machine(template(source={"s3": {"url": "s3://x"}}, storage=SIZE)), "presigned"),
+    ],
+)
+def test_templates_that_are_refused(api: ApiServer, spec: JsonObject, words: str) -> None:
+    answer = create(api, spec, kind=VirtualMachine)
+    assert answer.status == 422, answer
+    assert words in answer.message
+
+
+def test_a_machine_that_others_make_copies_from_its_own_namespace_only(api: ApiServer) -> None:
+    answer = create(api, {"virtualMachineTemplate": {"spec": machine(FAR)}}, kind=KubevirtMachine)
+    assert answer.status == 422
+    assert "in another namespace, golden; copy it" in answer.message
+    answer = create(api, {"virtualMachineTemplate": {"spec": machine(NEAR)}}, kind=KubevirtMachine)
+    assert answer.status == 201, answer.message
+
+
+def cron(url: str = "docker://quay.io/team/debian:12", **spec: Any) -> JsonObject:
+    imported = {"spec": {"source": {"registry": {"url": url}}, "storage": SIZE}}
+    return {"managedDataSource": "debian", "schedule": "0 3 * * *", "template": imported, **spec}
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        (cron("http://x/y"), "must be a registry"),
+        (cron(template={"spec": {"source": BLANK, "storage": SIZE}}), "must be a registry"),
+        (cron(managedDataSource="x" * 51), "at most 63 and 50"),
+        (cron(importsToKeep=-1), "must not be negative"),
+        (cron(garbageCollect="Always"), "Outdated or Never"),
+        (cron(retentionPolicy="Some"), "All or None"),
+    ],
+)
+def test_crons_that_are_refused(api: ApiServer, spec: JsonObject, words: str) -> None:
+    answer = create(api, spec, kind=DataImportCron)
+    assert answer.status == 422, answer
+    assert words in answer.message
+
+
+def test_crons_that_are_taken_and_do_not_change(api: ApiServer) -> None:
+    obj = DataImportCron.RESOURCE.new(Key("team", "kept"), spec=cron(importsToKeep=2, garbageCollect="Outdated", retentionPolicy="None"))
+    answer = api.request("POST", DataImportCron.RESOURCE.path("team"), obj)
+    assert answer.status == 201, answer.message
+    assert not answer.warnings
+    path, patch = DataImportCron.RESOURCE.object_path(Key("team", "kept")), "application/merge-patch+json"
+    answer = api.request("PATCH", path, {"spec": {"schedule": "@daily"}}, content_type=patch)
+    assert answer.status == 422
+    assert "cannot change" in answer.message
+    assert api.request("PATCH", path, {"metadata": {"annotations": {"a": "b"}}}, content_type=patch).status == 200
 
 
 def test_who_edits_a_namespace_may_make_disks_there(api: ApiServer) -> None:

@@ -127,6 +127,16 @@ PLAIN = {
         "spec": {"source": {"http": {"url": "https://example.org/x"}}, "storage": {"resources": {"requests": {"storage": "1Gi"}}}},
     },
     "DataSource": {"metadata": {"name": "plain"}, "spec": {"source": {"pvc": {"name": "plain", "namespace": "default"}}}},
+    "DataImportCron": {
+        "metadata": {"name": "plain"},
+        "spec": {
+            "managedDataSource": "plain",
+            "schedule": "0 3 * * *",
+            "template": {
+                "spec": {"source": {"registry": {"url": "docker://x/y"}}, "storage": {"resources": {"requests": {"storage": "1Gi"}}}}
+            },
+        },
+    },
     "StorageProfile": {"metadata": {"name": "plain"}, "spec": {}},
     "CDIConfig": {
         "metadata": {"name": "plain"},

@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pilvi.api.core import Metadata, ObjectReference, OpenMetadata
 from pilvi.api.field import DateTime, Part, Quantity, accepted, implemented, rejected, shape
+from pilvi.api.kubevirt.datavolumes import no_copies_across
 from pilvi.api.kubevirt.machine import VirtualMachineSpec
 from pilvi.api.kubevirt.rules import machine_rules, machine_variables, name_rule
 from pilvi.api.object import Column, Definition, Object, Rule
@@ -200,6 +201,7 @@ def worker_rules(template: str, path: str) -> tuple[Rule, ...]:
             " add a volume with containerDisk.image pilvi.dev/node:<Kubernetes version>'",
         ),
         *machine_rules(f"{path}.template.spec"),
+        no_copies_across(template, path),
     )
 
 

@@ -6,6 +6,7 @@ from ipaddress import IPv4Network
 from pilvi.api.capk import KubevirtCluster, KubevirtClusterTemplate, KubevirtMachine, KubevirtMachineTemplate
 from pilvi.api.cdi import (
     CDIConfig,
+    DataImportCron,
     DataSource,
     DataVolume,
     StorageProfile,
@@ -42,6 +43,7 @@ KINDS: tuple[type[Object], ...] = (
     IP,
     DataVolume,
     DataSource,
+    DataImportCron,
     StorageProfile,
     CDIConfig,
     VolumeImportSource,

@@ -42,10 +42,11 @@ _RETRIED = (408, 425, 429, 500, 502, 503, 504)
 
 @dataclass(frozen=True)
 class Credentials:
-    """User and password for one registry; neither is ever printed."""
+    """User and password for one registry, both empty for none, and authorities in PEM to trust beside the host's. None is ever printed."""
 
     user: str
     password: str = field(repr=False)
+    authorities: str = field(default="", repr=False)
 
 
 def read_docker_config(content: bytes) -> dict[str, Credentials]:
@@ -72,13 +73,18 @@ def _host_of(key: str) -> str:
 
 
 class Registry:
-    """The registry of one image, with the credentials for it. Use as an async context manager."""
+    """The registry of one image, with the credentials for it. Use as an async context manager.
 
-    def __init__(self, reference: Reference, credentials: Credentials | None = None, ca: bytes | None = None) -> None:
+    An `insecure` one is taken with any certificate, and by plain HTTP when it speaks no TLS.
+    Raises UserError for authorities that are no certificates.
+    """
+
+    def __init__(self, reference: Reference, credentials: Credentials | None = None, *, insecure: bool = False) -> None:
         self._reference = reference
-        self._credentials = credentials
-        self._context = ssl.create_default_context(cadata=ca.decode() if ca else None)
-        self._base = f"{_scheme(reference.host)}://{_DOCKER_HOSTS.get(reference.host, reference.host)}/v2/{reference.path}"
+        self._credentials = credentials if credentials is not None and (credentials.user or credentials.password) else None
+        self._insecure = insecure
+        self._context = _context(credentials.authorities if credentials is not None else "", verify=not insecure)
+        self._scheme = _scheme(reference.host)
         self._token = ""
         self._session: aiohttp.ClientSession | None = None
 
@@ -95,6 +101,8 @@ class Registry:
     async def manifest(self) -> tuple[str, Manifest]:
         """The digest that the reference stands for, and the image for this host. Raises UserError (rights, nonsense), Transient."""
         what = str(self._reference)
+        if self._insecure and self._scheme == "https" and not await self._speaks_tls():
+            self._scheme = "http"
         body = await self._manifest(self._reference.wanted)
         digest = _digest(body)
         if self._reference.digest and digest != self._reference.digest:
@@ -176,7 +184,17 @@ class Registry:
         return body
 
     def _get(self, path: str, headers: dict[str, str]) -> _Request:
-        return _Request(self, f"{self._base}/{path}", headers)
+        host = _DOCKER_HOSTS.get(self._reference.host, self._reference.host)
+        return _Request(self, f"{self._scheme}://{host}/v2/{self._reference.path}/{path}", headers)
+
+    async def _speaks_tls(self) -> bool:
+        """Whether anything answers there by TLS; asked only of a registry that is allowed to do without."""
+        try:
+            response = await self._send(f"https://{self._reference.host}/v2/", {})
+        except Transient:
+            return False
+        response.release()
+        return True
 
     async def open(self, url: str, headers: dict[str, str]) -> aiohttp.ClientResponse:
         """The answer to a request that succeeded, after a token was asked for if need be."""
@@ -202,7 +220,8 @@ class Registry:
             raise UserError(f"registry {self._reference.host} sends clients in circles or nowhere: {e}", hint="ask who runs it") from e
         except aiohttp.ClientConnectorCertificateError as e:
             raise UserError(
-                f"the certificate of registry {self._reference.host} is not trusted", hint="add its authority to the host's"
+                f"the certificate of registry {self._reference.host} is not trusted",
+                hint="add its authority to the host's, or in a DataVolume name a ConfigMap with it in certConfigMap",
             ) from e
         except (aiohttp.ClientError, TimeoutError, OSError) as e:
             raise Transient(f"registry {self._reference.host} does not answer for {self._reference}: {e or type(e).__name__}", 10.0) from e
@@ -279,6 +298,20 @@ class _Request:
     async def __aexit__(self, *_error: object) -> None:
         if self._response is not None:
             self._response.close()
+
+
+def _context(authorities: str, *, verify: bool) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    if authorities:
+        try:
+            context.load_verify_locations(cadata=authorities)
+        except (ssl.SSLError, ValueError) as e:
+            hint = "put the authority's certificate, from BEGIN CERTIFICATE to END CERTIFICATE, into the ConfigMap"
+            raise UserError("the certificate authorities for the registry are not certificates in PEM", hint=hint) from e
+    if not verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
 
 
 def _scheme(host: str) -> str:

@@ -65,6 +65,8 @@ class ImageStore:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._lock = asyncio.Lock()
+        self.insecure: frozenset[str] = frozenset()
+        """Hosts of registries whose certificate does not count, or that have none. May be set at any time."""
 
     def find(self, reference: Reference, credentials: Credentials | None = None, path: str | None = None) -> ContainerDisk | None:
         """The disk that the reference stood for when it was last asked for with these credentials; None when it is not here.
@@ -91,7 +93,7 @@ class ImageStore:
             return present
         if policy == "Never":
             raise UserError(f"{reference} is not here, and its pull policy is Never", hint="set imagePullPolicy: IfNotPresent")
-        async with Registry(reference, credentials) as registry:
+        async with Registry(reference, credentials, insecure=reference.host in self.insecure) as registry:
             digest, manifest = await registry.manifest()
             # One at a time: images share layers.
             async with self._lock:

@@ -6,7 +6,6 @@ the same folder goes on where the last one ended, also after the engine was kill
 
 from pilvi.transfer.checksum import Checksum, parse_checksum, verify
 from pilvi.transfer.download import discard, fetch
-from pilvi.transfer.image import ImageInfo, convert, read_image
 from pilvi.transfer.meter import Meter
 from pilvi.transfer.receive import find_received, receive
 from pilvi.transfer.source import HttpSource, Proxies
@@ -15,16 +14,13 @@ from pilvi.transfer.unpack import find_compression, unpack
 __all__ = [
     "Checksum",
     "HttpSource",
-    "ImageInfo",
     "Meter",
     "Proxies",
-    "convert",
     "discard",
     "fetch",
     "find_compression",
     "find_received",
     "parse_checksum",
-    "read_image",
     "receive",
     "unpack",
     "verify",

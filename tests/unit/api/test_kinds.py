@@ -70,6 +70,11 @@ HONOURED = [
     ("TenantControlPlane", "spec.controlPlane.deployment.resources.apiServer.limits"),
     ("VirtualMachine", "spec.template.spec.domain.devices.disks[].bootOrder"),
     ("VirtualMachine", "spec.template.spec.domain.devices.interfaces[].macAddress"),
+    ("VirtualMachine", "spec.dataVolumeTemplates[].spec.source.http.url"),
+    ("VirtualMachine", "spec.template.spec.volumes[].configMap.name"),
+    ("VirtualMachine", "spec.template.spec.volumes[].serviceAccount.serviceAccountName"),
+    ("CDIConfig", "spec.insecureRegistries"),
+    ("DataImportCron", "spec.importsToKeep"),
     ("Subnet", "spec.dhcpV4Options"),
     ("Subnet", "spec.mtu"),
 ]

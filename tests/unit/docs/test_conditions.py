@@ -16,16 +16,17 @@ OTHERS = {
         InternalDNS InternalIP LoadBalancer Manual Never NoCloud NoExecute NoSchedule Once Opaque ReadOnlyMany ReadWriteMany ReadWriteOnce
         RerunOnFailure
         RuntimeDefault Start Stop Terminate""",
-    "kinds": """Cluster ClusterRole KubevirtCluster Machine Node Status TenantControlPlane UploadTokenRequest VirtualMachine
+    "kinds": """Cluster ClusterRole KubevirtCluster Machine Node Pod Status TenantControlPlane TokenRequest UploadTokenRequest
+        VirtualMachine
         VirtualMachineInstance VirtualMachineInstanceFileSystemList VirtualMachineInstanceGuestAgentInfo
         VirtualMachineInstanceGuestOSUserList VolumeSnapshot VolumeSnapshotContent""",
-    "phases and printed statuses": """CrashLoopBackOff ErrorPvcNotFound ErrorUnschedulable Lost Pending RebindInProgress Released Scheduled
-        Scheduling Starting Stopping Succeeded Terminating""",
+    "phases and printed statuses": """CrashLoopBackOff DataVolumeError ErrorPvcNotFound ErrorUnschedulable Lost Pending PendingPopulation
+        RebindInProgress Released Scheduled Scheduling Starting Stopping Succeeded Terminating WaitingForVolumeBinding""",
     "status, severity, type of an Event": "False True Unknown Info Normal Warning",
     "reasons in the engine's log only": """AddressConflict ContentIsDeleted InvalidAddress PodExists SubnetNotFound SubnetNotReady
         TenantControlPlaneDeleting""",
-    "the rest": """All Body GuestPanicked InternalError Known KubeVirt Linux MemAvailable MemTotal NodeRestriction None Port Refusal
-        Waiting""",
+    "the rest": """All Body DataVolumeName Digest GuestPanicked InternalError Known KubeVirt Linux MemAvailable MemTotal NodeRestriction
+        None Port Refusal Waiting""",
 }
 
 

@@ -65,7 +65,10 @@ class CDIConfigSpec(Part):
     ] = None
     image_pull_secrets: Annotated[list[LocalObjectReference], accepted("Secrets of the importing Pods.", NO_PODS)] = []
     import_proxy: Annotated[ImportProxy | None, implemented("Proxy of imports over http.")] = None
-    insecure_registries: Annotated[list[str], accepted("Registries without TLS.", "only those on loopback are asked without it")] = []
+    insecure_registries: Annotated[
+        list[str],
+        implemented("Registries, as host or host:port, that are taken with any certificate or without TLS, also for containerDisks."),
+    ] = []
     log_verbosity: Annotated[int | None, accepted("How much is logged.", "the engine has one log", format="int32")] = None
     pod_resource_requirements: Annotated[ResourceRequirements | None, accepted("Size of the importing Pods.", NO_PODS)] = None
     preallocation: Annotated[bool | None, implemented("Take the whole space of each disk at once, unless a DataVolume says.")] = None

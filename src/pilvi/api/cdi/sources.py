@@ -61,14 +61,7 @@ class Platform(Part):
 
 
 class RegistrySource(Part):
-    cert_config_map: Annotated[
-        str | None,
-        rejected(
-            "Certificate authorities to trust.",
-            "registries are asked with the system's authorities",
-            "the authority in the host's own store",
-        ),
-    ] = None
+    cert_config_map: Annotated[str | None, implemented("ConfigMap whose values are certificate authorities to trust, in PEM.")] = None
     image_stream: Annotated[str | None, rejected("OpenShift's ImageStream.", "there are none here", "url: docker://...")] = None
     platform: Annotated[Platform | None, accepted("Which image of a list.", "the one for the host's own processor is taken")] = None
     pull_method: Annotated[str | None, implemented("pod or node; both are the same here, the cloud's own store pulls.")] = None

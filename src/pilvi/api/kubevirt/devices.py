@@ -204,8 +204,13 @@ class Devices(Part):
     client_passthrough: Empty | None = None
     disable_hotplug: bool | None = None
     disks: Annotated[list[Disk], implemented("How volumes appear in the machine; a volume without a disk gets one.", max_items=256)] = []
-    downward_metrics: Empty | None = None
-    filesystems: list[Filesystem] = []
+    downward_metrics: Annotated[
+        Empty | None, rejected("Figures of the host.", "what the host does is not for guests", "a downwardAPI volume")
+    ] = None
+    filesystems: Annotated[
+        list[Filesystem],
+        rejected("Folders shared by virtiofs.", "a machine sees disks only", "disks, with the same volumes; they are mounted in the guest"),
+    ] = []
     gpus: Annotated[list[Gpu], rejected("Graphics processors.", NOT_WITHOUT, "a machine without gpus")] = []
     host_devices: Annotated[list[HostDevice], rejected("Devices of the host.", NOT_WITHOUT, "a machine without hostDevices")] = []
     inputs: Annotated[list[Input], implemented("Tablets, which point to where the mouse of a viewer is.")] = []

@@ -5,7 +5,9 @@
 
 from typing import Annotated, Any, ClassVar
 
+from pilvi.api.cdi import DataVolumeSpec
 from pilvi.api.field import DateTime, Part, accepted, implemented, rejected, shape
+from pilvi.api.kubevirt.datavolumes import template_rules
 from pilvi.api.kubevirt.devices import Disk
 from pilvi.api.kubevirt.instance import VirtualMachineInstanceTemplate
 from pilvi.api.kubevirt.instance_status import ChangedBlockTracking, MachineCondition, MigratedVolume
@@ -20,11 +22,11 @@ __all__ = ["VirtualMachine", "VirtualMachineSpec", "VirtualMachineStatus"]
 class DataVolumeTemplate(Part):
     SCHEMA: ClassVar[dict[str, Any]] = {"nullable": True}
 
-    spec: dict[str, Any]
-    api_version: str | None = None
-    kind: str | None = None
-    metadata: Annotated[dict[str, Any] | None, shape(nullable=True)] = None
-    status: Annotated[dict[str, Any] | None, shape(nullable=True)] = None
+    spec: Annotated[DataVolumeSpec, implemented("The DataVolume.")]
+    api_version: Annotated[str | None, implemented("May be left out; it is that of a DataVolume.")] = None
+    kind: Annotated[str | None, implemented("May be left out; it is DataVolume.")] = None
+    metadata: Annotated[dict[str, Any] | None, implemented("Name, labels and annotations of the DataVolume.", nullable=True)] = None
+    status: Annotated[dict[str, Any] | None, accepted("How a DataVolume is.", "a template has none", nullable=True)] = None
 
 
 class InstancetypeMatcher(Part):
@@ -39,8 +41,8 @@ class VirtualMachineSpec(Part):
     template: Annotated[VirtualMachineInstanceTemplate, implemented("What each run of the machine is made from.")]
     data_volume_templates: Annotated[
         list[DataVolumeTemplate],
-        rejected(
-            "DataVolumes made with the machine.", "not implemented yet, and the machine would start without its disks", "a containerDisk"
+        implemented(
+            "DataVolumes that are made for the machine before it starts, and go with it; by their name a dataVolume refers to them."
         ),
     ] = []
     instancetype: Annotated[
@@ -166,6 +168,7 @@ class VirtualMachine(Object):
             ),
             memory_rule("spec.template.spec"),
             *machine_rules("spec.template.spec"),
+            *template_rules(),
         ),
     )
 

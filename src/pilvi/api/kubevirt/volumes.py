@@ -11,6 +11,9 @@ from pilvi.api.field import Part, Quantity, accepted, implemented, rejected, sha
 __all__ = ["CloudInit", "ContainerDisk", "Network", "PodNetwork", "Volume"]
 
 A_CONTAINER_DISK = "a containerDisk"
+A_DISC = "A read-only disc of"
+LABEL = "Label of the disc; default cfgdata."
+NO_FOLDERS = "a machine sees disks, and no folder of the host or of a Pod"
 
 
 class CloudInit(Part):
@@ -29,9 +32,9 @@ class CloudInit(Part):
 class ConfigMapVolume(Part):
     SCHEMA: ClassVar[dict[str, Any]] = ATOMIC
 
-    name: Annotated[str, shape(default="")] = ""
-    optional: bool | None = None
-    volume_label: str | None = None
+    name: Annotated[str, implemented("Its name.", default="")] = ""
+    optional: Annotated[bool | None, implemented("The machine starts without it too, with an empty disc.")] = None
+    volume_label: Annotated[str | None, implemented(LABEL)] = None
 
 
 class ContainerDisk(Part):
@@ -58,28 +61,30 @@ class DataVolumeSource(Part):
 class FieldRef(Part):
     SCHEMA: ClassVar[dict[str, Any]] = ATOMIC
 
-    field_path: str
-    api_version: str | None = None
+    field_path: Annotated[
+        str, implemented("Of the virt-launcher Pod: metadata.name, namespace, uid, labels, annotations, or labels['KEY'].")
+    ]
+    api_version: Annotated[str | None, accepted("Version of the schema.", "a Pod has one, v1")] = None
 
 
 class ResourceFieldRef(Part):
     SCHEMA: ClassVar[dict[str, Any]] = ATOMIC
 
-    resource: str
-    container_name: str | None = None
-    divisor: Quantity | None = None
+    resource: Annotated[str, implemented("requests.cpu or requests.memory.")]
+    container_name: Annotated[str | None, implemented("compute, which is the default.")] = None
+    divisor: Annotated[Quantity | None, implemented("Unit of the figure; default 1.")] = None
 
 
 class DownwardField(Part):
-    path: str
-    field_ref: FieldRef | None = None
-    mode: int | None = None
-    resource_field_ref: ResourceFieldRef | None = None
+    path: Annotated[str, implemented("Its file on the disc.")]
+    field_ref: Annotated[FieldRef | None, implemented("A field of the virt-launcher Pod.")] = None
+    mode: Annotated[int | None, accepted("Mode of the file.", "all files of a disc can be read by all users of the guest")] = None
+    resource_field_ref: Annotated[ResourceFieldRef | None, implemented("What the virt-launcher Pod asks for.")] = None
 
 
 class DownwardApiVolume(Part):
-    fields: list[DownwardField] = []
-    volume_label: str | None = None
+    fields: Annotated[list[DownwardField], implemented("The files.")] = []
+    volume_label: Annotated[str | None, implemented(LABEL)] = None
 
 
 class EmptyDisk(Part):
@@ -109,41 +114,56 @@ class ClaimVolume(Part):
 
 
 class SecretVolume(Part):
-    optional: bool | None = None
-    secret_name: str | None = None
-    volume_label: str | None = None
+    optional: Annotated[bool | None, implemented("The machine starts without it too, with an empty disc.")] = None
+    secret_name: Annotated[str | None, implemented("Its name.")] = None
+    volume_label: Annotated[str | None, implemented(LABEL)] = None
 
 
 class ServiceAccountVolume(Part):
-    service_account_name: str | None = None
+    service_account_name: Annotated[str | None, implemented("Its name; the virt-launcher Pod is of this account too.")] = None
 
 
 class Sysprep(Part):
-    config_map: LocalObjectReference | None = None
-    secret: LocalObjectReference | None = None
+    config_map: Annotated[LocalObjectReference | None, implemented("ConfigMap with autounattend.xml or unattend.xml.")] = None
+    secret: Annotated[LocalObjectReference | None, implemented("Secret with autounattend.xml or unattend.xml.")] = None
 
 
 class Volume(Part):
     name: Annotated[str, implemented("Name by which disks refer to the volume.")]
     cloud_init_config_drive: Annotated[CloudInit | None, implemented("Bootstrap data as a config drive.")] = None
     cloud_init_no_cloud: Annotated[CloudInit | None, implemented("Bootstrap data as a NoCloud disk.")] = None
-    config_map: ConfigMapVolume | None = None
+    config_map: Annotated[ConfigMapVolume | None, implemented(f"{A_DISC} a ConfigMap's keys, as they are when the machine starts.")] = None
     container_disk: Annotated[ContainerDisk | None, implemented("The machine's system disk, new with every start of the machine.")] = None
-    container_path: ContainerPath | None = None
+    container_path: Annotated[
+        ContainerPath | None, rejected("A folder of the virt-launcher container.", NO_FOLDERS, "a configMap, secret or containerDisk")
+    ] = None
     data_volume: Annotated[DataVolumeSource | None, implemented("The disk of a DataVolume.")] = None
-    downward_api: DownwardApiVolume | None = None
-    downward_metrics: Empty | None = None
+    downward_api: Annotated[
+        DownwardApiVolume | None, implemented(f"{A_DISC} what the virt-launcher Pod is, as it is when the machine starts.")
+    ] = None
+    downward_metrics: Annotated[
+        Empty | None,
+        rejected("Figures of the host.", "what the host does is not for guests", "a downwardAPI volume for requests.cpu and memory"),
+    ] = None
     empty_disk: Annotated[EmptyDisk | None, implemented("A disk that is new with every start of the machine.")] = None
     ephemeral: Annotated[EphemeralVolume | None, implemented("A layer over a claim, new with every start of the machine.")] = None
     host_disk: Annotated[
         HostDisk | None,
         rejected("A file of the host.", "machines may not reach into the host's files", A_CONTAINER_DISK),
     ] = None
-    memory_dump: ClaimVolume | None = None
+    memory_dump: Annotated[
+        ClaimVolume | None,
+        rejected(
+            "The memory of a machine.", "it is never a disk of the machine itself", "a persistentVolumeClaim to read one that was made"
+        ),
+    ] = None
     persistent_volume_claim: Annotated[ClaimVolume | None, implemented("The disk of a claim, which outlives the machine.")] = None
-    secret: SecretVolume | None = None
-    service_account: ServiceAccountVolume | None = None
-    sysprep: Sysprep | None = None
+    secret: Annotated[SecretVolume | None, implemented(f"{A_DISC} a Secret's keys, as they are when the machine starts.")] = None
+    service_account: Annotated[
+        ServiceAccountVolume | None,
+        implemented(f"{A_DISC} token, namespace and ca.crt of an account; the token ends with the run of the machine."),
+    ] = None
+    sysprep: Annotated[Sysprep | None, implemented(f"{A_DISC} answers for Windows' setup.")] = None
 
 
 class MultusNetwork(Part):

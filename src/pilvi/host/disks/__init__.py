@@ -12,7 +12,7 @@ capabilities.py  what a file system can do for disks
 
 from pilvi.host.disks.capabilities import Capabilities, find_capabilities
 from pilvi.host.disks.convert import convert_image, inspect_image
-from pilvi.host.disks.files import allocated_bytes, clone_file, create_disk, free_bytes, grow_disk
+from pilvi.host.disks.files import allocated_bytes, clone_file, create_disk, free_bytes, grow_disk, preallocate_disk
 from pilvi.host.disks.formats import SECTOR, ImageInfo, SourceImage, find_compression, find_format, read_image
 from pilvi.host.disks.iso import folder_disk, write_disk
 from pilvi.host.disks.overlay import create_empty, create_overlay
@@ -38,6 +38,7 @@ __all__ = [
     "grow_disk",
     "inspect_image",
     "no_cloud",
+    "preallocate_disk",
     "read_image",
     "write_disk",
 ]

@@ -22,7 +22,17 @@ from pilvi.errors import NoSpace, UserError
 from pilvi.host.disks.formats import LARGEST_BYTES, SECTOR
 from pilvi.lib.disk import finish_on_disk, on_disk
 
-__all__ = ["allocated_bytes", "clone_file", "create_disk", "free_bytes", "grow_disk", "need_room", "reflink", "unfinished"]
+__all__ = [
+    "allocated_bytes",
+    "clone_file",
+    "create_disk",
+    "free_bytes",
+    "grow_disk",
+    "need_room",
+    "preallocate_disk",
+    "reflink",
+    "unfinished",
+]
 
 _FICLONE = 0x40049409  # ioctl_ficlonerange(2)
 _CANNOT_SHARE = (errno.EOPNOTSUPP, errno.EXDEV, errno.EINVAL, errno.ENOTTY, errno.ENOSYS, errno.EPERM)
@@ -99,6 +109,17 @@ async def grow_disk(path: Path, size_bytes: int, *, preallocate: bool = False) -
         except BaseException:
             os.truncate(fd, before)
             raise
+        await finish_on_disk(os.fsync, fd)
+    finally:
+        os.close(fd)
+
+
+async def preallocate_disk(path: Path) -> None:
+    """Take the space of a disk's holes; its data stay. Raises NoSpace (before or within), OSError."""
+    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        found = os.fstat(fd)
+        await _allocate(path.parent, fd, found.st_size, taken_bytes=found.st_blocks * SECTOR)
         await finish_on_disk(os.fsync, fd)
     finally:
         os.close(fd)
@@ -201,9 +222,9 @@ def _copy_step(source: int, target: int, offset: int, length: int) -> int | None
     return start if start < length else None
 
 
-async def _allocate(folder: Path, fd: int, size_bytes: int, offset: int = 0) -> None:
+async def _allocate(folder: Path, fd: int, size_bytes: int, offset: int = 0, taken_bytes: int = 0) -> None:
     """In steps: where the file system cannot, the C library writes zeros, and a cancelled one must end."""
-    await on_disk(need_room, folder, size_bytes - offset)
+    await on_disk(need_room, folder, max(0, size_bytes - offset - taken_bytes))
     try:
         while offset < size_bytes:
             step = min(_ALLOCATE_STEP_BYTES, size_bytes - offset)

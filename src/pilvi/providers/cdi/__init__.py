@@ -1,6 +1,7 @@
 """CDI's kinds: disks and what shall be on them.
 
 datavolume/       makes the claim of a DataVolume, and reports
+dataimportcron/   imports what is new in a registry, at given times
 population/       fills claims: downloads, copies, uploads, empty disks
 upload/           tokens for uploads, and what takes them
 sources.py        finds what a claim shall hold
@@ -11,18 +12,31 @@ storageprofile.py, config.py, datasource.py   defaults, settings, names for disk
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
-from pilvi.api import JsonObject, Key
+from pilvi.api import JsonObject, Key, Resource
 from pilvi.providers.admission import Check
 from pilvi.providers.cdi.config import Configuration, config_controller
+from pilvi.providers.cdi.dataimportcron.controller import cron_controller
 from pilvi.providers.cdi.datasource import data_source_controller
 from pilvi.providers.cdi.datavolume.controller import DataVolumes
-from pilvi.providers.cdi.kinds import CLAIMS, CLASSES, CLONE_SOURCES, DATA_VOLUMES, IMPORT_SOURCES, PODS, PROFILES, UPLOAD_SOURCES, VOLUMES
+from pilvi.providers.cdi.kinds import (
+    CLAIMS,
+    CLASSES,
+    CLONE_SOURCES,
+    DATA_VOLUMES,
+    IMPORT_SOURCES,
+    PODS,
+    PROFILES,
+    SNAPSHOT_CONTENTS,
+    SNAPSHOTS,
+    UPLOAD_SOURCES,
+    VOLUMES,
+)
 from pilvi.providers.cdi.population.controller import Populations
 from pilvi.providers.cdi.population.fills import Fills
-from pilvi.providers.cdi.sources import Sources
+from pilvi.providers.cdi.sources import Sources, claims_of_pod, reference_of
 from pilvi.providers.cdi.storageprofile import profile_controller
 from pilvi.providers.cdi.upload import uploads
 from pilvi.runtime import Controller, Watch, any_change
@@ -45,7 +59,18 @@ def controllers(platform: Platform) -> list[Controller]:
         """Claims whose dataSourceRef names this object."""
         namespace, name = obj["metadata"]["namespace"], obj["metadata"]["name"]
         named = (kind, name)
-        return [Key.of(claim) for claim in claims.list(namespace) if _named_by(claim) == named]
+        return [Key.of(claim) for claim in claims.list(namespace) if reference_of(claim) == named]
+
+    def copies_of(resource: Resource) -> Callable[[JsonObject], list[Key]]:
+        return lambda obj: sources.waiting_for(resource, Key.of(obj))
+
+    def copies_of_content(content: JsonObject) -> list[Key]:
+        reference = (content.get("spec") or {}).get("volumeSnapshotRef") or {}
+        return sources.waiting_for(SNAPSHOTS, Key(reference.get("namespace") or "", reference.get("name") or ""))
+
+    def copies_of_disks(pod: JsonObject) -> list[Key]:
+        """What waits for a disk until no Pod uses it."""
+        return [key for name in claims_of_pod(pod) for key in sources.waiting_for(CLAIMS, Key(pod["metadata"]["namespace"], name))]
 
     population = Controller(
         "population",
@@ -57,7 +82,10 @@ def controllers(platform: Platform) -> list[Controller]:
             Watch(UPLOAD_SOURCES, lambda obj: naming(UPLOAD_SOURCES.kind, obj)),
             Watch(DATA_VOLUMES, _no_keys),
             Watch(VOLUMES, _no_keys),
-            Watch(PODS, _no_keys),
+            Watch(CLAIMS, copies_of(CLAIMS)),
+            Watch(SNAPSHOTS, copies_of(SNAPSHOTS)),
+            Watch(SNAPSHOT_CONTENTS, copies_of_content),
+            Watch(PODS, copies_of_disks),
         ],
         concurrency=8,
         predicate=any_change,
@@ -70,11 +98,18 @@ def controllers(platform: Platform) -> list[Controller]:
             DATA_VOLUMES,
             DataVolumes(platform, sources, configuration).reconcile,
             owns=[CLAIMS],
-            watches=[Watch(CLASSES, _no_keys), Watch(PROFILES, _no_keys)],
+            watches=[
+                Watch(CLASSES, _no_keys),
+                Watch(PROFILES, _no_keys),
+                Watch(CLAIMS, copies_of(CLAIMS)),
+                Watch(SNAPSHOTS, copies_of(SNAPSHOTS)),
+                Watch(SNAPSHOT_CONTENTS, copies_of_content),
+            ],
             concurrency=8,
         ),
         population,
         data_source_controller(platform, sources),
+        cron_controller(platform, sources),
         profile_controller(platform),
         config_controller(platform),
     ]
@@ -83,11 +118,6 @@ def controllers(platform: Platform) -> list[Controller]:
 def checks(_platform: Platform) -> list[Check]:
     """None: what a DataVolume may be is decided by policies, and what it refers to may come later."""
     return []
-
-
-def _named_by(claim: JsonObject) -> tuple[str | None, str | None]:
-    reference = (claim.get("spec") or {}).get("dataSourceRef") or {}
-    return reference.get("kind"), reference.get("name")
 
 
 def _no_keys(_obj: JsonObject) -> Iterable[Key]:

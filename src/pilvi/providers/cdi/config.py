@@ -79,6 +79,7 @@ def config_controller(platform: Platform) -> Controller:
         if config is None:
             config = await client.create(CONFIGS, CONFIGS.new(CONFIG, spec={}))
         spec = decode(CDIConfig, config).spec
+        platform.images.insecure = frozenset(spec.insecure_registries)
         status: JsonObject = {
             "filesystemOverhead": msgspec.to_builtins(overheads(spec.filesystem_overhead, classes.list())),
             "preallocation": bool(spec.preallocation),

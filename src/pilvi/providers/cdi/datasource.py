@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from pilvi.api import JsonObject, Key, Resource
 from pilvi.errors import UserError, format_chain
-from pilvi.lib.clock import format_time
+from pilvi.providers.cdi.conditions import with_conditions
 from pilvi.providers.cdi.kinds import CLAIMS, DATA_SOURCES, SNAPSHOTS
 from pilvi.providers.cdi.sources import Missing, Sources
 from pilvi.providers.platform import Platform
 from pilvi.providers.status import write_status
-from pilvi.runtime import Controller, Done, RequeueAfter, Result, Watch, condition, conditions_of, is_deleting, merge_conditions
+from pilvi.runtime import Controller, Done, Result, Watch, condition, is_deleting
 
 __all__ = ["data_source_controller"]
-
-LOOK_AGAIN_S = 30.0
 
 _FIELDS = {CLAIMS: "pvc", SNAPSHOTS: "snapshot", DATA_SOURCES: "dataSource"}
 
@@ -27,20 +25,19 @@ def data_source_controller(platform: Platform, sources: Sources) -> Controller:
         if data_source is None or is_deleting(data_source):
             return Done()
         try:
-            found = await sources.find_disk((DATA_SOURCES, key))
+            found = sources.find_disk((DATA_SOURCES, key))
         except UserError as e:
             found = Missing("NoSource", format_chain(e))
         if isinstance(found, Missing):
             told = condition("Ready", False, found.reason, found.message)
         else:
             told = condition("Ready", True, "Ready", "DataSource is ready to be consumed")
-        status: JsonObject = {"conditions": _stamped(data_source, told)}
+        status: JsonObject = {"conditions": with_conditions(data_source, [told])}
         last = sources.last((DATA_SOURCES, key))
         if last[0] != DATA_SOURCES:
             status["source"] = {_FIELDS[last[0]]: {"namespace": last[1].namespace, "name": last[1].name}}
         await write_status(client, DATA_SOURCES, data_source, status, subresource=False)
-        # Snapshots are not watched here.
-        return RequeueAfter(LOOK_AGAIN_S) if last[0] == SNAPSHOTS else Done()
+        return Done()
 
     def naming(resource: Resource, obj: JsonObject) -> list[Key]:
         """DataSources that stand for this object, also through others."""
@@ -52,15 +49,8 @@ def data_source_controller(platform: Platform, sources: Sources) -> Controller:
         reconcile,
         watches=[
             Watch(CLAIMS, lambda claim: naming(CLAIMS, claim)),
+            Watch(SNAPSHOTS, lambda snapshot: naming(SNAPSHOTS, snapshot)),
             Watch(DATA_SOURCES, lambda source: [Key.of(entry) for entry in data_sources.list() if Key.of(entry) != Key.of(source)]),
         ],
         concurrency=1,
     )
-
-
-def _stamped(obj: JsonObject, told: JsonObject) -> list[JsonObject]:
-    """The conditions with `told`; CDI's have a heartbeat beside the time of transition, moved when anything changes."""
-    before = next((entry for entry in conditions_of(obj) if entry["type"] == told["type"]), {})
-    same = all(before.get(name) == told[name] for name in ("status", "reason", "message"))
-    beat = before.get("lastHeartbeatTime") if same else None
-    return merge_conditions(conditions_of(obj), [{**told, "lastHeartbeatTime": beat or format_time()}])

@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 from pilvi.api.builtin import CONFIG_MAPS, PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES, PODS, SECRETS, STORAGE_CLASSES
-from pilvi.api.cdi import CDIConfig, DataSource, DataVolume, StorageProfile, VolumeCloneSource, VolumeImportSource, VolumeUploadSource
+from pilvi.api.cdi import (
+    CDIConfig,
+    DataImportCron,
+    DataSource,
+    DataVolume,
+    StorageProfile,
+    VolumeCloneSource,
+    VolumeImportSource,
+    VolumeUploadSource,
+)
 from pilvi.api.resource import Resource
 
 __all__ = [
@@ -12,6 +21,7 @@ __all__ = [
     "CLONE_SOURCES",
     "CONFIGS",
     "CONFIG_MAPS",
+    "DATA_IMPORT_CRONS",
     "DATA_SOURCES",
     "DATA_VOLUMES",
     "IMPORT_SOURCES",
@@ -26,6 +36,7 @@ __all__ = [
 
 CLAIMS, VOLUMES, CLASSES = PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES, STORAGE_CLASSES
 DATA_VOLUMES, DATA_SOURCES = DataVolume.RESOURCE, DataSource.RESOURCE
+DATA_IMPORT_CRONS = DataImportCron.RESOURCE
 PROFILES, CONFIGS = StorageProfile.RESOURCE, CDIConfig.RESOURCE
 IMPORT_SOURCES, CLONE_SOURCES = VolumeImportSource.RESOURCE, VolumeCloneSource.RESOURCE
 UPLOAD_SOURCES = VolumeUploadSource.RESOURCE

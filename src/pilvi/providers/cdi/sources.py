@@ -54,7 +54,7 @@ from pilvi.runtime import controller_of
 from pilvi.transfer import HttpSource as WebSource
 from pilvi.transfer import parse_checksum
 
-__all__ = ["Disk", "Missing", "Sources", "find_disk_reference"]
+__all__ = ["Disk", "Missing", "Sources", "claims_of_pod", "find_disk_reference", "reference_of"]
 
 LONGEST_CHAIN = 8
 _HEADER = re.compile(r"(?P<name>[!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*(?P<value>[^\r\n\0]*)")
@@ -84,7 +84,7 @@ DiskReference: TypeAlias = tuple[Resource, Key]
 
 
 class Sources:
-    """Finds sources. Reads caches, and asks the API for what is not cached: Secrets, ConfigMaps, snapshots."""
+    """Finds sources. Reads caches, and asks the API for what is not cached: Secrets and ConfigMaps."""
 
     def __init__(self, platform: Platform, configuration: Configuration) -> None:
         self._cloud = platform.cloud
@@ -95,6 +95,8 @@ class Sources:
         self._claims = informers.get(CLAIMS)
         self._volumes = informers.get(VOLUMES)
         self._pods = informers.get(PODS)
+        self._snapshots = informers.get(SNAPSHOTS)
+        self._contents = informers.get(SNAPSHOT_CONTENTS)
         self._data_volumes = informers.get(DATA_VOLUMES)
         self._data_sources = informers.get(DATA_SOURCES)
         self._imports = informers.get(IMPORT_SOURCES)
@@ -112,7 +114,7 @@ class Sources:
             spec = decode(DataVolume, data_volume).spec
             reference = find_disk_reference(spec, namespace)
             if reference is not None:
-                return await self._copy(reference)
+                return self._copy(reference)
             if spec.source is not None and spec.source.upload is not None:
                 return Upload()
             return await self._import(spec.source or ImportSource(), namespace)
@@ -130,20 +132,20 @@ class Sources:
                 return absent
             source = decode(VolumeCloneSource, found).spec.source
             kind = SNAPSHOTS if source.kind == SNAPSHOTS.kind else CLAIMS
-            return await self._copy((kind, Key(namespace, source.name)))
+            return self._copy((kind, Key(namespace, source.name)))
         raise UserError(
             f"a claim cannot be filled from a {named.get('kind')}",
             hint="name a VolumeImportSource, VolumeCloneSource or VolumeUploadSource",
         )
 
-    async def find_disk(self, reference: DiskReference) -> Disk | Missing:
+    def find_disk(self, reference: DiskReference) -> Disk | Missing:
         """The disk of a claim, a snapshot, or the one that a DataSource stands for."""
         resource, key = reference
         for _ in range(LONGEST_CHAIN):
             if resource == CLAIMS:
                 return self._claim_disk(key)
             if resource == SNAPSHOTS:
-                return await self._snapshot_disk(key)
+                return self._snapshot_disk(key)
             found = self._data_sources.get(key)
             if found is None:
                 return Missing("NotFound", f"there is no DataSource {key}; create it, or name another")
@@ -164,9 +166,28 @@ class Sources:
                 return str(pod["metadata"]["name"])
         return None
 
-    async def _copy(self, reference: DiskReference) -> Source | Missing:
+    def waiting_for(self, resource: Resource, key: Key) -> list[Key]:
+        """DataVolumes, and so claims, that are not filled yet and are copies of this claim or snapshot."""
+        found = [Key.of(entry) for entry in self._data_volumes.list() if self._copies(entry, (resource, key))]
+        for clone in self._clones.list(key.namespace):
+            source = (clone.get("spec") or {}).get("source") or {}
+            if (source.get("kind"), source.get("name")) == (resource.kind, key.name):
+                found += [
+                    Key.of(claim)
+                    for claim in self._claims.list(key.namespace)
+                    if reference_of(claim) == (CLONE_SOURCES.kind, clone["metadata"]["name"])
+                ]
+        return found
+
+    def _copies(self, data_volume: JsonObject, reference: DiskReference) -> bool:
+        if (data_volume.get("status") or {}).get("phase") == "Succeeded" or not data_volume.get("spec"):
+            return False
+        copied = find_disk_reference(decode(DataVolume, data_volume).spec, data_volume["metadata"]["namespace"])
+        return copied is not None and self.last(copied) == reference
+
+    def _copy(self, reference: DiskReference) -> Source | Missing:
         final = self.last(reference)
-        disk = await self.find_disk(final)
+        disk = self.find_disk(final)
         if isinstance(disk, Missing):
             return disk
         if pod := self.in_use(final):
@@ -201,13 +222,13 @@ class Sources:
         size = quantity_bytes(volume["spec"]["capacity"]["storage"])
         return Disk(volume_file(self._cloud, folder), size, claim["spec"].get("volumeMode") or "Filesystem", f"claim {key}")
 
-    async def _snapshot_disk(self, key: Key) -> Disk | Missing:
-        snapshot = await self._client.find(SNAPSHOTS, key)
+    def _snapshot_disk(self, key: Key) -> Disk | Missing:
+        snapshot = self._snapshots.get(key)
         if snapshot is None:
             return Missing("CloneSourceNotFound", f"there is no VolumeSnapshot {key} to copy; create it, or name another")
         status = snapshot.get("status") or {}
         name = status.get("boundVolumeSnapshotContentName")
-        content = await self._client.find(SNAPSHOT_CONTENTS, Key("", name)) if name and status.get("readyToUse") else None
+        content = self._contents.get(Key("", name)) if name and status.get("readyToUse") else None
         if content is None:
             return Missing("CloneSourceNotReady", f"VolumeSnapshot {key} is not ready to use; it is copied when it is")
         folder = find_volume(content)
@@ -223,21 +244,34 @@ class Sources:
         if source.http is not None:
             return await self._download(source.http, namespace)
         if source.registry is not None:
-            return await self._pull(source.registry, namespace)
+            return await self.find_image(source.registry, namespace)
         raise UserError("nothing that can be imported is named", hint="write blank, http or registry below source")
 
-    async def _pull(self, registry: RegistrySource, namespace: str) -> Source | Missing:
+    async def find_image(self, registry: RegistrySource, namespace: str) -> Pull | Missing:
+        """The image that is named, and how to ask for it. Raises UserError when none is named."""
         scheme, _, name = (registry.url or "").partition("://")
         if scheme != "docker" or not name:
             raise UserError(f"{registry.url!r} names no container disk", hint="write docker:// and a reference, as docker://host/name:tag")
-        credentials = None
+        login: Mapping[str, str] = {}
         if registry.secret_ref:
             secret = await self._client.find(SECRETS, Key(namespace, registry.secret_ref))
             if secret is None:
                 return Missing("SecretNotFound", f"there is no Secret {registry.secret_ref} in namespace {namespace}; create it")
             login = {key: _decoded(value, registry.secret_ref) for key, value in (secret.get("data") or {}).items()}
-            credentials = Credentials(login.get("accessKeyId", ""), login.get("secretKey", ""))
-        return Pull(self._images, parse_reference(name), credentials)
+        authorities = await self._authorities(registry.cert_config_map, namespace)
+        if isinstance(authorities, Missing):
+            return authorities
+        credentials = Credentials(login.get("accessKeyId", ""), login.get("secretKey", ""), authorities)
+        return Pull(self._images, parse_reference(name), credentials if login or authorities else None)
+
+    async def _authorities(self, config_map: str | None, namespace: str) -> str | Missing:
+        """The certificates that a ConfigMap holds, in PEM; none when none is named."""
+        if not config_map:
+            return ""
+        found = await self._client.find(CONFIG_MAPS, Key(namespace, config_map))
+        if found is None:
+            return Missing("ConfigMapNotFound", f"there is no ConfigMap {config_map} in namespace {namespace}; create it")
+        return "\n".join((found.get("data") or {}).values())
 
     async def _download(self, http: HttpSource, namespace: str) -> Source | Missing:
         secrets: list[Mapping[str, str]] = []
@@ -247,12 +281,9 @@ class Sources:
                 return Missing("SecretNotFound", f"there is no Secret {name} in namespace {namespace}; create it")
             secrets.append({key: _decoded(value, name) for key, value in (secret.get("data") or {}).items()})
         login = secrets.pop(0) if http.secret_ref else {}
-        authorities = ""
-        if http.cert_config_map:
-            found = await self._client.find(CONFIG_MAPS, Key(namespace, http.cert_config_map))
-            if found is None:
-                return Missing("ConfigMapNotFound", f"there is no ConfigMap {http.cert_config_map} in namespace {namespace}; create it")
-            authorities = "\n".join((found.get("data") or {}).values())
+        authorities = await self._authorities(http.cert_config_map, namespace)
+        if isinstance(authorities, Missing):
+            return authorities
         lines = [*http.extra_headers, *(line for secret in secrets for line in secret.values())]
         web = WebSource(
             url=http.url,
@@ -279,6 +310,12 @@ def find_target(claim: NamedSource | None, snapshot: NamedSource | None, data_so
         if named is not None:
             return resource, Key(named.namespace, named.name)
     return None
+
+
+def reference_of(claim: JsonObject) -> tuple[str | None, str | None]:
+    """Kind and name of what a claim's dataSourceRef names; neither when it names nothing."""
+    reference = (claim.get("spec") or {}).get("dataSourceRef") or {}
+    return reference.get("kind"), reference.get("name")
 
 
 def claims_of_pod(pod: JsonObject) -> set[str]:

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from pilvi.api import JsonObject, Key
-from pilvi.api.builtin import NAMESPACES, NODES, PODS, SECRETS
+from pilvi.api.builtin import CONFIG_MAPS, NAMESPACES, NODES, PODS, SECRETS
 from pilvi.api.builtin import PERSISTENT_VOLUME_CLAIMS as CLAIMS
 from pilvi.api.builtin import PERSISTENT_VOLUMES as VOLUMES
 from pilvi.images import Pulls
@@ -21,7 +21,7 @@ from pilvi.providers.kubevirt.admission import checks
 from pilvi.providers.kubevirt.instance.backends import Backends
 from pilvi.providers.kubevirt.instance.controller import Instances
 from pilvi.providers.kubevirt.instance.sweep import MachineSweep
-from pilvi.providers.kubevirt.kinds import INSTANCES, IPS, MACHINES, SUBNETS, TENANT_CONTROL_PLANES, VPCS
+from pilvi.providers.kubevirt.kinds import DATA_VOLUMES, INSTANCES, IPS, MACHINES, SUBNETS, TENANT_CONTROL_PLANES, VPCS
 from pilvi.providers.kubevirt.machines.backend import MachineBackend
 from pilvi.providers.kubevirt.machines.backends import machine_backends
 from pilvi.providers.kubevirt.subresources import subresources
@@ -30,9 +30,11 @@ from pilvi.providers.kubevirt.virtualhost.facts import read_host_facts
 from pilvi.providers.kubevirt.virtualhost.node import LEASE_NAMESPACE
 from pilvi.providers.kubevirt.virtualhost.pods import StrayPods
 from pilvi.providers.kubevirt.virtualmachine.controller import VirtualMachines
+from pilvi.providers.kubevirt.virtualmachine.datavolumes import machines_of_data_volume, phase_changed
 from pilvi.providers.kubevirt.wakeups import (
     instance_of_ip,
     instances_of_claim,
+    instances_of_config_map,
     instances_of_secret,
     instances_of_subnet,
     instances_of_vpc,
@@ -73,6 +75,7 @@ def controllers(platform: Platform, backends: dict[str, MachineBackend] | None =
             Watch(CLAIMS, lambda claim: instances_of_claim(platform.informers, claim)),
             Watch(VOLUMES, _no_keys),
             Watch(SECRETS, lambda secret: instances_of_secret(platform.informers, secret), desire_changed),
+            Watch(CONFIG_MAPS, lambda config_map: instances_of_config_map(platform.informers, config_map), desire_changed),
         ],
         concurrency=_MACHINES_AT_ONCE,
         predicate=any_change,
@@ -102,6 +105,10 @@ def controllers(platform: Platform, backends: dict[str, MachineBackend] | None =
             MACHINES,
             VirtualMachines(platform).reconcile,
             owns=[INSTANCES],
+            watches=[
+                Watch(DATA_VOLUMES, lambda data_volume: machines_of_data_volume(platform.informers, data_volume), phase_changed),
+                Watch(CLAIMS, _no_keys),
+            ],
             predicate=_machine_changed,
             concurrency=8,
         ),

@@ -7,10 +7,12 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from pilvi.api import JsonObject, Key
+from pilvi.api.builtin import CONFIG_MAPS, SECRETS
 from pilvi.api.kubeovn import DEFAULT_VPC
 from pilvi.errors import UserError
 from pilvi.images import Pulls, Reference, parse_reference
 from pilvi.providers.kubevirt.instance.volumes.claim import find_claim
+from pilvi.providers.kubevirt.instance.volumes.filesets import named_objects
 from pilvi.providers.kubevirt.kinds import INSTANCES, IPS, SUBNETS
 from pilvi.providers.kubevirt.machines.backend import MachineBackend
 from pilvi.providers.names import machine_unit
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "instance_of_ip",
+    "instances_of_config_map",
     "instances_of_secret",
     "instances_of_subnet",
     "instances_of_vpc",
@@ -53,6 +56,12 @@ def instances_of_secret(informers: Informers, secret: JsonObject) -> list[Key]:
     """Those of the Secret's namespace whose volumes name it."""
     namespace, name = secret["metadata"]["namespace"], secret["metadata"]["name"]
     return [Key.of(vmi) for vmi in informers.get(INSTANCES).list(namespace) if name in _secret_names(vmi)]
+
+
+def instances_of_config_map(informers: Informers, config_map: JsonObject) -> list[Key]:
+    """Those of the ConfigMap's namespace with a disc of its files."""
+    namespace, name = config_map["metadata"]["namespace"], config_map["metadata"]["name"]
+    return [Key.of(vmi) for vmi in informers.get(INSTANCES).list(namespace) if (CONFIG_MAPS, name) in named_objects(vmi)]
 
 
 def instances_of_claim(informers: Informers, claim: JsonObject) -> list[Key]:
@@ -120,4 +129,5 @@ def _secret_names(vmi: JsonObject) -> set[str | None]:
             if volume.get(source)
         ),
         *((volume.get("containerDisk") or {}).get("imagePullSecret") for volume in volumes),
+        *(name for resource, name in named_objects(vmi) if resource == SECRETS),
     }

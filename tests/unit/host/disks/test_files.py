@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pilvi.errors import NoSpace, UserError
-from pilvi.host.disks import allocated_bytes, clone_file, create_disk, files, find_capabilities, free_bytes, grow_disk
+from pilvi.host.disks import allocated_bytes, clone_file, create_disk, files, find_capabilities, free_bytes, grow_disk, preallocate_disk
 
 BLOCK = 64 << 10
 
@@ -171,3 +171,12 @@ async def test_capabilities_leave_nothing(tmp_path: Path) -> None:
     source = tmp_path / "source"
     source.write_bytes(bytes(BLOCK))
     assert await clone_file(source, tmp_path / "target") == ("reflink" if found.reflink else "copy")
+
+
+async def test_the_holes_of_a_disk_can_be_filled(tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.write_bytes(b"data" + bytes((4 << 20) - 4))
+    os.truncate(disk, 8 << 20)
+    await preallocate_disk(disk)
+    assert allocated_bytes(disk) >= 8 << 20
+    assert disk.read_bytes() == b"data" + bytes((8 << 20) - 4)

@@ -14,8 +14,19 @@ import pytest
 
 from pilvi.api import Key
 from pilvi.api.builtin import PODS, SECRETS
-from pilvi.providers.cdi.kinds import CLAIMS, CLASSES, CLONE_SOURCES, CLONE_TYPE, CONFIG_MAPS, DATA_SOURCES, DATA_VOLUMES, IMPORT_SOURCES
-from pilvi.providers.claims import BIND_AT_ONCE, POPULATED, annotations_of
+from pilvi.providers.cdi.kinds import (
+    CLAIMS,
+    CLASSES,
+    CLONE_SOURCES,
+    CLONE_TYPE,
+    CONFIG_MAPS,
+    DATA_SOURCES,
+    DATA_VOLUMES,
+    IMPORT_SOURCES,
+    SNAPSHOT_CONTENTS,
+    SNAPSHOTS,
+)
+from pilvi.providers.claims import BIND_AT_ONCE, POPULATED, VOLUME, annotations_of, volume_file
 from pilvi.runtime import is_true
 from tests.fake_api import FakeApi
 from tests.http_server import http_server
@@ -140,7 +151,14 @@ async def test_a_server_that_fails_is_tried_again_and_the_reason_is_told(
 
 @pytest.mark.parametrize(
     ("kind", "words"),
-    [("checksum", "the checksum is md5:"), ("size", "ask for at least 8Mi"), ("backing", "needs another file"), ("packed", "cut off")],
+    [
+        ("checksum", "the checksum is md5:"),
+        ("size", "ask for at least 8Mi"),
+        ("backing", "needs another file"),
+        ("packed", "cut off"),
+        ("cut", "cut off or damaged"),
+        ("page", "which is no disk"),
+    ],
 )
 async def test_what_can_never_be_used_fails_for_good_and_leaves_nothing(fake_api: FakeApi, tmp_path: Path, kind: str, words: str) -> None:
     image, more = DISK, {}
@@ -149,6 +167,12 @@ async def test_what_can_never_be_used_fails_for_good_and_leaves_nothing(fake_api
     if kind == "backing":
         subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", "/etc/passwd", tmp_path / "q", "4M"], check=True)
         image = (tmp_path / "q").read_bytes()
+    if kind == "cut":
+        (tmp_path / "raw").write_bytes(DISK)
+        subprocess.run(["qemu-img", "convert", "-O", "qcow2", tmp_path / "raw", tmp_path / "q"], check=True)
+        image = (tmp_path / "q").read_bytes()[:300_000]
+    if kind == "page":
+        image = b"<html>404</html>"
     if kind == "packed":
         image = gzip.compress(DISK)[:-500]
     async with http_server(files={"/d": image}) as server, scene(fake_api, tmp_path) as (stage, storage):
@@ -231,7 +255,7 @@ async def test_a_copy_has_its_sources_data_size_and_mode(fake_api: FakeApi, tmp_
 
 
 async def test_a_disk_in_use_and_a_target_too_small(fake_api: FakeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pilvi.providers.cdi.population.controller.MISSING_S", 0.1)
+    monkeypatch.setattr("pilvi.providers.cdi.population.controller.MISSING_S", 600.0)  # the end of the Pod wakes
     volumes = [{"name": "disk", "persistentVolumeClaim": {"claimName": "disk"}}]
     async with scene(fake_api, tmp_path) as (stage, _):
         stage.put(DATA_VOLUMES, make_data_volume(source={"blank": {}}))
@@ -250,7 +274,7 @@ async def test_a_disk_in_use_and_a_target_too_small(fake_api: FakeApi, tmp_path:
 
 
 async def test_a_data_source_names_the_disk(fake_api: FakeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pilvi.providers.cdi.datavolume.controller.PROBLEM_S", 0.1)
+    monkeypatch.setattr("pilvi.providers.cdi.datavolume.controller.PROBLEM_S", 600.0)  # the claim wakes
     async with scene(fake_api, tmp_path) as (stage, _):
         for name, source in (
             ("a", {"dataSource": {"name": "b", "namespace": "team"}}),
@@ -272,6 +296,30 @@ async def test_a_data_source_names_the_disk(fake_api: FakeApi, tmp_path: Path, m
         stage.put(DATA_SOURCES, {"metadata": {"name": "c", "namespace": "team"}, "spec": {"source": circle}})
         await stage.until(lambda: ready("c").get("reason") == "MaxDepthExceeded")
         await stage.settled()
+
+
+async def test_a_snapshot_that_comes_later_wakes_its_copies(fake_api: FakeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pilvi.providers.cdi.datavolume.controller.PROBLEM_S", 600.0)
+    named = {"name": "snap", "namespace": "team"}
+    async with scene(fake_api, tmp_path) as (stage, storage):
+        stage.put(DATA_SOURCES, {"metadata": {"name": "golden", "namespace": "team"}, "spec": {"source": {"snapshot": named}}})
+        stage.put(DATA_VOLUMES, make_data_volume("copy", None, sourceRef={"kind": "DataSource", "name": "golden"}))
+        await stage.until(lambda: told(stage, "Ready", "copy").get("reason") == "CloneSourceNotFound")
+        file = volume_file(storage.cloud, "snapshot-1")
+        file.parent.mkdir(parents=True)
+        file.write_bytes(DISK)
+        stored = stage.put(SNAPSHOTS, {"metadata": named, "spec": {}})
+        content_spec = {"volumeSnapshotRef": {**named, "uid": stored["metadata"]["uid"]}}
+        content_metadata = {"name": "content", "annotations": {VOLUME: "snapshot-1"}}
+        stage.put(SNAPSHOT_CONTENTS, {"metadata": content_metadata, "spec": content_spec})
+        await stage.until(lambda: told(stage, "Ready", "copy").get("reason") == "CloneSourceNotReady")
+        status = {"boundVolumeSnapshotContentName": "content", "readyToUse": True, "restoreSize": str(len(DISK))}
+        stage.put(SNAPSHOTS, {**stored, "status": status})
+        await stage.until(lambda: phase(stage, "copy") == "Succeeded")
+        assert content(stage, storage, "copy") == DISK
+        status = stage.get(DATA_SOURCES, "golden", "team")["status"]
+        assert status["source"] == {"snapshot": named}
+        assert status["conditions"][0]["status"] == "True"
 
 
 async def test_a_claim_without_data_volume_is_filled_by_its_reference(fake_api: FakeApi, tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ class DataVolumes:
         facts = ClassFacts(name, properties_of(storage_class, self._profiles.get(Key("", name))), self._configuration.overhead(name))
         reference = find_disk_reference(spec, data_volume["metadata"]["namespace"])
         try:
-            copied = await self._sources.find_disk(reference) if reference is not None else None
+            copied = self._sources.find_disk(reference) if reference is not None else None
         except UserError as e:
             return Missing("CloneValidationFailed", format_chain(e))
         if isinstance(copied, Missing):

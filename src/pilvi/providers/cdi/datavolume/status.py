@@ -6,11 +6,11 @@ from datetime import datetime
 
 from pilvi.api import JsonObject
 from pilvi.api.cdi import DataVolumeSpec
-from pilvi.lib.clock import format_time
+from pilvi.providers.cdi.conditions import with_conditions
 from pilvi.providers.cdi.kinds import PHASE, PROGRESS, RESTARTS, RUNNING, RUNNING_MESSAGE, RUNNING_REASON
 from pilvi.providers.cdi.sources import Missing, find_disk_reference
 from pilvi.providers.claims import VOLUME, annotations_of, is_populated, needs_population
-from pilvi.runtime import condition, conditions_of, merge_conditions
+from pilvi.runtime import condition
 
 __all__ = ["WAYS", "phase_of", "plan_status", "way_of"]
 
@@ -62,9 +62,7 @@ def plan_status(
         state = (claim.get("status") or {}).get("phase") or "Pending" if claim is not None else "NotFound"
         bound = condition("Bound", state == "Bound", state, f"PVC {name} {state}")
         ready = condition("Ready", phase == "Succeeded", phase if phase == "Succeeded" else running["reason"], running["message"])
-    conditions = merge_conditions(
-        conditions_of(data_volume), [_stamped(data_volume, entry, now) for entry in (bound, ready, running)], now=now
-    )
+    conditions = with_conditions(data_volume, (bound, ready, running), now)
     restarts = held.get(RESTARTS, "0")
     status: JsonObject = {
         "phase": phase,
@@ -84,10 +82,3 @@ _WORDS = {
     "RebindInProgress": "the data are whole, the volume is being bound",
     "Succeeded": "the data are whole",
 }
-
-
-def _stamped(obj: JsonObject, told: JsonObject, now: datetime | None) -> JsonObject:
-    """CDI's conditions have a heartbeat beside the time of transition; it moves when anything changes."""
-    before = next((entry for entry in conditions_of(obj) if entry["type"] == told["type"]), {})
-    same = all(before.get(name) == told[name] for name in ("status", "reason", "message"))
-    return {**told, "lastHeartbeatTime": (before.get("lastHeartbeatTime") if same else None) or format_time(now)}

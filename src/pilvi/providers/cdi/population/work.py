@@ -1,42 +1,26 @@
 """Puts data into a volume's file. Whatever happens meanwhile, the file is either as it was made, empty, or whole.
 
-The new content is written beside the file, with its final size, put on disk and then renamed over it.
+The new content is written beside the file, with its final size, put on disk and then renamed over it. `host/disks` does that, and reads
+what comes from outside in a cage.
 """
 
 from __future__ import annotations
 
-import errno
 import os
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
-from pilvi.errors import DriverError, NoSpace, Transient, Unusable, UserError
+from pilvi.errors import Transient, Unusable
+from pilvi.host.disks import clone_file, convert_image, preallocate_disk
 from pilvi.images import Credentials, ImageStore, Reference
 from pilvi.lib.disk import finish_on_disk, on_disk
-from pilvi.lib.run import run
 from pilvi.providers.cdi.kinds import CLONE_TYPE, FALLBACK_REASON
-from pilvi.transfer import (
-    Checksum,
-    HttpSource,
-    ImageInfo,
-    Meter,
-    convert,
-    fetch,
-    find_compression,
-    find_received,
-    read_image,
-    unpack,
-    verify,
-)
+from pilvi.transfer import Checksum, HttpSource, Meter, fetch, find_compression, find_received, unpack, verify
 
 __all__ = ["Blank", "Copy", "Download", "Pull", "Source", "Upload", "Volume", "fill", "largest_image"]
-
-COPY_S = 12 * 3600.0
-ROOM = "remove disks or images that nobody needs; the import goes on by itself"
 
 
 @dataclass(frozen=True)
@@ -90,35 +74,36 @@ async def fill(source: Source, volume: Volume, workspace: Path, meter: Meter) ->
 
     Raises Unusable when this source can never fill this volume, NoSpace, Transient and other errors that may pass.
     """
-    size_bytes = await on_disk(_size, volume.file)
-    if size_bytes is None:
+    found = await on_disk(_look, volume.file)
+    if found is None:
         raise Transient(f"the volume's file {volume.file} is not there", retry_after_s=5.0)
+    size_bytes = found.st_size
     match source:
         case Blank():
             meter.begin("allocating")
             if volume.preallocate:
-                await _allocate(volume.file, size_bytes)
+                await preallocate_disk(volume.file)
             return {}
         case Copy():
-            return await _replace(volume, size_bytes, lambda target: _copy(source, size_bytes, target, meter))
+            return await _replace(volume, lambda target: _copy(source, size_bytes, target, meter))
         case Pull():
             meter.begin("pulling")
             disk = await source.store.ensure(source.reference, "Always", source.credentials, progress=partial(_pulled, meter))
-            return await _convert(disk.path, ImageInfo(disk.format, disk.size_bytes), volume, size_bytes, meter)
+            name = f"the disk of {source.reference}"
+            return await _replace(volume, lambda target: _convert(disk.path, name, size_bytes, target, meter))
         case Download() | Upload():
             image = await _image(source, workspace, size_bytes, meter)
-            return await _convert(image, await read_image(image), volume, size_bytes, meter)
+            return await _replace(volume, lambda target: _convert(image, "the image", size_bytes, target, meter))
 
 
-async def _convert(image: Path, info: ImageInfo, volume: Volume, size_bytes: int, meter: Meter) -> dict[str, str]:
-    if info.virtual_size_bytes > size_bytes:
-        raise _too_large("image", info.virtual_size_bytes, size_bytes)
+async def _convert(image: Path, name: str, size_bytes: int, target: Path, meter: Meter) -> dict[str, str]:
+    meter.begin("converting", size_bytes)
 
-    async def write(target: Path) -> dict[str, str]:
-        await convert(image, info.format, target, size_bytes, meter)
-        return {}
+    def progress(share: float) -> None:
+        meter.done = int(share * size_bytes)
 
-    return await _replace(volume, size_bytes, write)
+    await convert_image(image, target, size_bytes=size_bytes, name=name, progress=progress)
+    return {}
 
 
 def _pulled(meter: Meter, done: int, total: int) -> None:
@@ -154,67 +139,37 @@ async def _copy(source: Copy, size_bytes: int, target: Path, meter: Meter) -> di
     if before is None:
         raise Transient(f"{source.name} has no file", retry_after_s=5.0)
     if before.st_size > size_bytes:
-        raise _too_large(source.name, before.st_size, size_bytes)
-    meter.begin("copying")
-    told = {CLONE_TYPE: "csi-clone"}
-    try:
-        await run(["cp", "--reflink=always", source.disk, target], timeout_s=COPY_S)
-    except DriverError:
-        told = {CLONE_TYPE: "copy", FALLBACK_REASON: "the file system cannot share blocks between files"}
-        try:
-            await run(["cp", "--reflink=never", "--sparse=always", source.disk, target], timeout_s=COPY_S)
-        except DriverError as e:
-            if os.strerror(errno.ENOSPC) in e.stderr:
-                raise _no_space(target.parent) from e
-            raise
+        raise Unusable(
+            f"the disk of the {source.name} is {before.st_size} bytes large and the claim has {size_bytes}",
+            hint=f"ask for at least {-(-before.st_size // (1 << 20))}Mi below resources.requests.storage, in a new DataVolume",
+        )
+    meter.begin("copying", size_bytes)
+
+    def progress(share: float) -> None:
+        meter.done = int(share * size_bytes)
+
+    if await clone_file(source.disk, target, size_bytes=size_bytes, progress=progress) == "reflink":
+        return {CLONE_TYPE: "csi-clone"}
     after = await on_disk(_look, source.disk)
     if after is None or (after.st_mtime_ns, after.st_ino) != (before.st_mtime_ns, before.st_ino):
         raise Transient(f"{source.name} was written to while it was copied; it is copied again", retry_after_s=5.0)
-    return told
+    return {CLONE_TYPE: "copy", FALLBACK_REASON: "the file system cannot share blocks between files"}
 
 
-async def _replace(volume: Volume, size_bytes: int, write: Callable[[Path], Awaitable[dict[str, str]]]) -> dict[str, str]:
+async def _replace(volume: Volume, write: Callable[[Path], Coroutine[Any, Any, dict[str, str]]]) -> dict[str, str]:
     """Let `write` make the new content beside the volume's file, and put it in its place."""
-    target = volume.file.with_name("disk.img.new")
+    target = volume.file.with_name(f"{volume.file.name}.filled")
     try:
-        await on_disk(target.unlink, missing_ok=True)
         told = await write(target)
         if volume.preallocate:
-            await _allocate(target, size_bytes)
-        await finish_on_disk(_settle, target, volume.file, size_bytes)
-    except BaseException:
-        with suppress(OSError):
-            await on_disk(target.unlink, missing_ok=True)
-        raise
+            await preallocate_disk(target)
+        await finish_on_disk(_settle, target, volume.file)
+    finally:
+        target.unlink(missing_ok=True)  # after the end: it has another name
     return told
 
 
-async def _allocate(path: Path, size_bytes: int) -> None:
-    try:
-        await finish_on_disk(_fallocate, path, size_bytes)
-    except OSError as e:
-        if e.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise _no_space(path.parent) from e
-        raise UserError(f"the file system of {path.parent} cannot allocate space ahead", hint="leave preallocation out") from e
-
-
-def _fallocate(path: Path, size_bytes: int) -> None:
-    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    try:
-        os.posix_fallocate(fd, 0, size_bytes)
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-def _settle(new: Path, file: Path, size_bytes: int) -> None:
-    fd = os.open(new, os.O_RDWR | os.O_CLOEXEC)
-    try:
-        os.truncate(fd, size_bytes)
-        os.fchmod(fd, 0o600)
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+def _settle(new: Path, file: Path) -> None:
     os.replace(new, file)
     folder = os.open(file.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -223,24 +178,8 @@ def _settle(new: Path, file: Path, size_bytes: int) -> None:
         os.close(folder)
 
 
-def _size(path: Path) -> int | None:
-    found = _look(path)
-    return found.st_size if found is not None else None
-
-
 def _look(path: Path) -> os.stat_result | None:
     try:
         return path.stat()
     except FileNotFoundError:
         return None
-
-
-def _too_large(what: str, has_bytes: int, size_bytes: int) -> Unusable:
-    return Unusable(
-        f"the disk of the {what} is {has_bytes} bytes large and the claim has {size_bytes}",
-        hint=f"ask for at least {-(-has_bytes // (1 << 20))}Mi below resources.requests.storage, in a new DataVolume",
-    )
-
-
-def _no_space(folder: Path) -> NoSpace:
-    return NoSpace(f"the file system of {folder} is full", hint=ROOM)

@@ -28,6 +28,7 @@ from pilvi.providers.kubevirt.instance.starting import Starting
 from pilvi.providers.kubevirt.instance.status import FINAL_PHASES, Report, phase_of
 from pilvi.providers.kubevirt.instance.sweep import MachineSweep
 from pilvi.providers.kubevirt.instance.volumes.cloudinit import find_cloud_init
+from pilvi.providers.kubevirt.instance.volumes.serviceaccount import find_service_account
 from pilvi.providers.kubevirt.kinds import INSTANCES
 from pilvi.providers.kubevirt.machines.backend import MachineBackend, MachineState
 from pilvi.providers.kubevirt.machines.choice import Refusal, choose_backend, find_boot_image
@@ -86,6 +87,7 @@ class Instances:
         try:
             get_size(vmi["spec"])
             find_cloud_init(vmi)
+            find_service_account(vmi["spec"])
         except UserError as e:
             return Refusal("InvalidSpec", format_chain(e))
         return self._backends[choice]

@@ -12,6 +12,7 @@ from pilvi.api.resource import JsonObject
 from pilvi.lib.hashing import short_hash
 from pilvi.lib.quantity import format_bytes, format_milli, quantity_bytes
 from pilvi.providers.kubevirt.instance.volumes.claim import find_claim
+from pilvi.providers.kubevirt.instance.volumes.serviceaccount import find_service_account
 from pilvi.providers.sizing import Size, get_size
 
 __all__ = ["CREATED_BY", "LAUNCHER", "launcher_name", "machine_container_id", "new_launcher", "plan_pod_status"]
@@ -51,6 +52,7 @@ def new_launcher(vmi: JsonObject, image: str, overhead_bytes: int = 0) -> JsonOb
     Raises UserError when the size of the machine is not given or wrong.
     """
     metadata, spec = vmi["metadata"], vmi["spec"]
+    account = find_service_account(spec)
     annotations = {name: value for name, value in (metadata.get("annotations") or {}).items() if name not in _NOT_FOR_PODS}
     return {
         "metadata": {
@@ -92,6 +94,7 @@ def new_launcher(vmi: JsonObject, image: str, overhead_bytes: int = 0) -> JsonOb
             "terminationGracePeriodSeconds": _grace_s(spec),
             "tolerations": [*(spec.get("tolerations") or []), *_TOLERATIONS],
             "nodeSelector": {**(spec.get("nodeSelector") or {}), "kubevirt.io/schedulable": "true"},
+            **({"serviceAccountName": account} if account else {}),
             **_volumes(spec),
             **{
                 name: spec[name]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pilvi.api import JsonObject, Key
-from pilvi.api.builtin import NODES, PODS, SECRETS
+from pilvi.api.builtin import CONFIG_MAPS, NODES, PODS, SECRETS
 from pilvi.api.builtin import PERSISTENT_VOLUME_CLAIMS as CLAIMS
 from pilvi.api.builtin import PERSISTENT_VOLUMES as VOLUMES
 from pilvi.api.kubeovn import DEFAULT_VPC
@@ -50,6 +50,7 @@ class Caches:
     def __init__(self, informers: Informers) -> None:
         self.instances = informers.get(INSTANCES)
         self.secrets = informers.get(SECRETS)
+        self.config_maps = informers.get(CONFIG_MAPS)
         self.nodes = informers.get(NODES)
         self.claims = informers.get(CLAIMS)
         self.volumes = informers.get(VOLUMES)

@@ -16,6 +16,7 @@ from pilvi.providers.kubevirt.instance.scope import Caches, Scope
 from pilvi.providers.kubevirt.instance.status import Report, phase_of
 from pilvi.providers.kubevirt.instance.user import MachineUsers
 from pilvi.providers.kubevirt.instance.volumes.claims import ClaimDisks
+from pilvi.providers.kubevirt.instance.volumes.filesets import FileDisks
 from pilvi.providers.kubevirt.instance.volumes.images import ContainerDisks
 from pilvi.providers.kubevirt.instance.volumes.ready import VolumeNotReady
 from pilvi.providers.kubevirt.instance.volumes.resolve import Volumes
@@ -44,7 +45,9 @@ class Starting:
         self._host = host
         self._caches = caches
         self._reporter = reporter
-        self._volumes = Volumes(caches, ContainerDisks(pulls, caches), ClaimDisks(platform.cloud, caches))
+        self._volumes = Volumes(
+            caches, ContainerDisks(pulls, caches), ClaimDisks(platform.cloud, caches), FileDisks(platform.client, caches)
+        )
         self._users = MachineUsers(platform, caches)
 
     async def start(self, scope: Scope, backend: MachineBackend) -> Result:
@@ -91,7 +94,7 @@ class Starting:
         if isinstance(leg, NoLeg):
             return await self._wait(scope, backend, "NetworkNotReady", leg.message)
         try:
-            volumes = self._volumes.resolve(scope)
+            volumes = await self._volumes.resolve(scope)
             machine = await backend.ensure(_machine_spec(scope, leg, volumes, await self._users.ensure(scope.vmi)))
         except NetworkNotReady as e:
             # The last write of the controller that makes it wakes us; the retry is for a signal that got lost.

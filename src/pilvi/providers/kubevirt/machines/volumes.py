@@ -67,11 +67,14 @@ class CloudInitDisk:
 
 @dataclass(frozen=True)
 class FilesDisk:
-    """A read-only disk with files: of a ConfigMap, a Secret, a service account, the downward API."""
+    """A read-only disk with files: of a ConfigMap, a Secret, a service account, the downward API.
+
+    `files` is None for a machine that has run: it keeps the disk that it was made with.
+    """
 
     name: str
     label: str
-    files: dict[str, bytes]
+    files: dict[str, bytes] | None
 
 
 MachineVolume: TypeAlias = NodeDisk | ImageDisk | VolumeDisk | EmptyDisk | CloudInitDisk | FilesDisk

@@ -6,12 +6,13 @@ One pass does one step; the write that it makes wakes the next pass. The machine
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pilvi.api.resource import JsonObject, Key
 from pilvi.errors import AlreadyExists, Forbidden, Invalid, UserError, format_chain
 from pilvi.lib.clock import utc_now
 from pilvi.providers.kubevirt.kinds import INSTANCES, MACHINES
+from pilvi.providers.kubevirt.virtualmachine.datavolumes import DataVolumes, Disks
 from pilvi.providers.kubevirt.virtualmachine.instance import find_name_taken, new_instance
 from pilvi.providers.kubevirt.virtualmachine.status import Failure, plan_conditions, plan_status
 from pilvi.providers.kubevirt.virtualmachine.strategy import Keep, RunAlways, Start, Stop, Wait, plan_step
@@ -33,6 +34,7 @@ class _Scope:
     vm: JsonObject
     vmi: JsonObject | None
     taken: str | None = None
+    disks: Disks = field(default_factory=Disks)
 
 
 class VirtualMachines:
@@ -43,6 +45,7 @@ class VirtualMachines:
         self._events = platform.events
         self._machines = platform.informers.get(MACHINES)
         self._instances = platform.informers.get(INSTANCES)
+        self._disks = DataVolumes(platform)
 
     async def reconcile(self, key: Key) -> Result:
         """One pass for the machine `key`."""
@@ -58,19 +61,25 @@ class VirtualMachines:
 
     async def _keep(self, scope: _Scope) -> Result:
         vm = await ensure_finalizer(self._client, MACHINES, scope.vm, FINALIZER)
-        scope = _Scope(vm, scope.vmi, scope.taken)
+        scope = _Scope(vm, scope.vmi, scope.taken, await self._disks.ensure(vm))
         try:
             step = plan_step(vm, scope.vmi, utc_now())
         except UserError as e:
             await self._report_refusal(vm, format_chain(e))
             return Failed(format_chain(e), permanent=True)
         match step:
+            case Start() if scope.disks.failure is not None:
+                await self._report(scope, scope.disks.failure, settled=False)
+                return Failed(scope.disks.failure.message)
+            case Start() if not scope.disks.ready:
+                await self._report(scope, settled=False)
+                return Done()
             case Start():
                 outcome = await self._start(scope)
                 if isinstance(outcome, Failure):
                     await self._report(scope, outcome, settled=False)
                     return Failed(outcome.message)
-                scope = _Scope(vm, outcome)
+                scope = _Scope(vm, outcome, disks=scope.disks)
             case Stop():
                 if scope.vmi is not None:
                     await self._remove_instance(vm, scope.vmi)
@@ -142,7 +151,8 @@ class VirtualMachines:
 
     async def _report(self, scope: _Scope, failure: Failure | None = None, *, settled: bool = True) -> None:
         now = utc_now()
-        status = plan_status(scope.vm, scope.vmi, failure, now, settled=settled)
+        failure = failure or scope.disks.failure
+        status = plan_status(scope.vm, scope.vmi, failure, now, settled=settled, disks=scope.disks.word)
         wanted = plan_conditions(scope.vm, scope.vmi, failure)
         types = {entry["type"] for entry in wanted}
         status["conditions"] = merge_conditions([entry for entry in conditions_of(scope.vm) if entry["type"] in types], wanted, now=now)

@@ -10,6 +10,7 @@ from pilvi.providers.kubevirt.instance.scope import Caches, Scope
 from pilvi.providers.kubevirt.instance.status import phase_of
 from pilvi.providers.kubevirt.instance.volumes.claims import ClaimDisks, find_claim
 from pilvi.providers.kubevirt.instance.volumes.cloudinit import CloudInit, Given, InSecret, decode_secret, find_cloud_init
+from pilvi.providers.kubevirt.instance.volumes.filesets import FileDisks
 from pilvi.providers.kubevirt.instance.volumes.images import ContainerDisks
 from pilvi.providers.kubevirt.machines.volumes import CloudInitDisk, EmptyDisk, MachineVolume, NodeDisk
 
@@ -19,18 +20,20 @@ __all__ = ["Volumes"]
 class Volumes:
     """Reads what volumes name."""
 
-    def __init__(self, caches: Caches, images: ContainerDisks, claims: ClaimDisks) -> None:
+    def __init__(self, caches: Caches, images: ContainerDisks, claims: ClaimDisks, files: FileDisks) -> None:
         self._secrets = caches.secrets
         self._images = images
         self._claims = claims
+        self._files = files
 
-    def resolve(self, scope: Scope) -> tuple[MachineVolume, ...]:
+    async def resolve(self, scope: Scope) -> tuple[MachineVolume, ...]:
         """The volumes of the instance, in their order.
 
         Raises UserError for what a person must mend, VolumeNotReady for what is being made, of which the last write or signal wakes.
         """
         cloud_init = find_cloud_init(scope.vmi)
-        found = (self._resolve(scope, volume, cloud_init) for volume in scope.vmi["spec"].get("volumes") or [])
+        volumes = scope.vmi["spec"].get("volumes") or []
+        found = [await self._files.find(scope, volume) or self._resolve(scope, volume, cloud_init) for volume in volumes]
         return tuple(volume for volume in found if volume is not None)
 
     def _resolve(self, scope: Scope, volume: JsonObject, cloud_init: CloudInit | None) -> MachineVolume | None:

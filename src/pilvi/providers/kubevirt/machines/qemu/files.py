@@ -40,8 +40,8 @@ async def _prepare(files: MachineFiles, volume: MachineVolume) -> None:
         case CloudInitDisk() if not seed.exists():
             # What a machine was made with stays, as it does for KubeVirt's until the guest is made anew.
             await on_disk(write_disk, seed, *_seed(volume))
-        case FilesDisk():
-            await on_disk(write_disk, seed, volume.label, volume.files)
+        case FilesDisk(files=dict(content)):
+            await on_disk(write_disk, seed, volume.label, content)
         case _:
             pass
 

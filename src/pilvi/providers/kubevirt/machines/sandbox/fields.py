@@ -24,6 +24,11 @@ _HARDWARE = (
     "domain.devices.watchdog",
     "domain.devices.disks[].serial",
     "domain.devices.interfaces[].model",
+    "volumes[].configMap",
+    "volumes[].downwardAPI",
+    "volumes[].secret",
+    "volumes[].serviceAccount",
+    "volumes[].sysprep",
 )
 # What stands there without anybody having asked for something else than a sandbox has.
 _AS_IT_IS = {

@@ -1,0 +1,1 @@
+"""DataImportCrons: a DataSource on the newest image of a registry."""
