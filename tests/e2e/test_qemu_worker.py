@@ -1,6 +1,6 @@
 """A worker of a cluster as a virtual machine: the same Cluster, the same kubeadm, a kernel of its own."""
 
-from tests.e2e.cloud import CloudUnderTest, cluster_manifest, find_condition
+from tests.e2e.cloud import CloudUnderTest, cluster_manifest, find_condition, is_true, wait_until
 
 
 def test_a_worker_with_a_kernel_of_its_own_joins_and_runs_pods(cloud: CloudUnderTest, namespace: str) -> None:
@@ -11,9 +11,9 @@ def test_a_worker_with_a_kernel_of_its_own_joins_and_runs_pods(cloud: CloudUnder
     (name,) = cloud.wait_for_cluster(cluster, 1)
     node = cloud.get("node", name, cluster=cluster)
     assert node["metadata"]["labels"]["pilvi.dev/machine"] == "qemu"
-    (vmi,) = cloud.items("-n", namespace, "vmi")
+    wait_until(lambda: is_true(cloud.get("-n", namespace, "vmi", name), "pilvi.dev/FirstBoot"), "the word that kubeadm has joined")
+    vmi = cloud.get("-n", namespace, "vmi", name)
     assert find_condition(vmi, "pilvi.dev/Fidelity")["reason"] in ("Kvm", "Tcg")
-    assert find_condition(vmi, "pilvi.dev/FirstBoot")["status"] == "True"
     (address,) = {entry["address"] for entry in node["status"]["addresses"] if entry["type"] == "InternalIP"}
     assert address == vmi["status"]["interfaces"][0]["ipAddress"]
     (host,) = cloud.items("nodes")
