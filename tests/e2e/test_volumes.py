@@ -177,9 +177,12 @@ def test_a_guest_reads_what_its_machine_is_given(cloud: CloudUnderTest, namespac
     guest["volumes"] += [{"name": name, **source} for name, source in given.items()]
     guest["domain"]["devices"]["disks"] += [{"name": name, "disk": {"bus": "virtio"}} for name in given]
     cloud.apply([{"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "reader", "namespace": namespace}}, manifest])
-    vmi = ("-n", namespace, "vmi", "guest")
-    wait_until(lambda: find_condition(cloud.get(*vmi), "Synchronized")["reason"] == "FailedMount", "the missing ConfigMap to be told")
-    assert "ConfigMap" in find_condition(cloud.get(*vmi), "Synchronized")["message"]
+
+    def refusal() -> dict[str, str]:
+        return find_condition(cloud.get("-n", namespace, "vmi", "guest"), "Synchronized") or {}
+
+    wait_until(lambda: refusal().get("reason") == "FailedMount", "the missing ConfigMap to be told")
+    assert f"ConfigMap {namespace}/web" in refusal()["message"]
     metadata = {"name": "web", "namespace": namespace}
     cloud.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"site.conf": "listen 80;"}})
     secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "key", "namespace": namespace}}
