@@ -156,9 +156,11 @@ def test_a_data_source_on_the_newest_image(cloud: CloudUnderTest, namespace: str
     image = registry.add("containerdisks/debian", "12", make_layer({"disk/disk.img": DISK}))
     cron = example("dataimportcron", namespace)
     cron["spec"]["template"]["spec"]["source"]["registry"]["url"] = f"docker://{image}"
+    registry.break_after, registry.breaks = 3 * MIB, 1  # a registry that dies half-way
     small(cron["spec"]["template"]["spec"]["storage"])
     cloud.apply(cron)
     wait_until(lambda: is_true(cloud.get("-n", namespace, "dataimportcron", "debian"), "UpToDate"), "the image to be imported")
+    assert any("blobs" in line and "bytes=" in line for line in registry.log), "it goes on where it was"
     wait_until(lambda: is_true(cloud.get("-n", namespace, "datasource", "debian"), "Ready"), "the DataSource")
     copy = data_volume(namespace, "copy")
     del copy["spec"]["source"]
