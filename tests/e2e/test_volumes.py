@@ -190,6 +190,8 @@ def test_a_guest_reads_what_its_machine_is_given(cloud: CloudUnderTest, namespac
     secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "key", "namespace": namespace}}
     cloud.apply({**secret, "data": {"tls.key": base64.b64encode(b"private").decode()}})
 
+    wait_until(lambda: is_true(cloud.get("-n", namespace, "vmi", "guest"), "Ready"), "the machine to run")
+
     def read(device: str, command: str) -> str:
         return console(cloud, namespace, "guest", f"mkdir -p /mnt && mount -o ro /dev/{device} /mnt && {command}; umount /mnt")
 
