@@ -156,9 +156,11 @@ def test_a_data_source_on_the_newest_image(cloud: CloudUnderTest, namespace: str
     image = registry.add("containerdisks/debian", "12", make_layer({"disk/disk.img": DISK}))
     cron = example("dataimportcron", namespace)
     cron["spec"]["template"]["spec"]["source"]["registry"]["url"] = f"docker://{image}"
+    registry.break_after, registry.breaks = 3 * MIB, 1  # a registry that dies half-way
     small(cron["spec"]["template"]["spec"]["storage"])
     cloud.apply(cron)
     wait_until(lambda: is_true(cloud.get("-n", namespace, "dataimportcron", "debian"), "UpToDate"), "the image to be imported")
+    assert any("blobs" in line and "bytes=" in line for line in registry.log), "it goes on where it was"
     wait_until(lambda: is_true(cloud.get("-n", namespace, "datasource", "debian"), "Ready"), "the DataSource")
     copy = data_volume(namespace, "copy")
     del copy["spec"]["source"]
@@ -177,13 +179,18 @@ def test_a_guest_reads_what_its_machine_is_given(cloud: CloudUnderTest, namespac
     guest["volumes"] += [{"name": name, **source} for name, source in given.items()]
     guest["domain"]["devices"]["disks"] += [{"name": name, "disk": {"bus": "virtio"}} for name in given]
     cloud.apply([{"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "reader", "namespace": namespace}}, manifest])
-    vmi = ("-n", namespace, "vmi", "guest")
-    wait_until(lambda: find_condition(cloud.get(*vmi), "Synchronized")["reason"] == "FailedMount", "the missing ConfigMap to be told")
-    assert "ConfigMap" in find_condition(cloud.get(*vmi), "Synchronized")["message"]
+
+    def refusal() -> dict[str, str]:
+        return find_condition(cloud.get("-n", namespace, "vmi", "guest"), "Synchronized") or {}
+
+    wait_until(lambda: refusal().get("reason") == "FailedMount", "the missing ConfigMap to be told")
+    assert f"ConfigMap {namespace}/web" in refusal()["message"]
     metadata = {"name": "web", "namespace": namespace}
     cloud.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"site.conf": "listen 80;"}})
     secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "key", "namespace": namespace}}
     cloud.apply({**secret, "data": {"tls.key": base64.b64encode(b"private").decode()}})
+
+    wait_until(lambda: is_true(cloud.get("-n", namespace, "vmi", "guest"), "Ready"), "the machine to run")
 
     def read(device: str, command: str) -> str:
         return console(cloud, namespace, "guest", f"mkdir -p /mnt && mount -o ro /dev/{device} /mnt && {command}; umount /mnt")

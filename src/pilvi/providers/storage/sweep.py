@@ -44,6 +44,8 @@ class Sweep:
 
     async def run(self) -> None:
         """Sweep until cancelled. The caches have to be synced."""
+        # The root of all volumes is there before the first of them, and stays.
+        await on_disk(files.make_folder, self._cloud.home / "volumes")
         gone = asyncio.Event()
         gone.set()
 

@@ -137,11 +137,12 @@ class TestMachines:
         await stage.until(lambda: stage.find(INSTANCES, "web", "shop"))
         assert stage.find(DATA_VOLUMES, "root", "shop") is None
 
-    async def test_say_why_a_disk_cannot_be_made(self, stage: Stage) -> None:
+    @pytest.mark.parametrize("strategy", ["Always", "Halted"])
+    async def test_say_why_a_disk_cannot_be_made(self, stage: Stage, strategy: str) -> None:
         stage.api.faults.append(
             lambda request: status_response(422, "Invalid") if request.path.endswith("/datavolumes") and request.method == "POST" else None
         )
-        put_vm(stage)
+        put_vm(stage, strategy)
         await stage.until(lambda: find_condition(stage.get(MACHINES, "web", "shop"), "Failure"))
         assert "DataVolume root cannot be made" in find_condition(stage.get(MACHINES, "web", "shop"), "Failure")["message"]  # type: ignore[index]
         stage.api.faults.clear()

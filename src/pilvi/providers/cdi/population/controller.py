@@ -172,4 +172,6 @@ def _running(running: bool, reason: str, message: str) -> dict[str, str]:
 
 
 def _folders(path: Path) -> list[Path]:
-    return [*path.iterdir()] if path.exists() else []
+    """What is in the root of all workspaces, which is made when it is not there."""
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return [*path.iterdir()]

@@ -93,7 +93,7 @@ class VirtualMachines:
             case Keep():
                 pass
         await self._report(scope)
-        return Done()
+        return Done() if scope.disks.failure is None else Failed(scope.disks.failure.message)
 
     async def _delete(self, scope: _Scope) -> Result:
         if not has_finalizer(scope.vm, FINALIZER):
