@@ -172,8 +172,8 @@ class Sound(Part):
 
 
 class Tpm(Part):
-    enabled: bool | None = None
-    persistent: bool | None = None
+    enabled: Annotated[bool | None, implemented("False takes it away.")] = None
+    persistent: Annotated[bool | None, implemented("Its secrets outlive the instance and go with its VirtualMachine.")] = None
 
 
 class Video(Part):
@@ -215,7 +215,7 @@ class Devices(Part):
     panic_devices: list[PanicDevice] = []
     rng: Annotated[Empty | None, implemented("A source of random numbers.")] = None
     sound: Annotated[Sound | None, implemented("A sound card, which plays to nobody.")] = None
-    tpm: Tpm | None = None
+    tpm: Annotated[Tpm | None, implemented("A TPM 2.0; its secrets go with the instance unless it is persistent.")] = None
     use_virtio_transitional: bool | None = None
     video: Annotated[Video | None, implemented("The screen's card.")] = None
     watchdog: Annotated[Watchdog | None, implemented("Acts when the guest has stopped to feed it.")] = None

@@ -148,9 +148,7 @@ class Bios(Part):
 
 
 class Efi(Part):
-    persistent: Annotated[
-        bool | None, accepted("Variables that outlive the instance.", "not implemented yet: they are new at each start", when="self")
-    ] = None
+    persistent: Annotated[bool | None, implemented("Variables that outlive the instance and go with its VirtualMachine.")] = None
     secure_boot: Annotated[bool | None, implemented("Checks signatures of what is booted; on unless it says false.")] = None
 
 
@@ -160,25 +158,24 @@ class Bootloader(Part):
 
 
 class KernelBootContainer(Part):
-    image: str
-    image_pull_policy: str | None = None
-    image_pull_secret: str | None = None
-    initrd_path: str | None = None
-    kernel_path: str | None = None
+    image: Annotated[str, implemented("Container image that holds the kernel.")]
+    image_pull_policy: Annotated[
+        str | None, implemented("Always, IfNotPresent or Never; default Always for the tag latest, else IfNotPresent.")
+    ] = None
+    image_pull_secret: Annotated[str | None, implemented("Secret with credentials for the registry.")] = None
+    initrd_path: Annotated[str | None, implemented("Path of the initrd in the image.")] = None
+    kernel_path: Annotated[str | None, implemented("Path of the kernel in the image; required.")] = None
 
 
 class KernelBoot(Part):
-    container: KernelBootContainer | None = None
-    kernel_args: str | None = None
+    container: Annotated[KernelBootContainer | None, implemented("Where kernel and initrd come from.")] = None
+    kernel_args: Annotated[str | None, implemented("Arguments of the kernel.")] = None
 
 
 class Firmware(Part):
     acpi: AcpiTables | None = None
     bootloader: Annotated[Bootloader | None, implemented("BIOS or UEFI.")] = None
-    kernel_boot: Annotated[
-        KernelBoot | None,
-        rejected("A kernel that starts without a boot loader.", "not implemented yet, and the machine would boot something else", "a disk"),
-    ] = None
+    kernel_boot: Annotated[KernelBoot | None, implemented("A kernel that starts without a boot loader.")] = None
     serial: Annotated[str | None, implemented("Serial number in the SMBIOS tables.")] = None
     uuid: Annotated[str | None, implemented("UUID in the SMBIOS tables; default one made of the machine's name.")] = None
 

@@ -11,7 +11,7 @@ from pilvi.providers.kubevirt.instance.status import phase_of
 from pilvi.providers.kubevirt.instance.volumes.claims import ClaimDisks, find_claim
 from pilvi.providers.kubevirt.instance.volumes.cloudinit import CloudInit, Given, InSecret, decode_secret, find_cloud_init
 from pilvi.providers.kubevirt.instance.volumes.images import ContainerDisks
-from pilvi.providers.kubevirt.machines.volumes import CloudInitDisk, EmptyDisk, MachineVolume, NodeDisk
+from pilvi.providers.kubevirt.machines.volumes import BootFiles, CloudInitDisk, EmptyDisk, MachineVolume, NodeDisk
 
 __all__ = ["Volumes"]
 
@@ -32,6 +32,10 @@ class Volumes:
         cloud_init = find_cloud_init(scope.vmi)
         found = (self._resolve(scope, volume, cloud_init) for volume in scope.vmi["spec"].get("volumes") or [])
         return tuple(volume for volume in found if volume is not None)
+
+    def resolve_kernel(self, scope: Scope) -> BootFiles | None:
+        """What the instance boots without a boot loader, if anything. Raises as `resolve` does."""
+        return self._images.resolve_kernel(scope)
 
     def _resolve(self, scope: Scope, volume: JsonObject, cloud_init: CloudInit | None) -> MachineVolume | None:
         name = str(volume["name"])

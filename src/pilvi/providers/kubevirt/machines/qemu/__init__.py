@@ -3,5 +3,6 @@
 domain.py   hardware: from the instance's domain to host.qemu's QemuSpec, pure
 drives.py   disks: from volumes and devices.disks to drives, pure
 files.py    the files of a machine: layers, empty disks, seeds
+state.py    what it boots with, and what its firmware and its TPM remember
 backend.py  the machine interface over units, taps and QMP
 """

@@ -17,19 +17,20 @@ from typing import TYPE_CHECKING
 
 from pilvi.errors import DriverError, MachineRefused, MachineUnreachable, TimedOut
 from pilvi.host.netns import list_netns
-from pilvi.host.qemu.spec import Sockets, Uefi
+from pilvi.host.qemu.spec import Sockets
 from pilvi.host.qemu.unit import overhead_bytes, qemu_unit
 from pilvi.lib.deadline import wait_for
 from pilvi.lib.disk import on_disk
 from pilvi.lib.files import remove_tree
 from pilvi.providers.kubevirt.machines.backend import MachineBackend, MachineSpec, MachineState, NetworkNotReady
-from pilvi.providers.kubevirt.machines.folder import list_machine_folders, machine_folder
+from pilvi.providers.kubevirt.machines.folder import kept_folder, list_machine_folders, machine_folder
 from pilvi.providers.kubevirt.machines.qemu.control import QemuControl
 from pilvi.providers.kubevirt.machines.qemu.domain import plan_machine, sockets_of
 from pilvi.providers.kubevirt.machines.qemu.drives import MachineFiles
 from pilvi.providers.kubevirt.machines.qemu.files import prepare_files
 from pilvi.providers.kubevirt.machines.qemu.guests import Guests
 from pilvi.providers.kubevirt.machines.qemu.offer import Offers
+from pilvi.providers.kubevirt.machines.qemu.state import Tpms, prepare_state
 from pilvi.providers.names import machine_netns, machine_port, machine_unit, vpc_netns_prefix
 from pilvi.providers.sizing import Size
 
@@ -56,6 +57,7 @@ class QemuBackend(MachineBackend):
         self._units = units
         self._offers = Offers(cloud)
         self._guests = Guests(cloud)
+        self._tpms = Tpms(units)
         self.control = QemuControl(cloud, self._guests)
 
     @classmethod
@@ -86,12 +88,12 @@ class QemuBackend(MachineBackend):
         await self._attach(spec)
         if self._units.state(machine_unit(spec.uid)).state == "absent":
             offer = await self._offers.get()
-            files = MachineFiles(machine_folder(self._cloud, spec.uid))
+            files = MachineFiles(machine_folder(self._cloud, spec.uid), kept_folder(self._cloud, spec.keeper) if spec.keeper else None)
             machine = plan_machine(self._cloud, spec, files, spec.user, offer)
-            secure = isinstance(machine.firmware, Uefi) and machine.firmware.secure_boot
-            uefi = offer.find_uefi(secure_boot=secure) if isinstance(machine.firmware, Uefi) else None
-            await prepare_files(files, spec.volumes, uefi.variables if uefi is not None else None)
+            await prepare_files(files, spec.volumes)
+            await prepare_state(machine, spec, files, offer)
             _make_socket_folder(machine.sockets, spec.user)
+            await self._tpms.start(machine, files, spec.instance)
             await self._units.ensure(qemu_unit(machine))
         await self._guests.follow(spec.uid, _FIRST_LOOK_S)
         return self.state(spec.uid)
@@ -130,6 +132,7 @@ class QemuBackend(MachineBackend):
                     await wait_for(lambda: not self._is_up(uid), min(left, _ASK_AGAIN_S), "the guest to power off")
                     break
         await self._units.stop(unit, grace_s=1.0)
+        await self._tpms.stop(unit)
         self._guests.forget(uid)
 
     def _has(self, uid: str) -> bool:
@@ -144,6 +147,7 @@ class QemuBackend(MachineBackend):
         from pilvi.host.network import delete_link, delete_netns  # noqa: PLC0415 (half a second of import that a CLI must not pay)
 
         await self._units.stop(machine_unit(uid), grace_s=0)
+        await self._tpms.stop(machine_unit(uid))
         self._guests.forget(uid)
         # The Subnet that it was in may be gone, or another one by now.
         for netns in list_netns(vpc_netns_prefix(self._cloud)):

@@ -17,6 +17,7 @@ from pilvi.lib.quantity import quantity_bytes
 from pilvi.providers.kubevirt.machines.backend import MachineSpec
 from pilvi.providers.kubevirt.machines.qemu.drives import MachineFiles, plan_drives
 from pilvi.providers.kubevirt.machines.qemu.offer import HostOffer
+from pilvi.providers.kubevirt.machines.qemu.state import has_tpm
 from pilvi.providers.names import machine_netns, machine_port, machine_unit
 
 if TYPE_CHECKING:
@@ -51,9 +52,10 @@ def plan_machine(cloud: Cloud, spec: MachineSpec, files: MachineFiles, user: int
         accelerator=offer.accelerator,
         cpu=_cpu(spec, domain),
         firmware=_firmware(domain, files, offer),
-        kernel=_kernel(domain),
+        kernel=_kernel(spec, files),
         drives=plan_drives(spec.instance, spec.volumes, files),
         nics=_nics(cloud, spec, devices),
+        tpm=sockets_of(cloud, spec.uid).tpm if has_tpm(domain) else None,
         serial=devices.get("autoattachSerialConsole") is not False,
         screen=devices.get("autoattachGraphicsDevice") is not False,
         video=(devices.get("video") or {}).get("type") or "vga",
@@ -111,14 +113,14 @@ def _firmware(domain: JsonObject, files: MachineFiles, offer: HostOffer) -> Bios
     found = offer.find_uefi(secure_boot=secure)
     if found is None:
         raise UserError("this host has no UEFI firmware for machines", hint="install the Debian package ovmf")
-    return Uefi(code=found.code, variables=files.variables, secure_boot=secure)
+    return Uefi(code=found.code, variables=files.variables(persistent=bool(efi.get("persistent"))), secure_boot=secure)
 
 
-def _kernel(domain: JsonObject) -> DirectKernel | None:
-    boot = (domain.get("firmware") or {}).get("kernelBoot")
+def _kernel(spec: MachineSpec, files: MachineFiles) -> DirectKernel | None:
+    boot = spec.kernel
     if boot is None:
         return None
-    raise UserError("spec.domain.firmware.kernelBoot is not implemented yet", hint="boot from a disk")
+    return DirectKernel(kernel=files.kernel, initrd=files.initrd if boot.initrd is not None else None, arguments=boot.arguments)
 
 
 def _nics(cloud: Cloud, spec: MachineSpec, devices: JsonObject) -> tuple[Nic, ...]:

@@ -22,9 +22,10 @@ _BUSES = ("virtio", "scsi", "sata", "usb")
 
 @dataclass(frozen=True)
 class MachineFiles:
-    """Where the files of one machine's own are, below `folder`."""
+    """Where the files of one machine's own are, below `folder`; in `kept` is what outlives it, if there is such a place."""
 
     folder: Path
+    kept: Path | None = None
 
     @property
     def disks(self) -> Path:
@@ -39,10 +40,30 @@ class MachineFiles:
         """A read-only disk that is made for it."""
         return self.disks / f"{volume}.iso"
 
+    def base(self, volume: str) -> Path:
+        """The image below that layer: a link to it, so that the image stays for as long as the machine does."""
+        return self.disks / f"{volume}.base"
+
     @property
-    def variables(self) -> Path:
+    def kernel(self) -> Path:
+        """The kernel that it boots, a link as well."""
+        return self.folder / "kernel"
+
+    @property
+    def initrd(self) -> Path:
+        """The initrd of that kernel."""
+        return self.folder / "initrd"
+
+    def variables(self, *, persistent: bool) -> Path:
         """The variables of its UEFI firmware."""
-        return self.folder / "uefi-variables.fd"
+        return self._state(persistent) / "uefi-variables.fd"
+
+    def tpm(self, *, persistent: bool) -> Path:
+        """The secrets of its TPM."""
+        return self._state(persistent) / "tpm"
+
+    def _state(self, persistent: bool) -> Path:
+        return self.kept if persistent and self.kept is not None else self.folder
 
     @property
     def serial_log(self) -> Path:
@@ -111,7 +132,7 @@ def _target(disk: JsonObject) -> tuple[Any, JsonObject]:
 def _layers(volume: MachineVolume, files: MachineFiles) -> tuple[Layer, ...]:
     match volume:
         case ImageDisk():
-            return (Layer(path=files.layer(volume.name), format="qcow2"), Layer(path=volume.path, format=volume.format))
+            return (Layer(path=files.layer(volume.name), format="qcow2"), Layer(path=files.base(volume.name), format=volume.format))
         case VolumeDisk(ephemeral=True):
             return (Layer(path=files.layer(volume.name), format="qcow2"), Layer(path=volume.path))
         case VolumeDisk():
