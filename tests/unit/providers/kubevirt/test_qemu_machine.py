@@ -155,7 +155,7 @@ DISKS = Path("/home/machines/u/disks")
         (
             {"name": "data", "lun": {"bus": "scsi"}},
             VolumeDisk("data", Path("/v/d"), 1),
-            {"kind": "lun", "layers": (Layer(path=Path("/v/d")),)},
+            {"kind": "disk", "bus": "scsi", "layers": (Layer(path=Path("/v/d")),)},
         ),
         ({"name": "data", "disk": {"readonly": True, "bus": "virtio"}}, VolumeDisk("data", Path("/v/d"), 1), {"read_only": True}),
         (
@@ -177,6 +177,18 @@ DISKS = Path("/home/machines/u/disks")
             {"read_only": True, "layers": (Layer(path=DISKS / "f.iso"),)},
         ),
         ({"name": "root", "blockSize": {"custom": {"logical": 512, "physical": 4096}}}, IMAGE, {"block_sizes": (512, 4096)}),
+        (
+            {"name": "root", "blockSize": {"custom": {"discardGranularity": 65536}}},
+            IMAGE,
+            {"block_sizes": None, "discard_granularity": 65536},
+        ),
+        ({"name": "root", "errorPolicy": "enospace", "io": "threads"}, IMAGE, {"on_error": "enospc", "io": "threads"}),
+        ({"name": "root", "io": "default"}, IMAGE, {"io": None}),
+        (
+            {"name": "root", "shareable": True, "dedicatedIOThread": True, "disk": {"bus": "virtio"}},
+            IMAGE,
+            {"shareable": True, "iothread": True},
+        ),
     ],
 )
 def test_drives(disk: dict[str, Any], volume: MachineVolume, wanted: dict[str, Any]) -> None:
@@ -193,7 +205,7 @@ def test_a_volume_without_a_disk_gets_one_behind_the_others() -> None:
 @pytest.mark.parametrize(
     ("domain", "volume", "words"),
     [
-        ({"devices": {"disks": [{"name": "root", "disk": {"bus": "ide"}}]}}, IMAGE, r"disks\[root\].*bus 'ide'"),
+        ({"devices": {"disks": [{"name": "root", "disk": {"bus": "ide"}}]}}, IMAGE, r"disks\[root\]\.disk\.bus is 'ide'"),
         ({"devices": {"disks": [{"name": "root", "cache": "unsafe"}]}}, IMAGE, r"disks\[root\]\.cache"),
         ({"firmware": {"bootloader": {"efi": {}}}}, IMAGE, "needs spec.domain.features.smm"),
         ({}, NodeDisk("root", "v1.37.2"), "node image"),

@@ -58,6 +58,7 @@ class QemuBackend(MachineBackend):
         self._offers = Offers(cloud)
         self._guests = Guests(cloud)
         self._tpms = Tpms(units)
+        self._types: dict[str, str] = {}
         self.control = QemuControl(cloud, self._guests)
 
     @classmethod
@@ -96,7 +97,14 @@ class QemuBackend(MachineBackend):
             await self._tpms.start(machine, files, spec.instance)
             await self._units.ensure(qemu_unit(machine))
         await self._guests.follow(spec.uid, _FIRST_LOOK_S)
+        await self._learn_type(spec.uid)
         return self.state(spec.uid)
+
+    async def _learn_type(self, uid: str) -> None:
+        """QEMU is asked, since it may be of another version than the one that is installed by now."""
+        if uid not in self._types:
+            with contextlib.suppress(MachineRefused, MachineUnreachable, TimedOut):
+                self._types[uid] = await self._guests.get(uid).machine_type()
 
     def state(self, uid: str) -> MachineState:
         """From the unit and from what QEMU has said last."""
@@ -108,7 +116,7 @@ class QemuBackend(MachineBackend):
             last = " | ".join(unit.log_tail.strip().splitlines()[-3:])
             message = f"QEMU has ended ({unit.exit or 'unknown'}); its last lines: {last or 'none'}"
             return MachineState("failed", started, message=message, first_boot="unknown")
-        return self._guests.describe(uid, started)
+        return self._guests.describe(uid, started, self._types.get(uid, ""))
 
     def subscribe(self, changed: Callable[[str], None]) -> None:
         """See `MachineBackend`."""
@@ -134,6 +142,7 @@ class QemuBackend(MachineBackend):
         await self._units.stop(unit, grace_s=1.0)
         await self._tpms.stop(unit)
         self._guests.forget(uid)
+        self._types.pop(uid, None)
 
     def _has(self, uid: str) -> bool:
         """Whether the machine of this UID runs under QEMU: backends share the names of units."""
@@ -149,6 +158,7 @@ class QemuBackend(MachineBackend):
         await self._units.stop(machine_unit(uid), grace_s=0)
         await self._tpms.stop(machine_unit(uid))
         self._guests.forget(uid)
+        self._types.pop(uid, None)
         # The Subnet that it was in may be gone, or another one by now.
         for netns in list_netns(vpc_netns_prefix(self._cloud)):
             await delete_link(netns, machine_port(uid))
