@@ -221,9 +221,7 @@ class Devices(Part):
     host_devices: Annotated[list[HostDevice], rejected("Devices of the host.", NOT_WITHOUT, "a machine without hostDevices")] = []
     inputs: Annotated[list[Input], implemented("Tablets, which point to where the mouse of a viewer is.")] = []
     interfaces: Annotated[list[Interface], implemented("Network interfaces; default one that joins the subnet.", max_items=256)] = []
-    log_serial_console: Annotated[
-        bool | None, accepted("Keeps what the guest prints.", "it is always kept", when="!self")
-    ] = None
+    log_serial_console: Annotated[bool | None, accepted("Keeps what the guest prints.", "it is always kept", when="!self")] = None
     network_interface_multiqueue: bool | None = None
     panic_devices: Annotated[list[PanicDevice], implemented("By which the guest says that its kernel has crashed; it then Failed.")] = []
     rng: Annotated[Empty | None, implemented("A source of random numbers.")] = None

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING
 
 from pilvi.errors import DriverError, UnitFailed
 from pilvi.lib.disk import on_disk
-from pilvi.lib.files import remove_tree
 from pilvi.providers.kubevirt.instance.backends import Backends
 from pilvi.providers.kubevirt.kinds import INSTANCES, MACHINES
-from pilvi.providers.kubevirt.machines.folder import kept_folder, list_kept_folders
+from pilvi.providers.kubevirt.machines.folder import list_kept_folders, remove_kept
 from pilvi.runtime import Informers
 
 if TYPE_CHECKING:
@@ -58,4 +57,4 @@ class MachineSweep:
         present = {vm["metadata"]["uid"] for vm in self._machines.list()}
         for uid in list_kept_folders(self._cloud):
             if uid not in present:
-                await on_disk(remove_tree, kept_folder(self._cloud, uid))
+                await on_disk(remove_kept, self._cloud, uid)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from pilvi.lib.files import remove_tree
 
 if TYPE_CHECKING:
     from pilvi.host.cloud import Cloud
 
-__all__ = ["kept_folder", "list_kept_folders", "list_machine_folders", "machine_folder"]
+__all__ = ["kept_folder", "list_kept_folders", "list_machine_folders", "machine_folder", "remove_kept"]
 
 
 def machine_folder(cloud: Cloud, uid: str) -> Path:
@@ -19,6 +22,14 @@ def machine_folder(cloud: Cloud, uid: str) -> Path:
 def kept_folder(cloud: Cloud, vm_uid: str) -> Path:
     """What a VirtualMachine's firmware and TPM keep from one run to the next; it goes with the VirtualMachine of that UID."""
     return cloud.home / "kept" / vm_uid
+
+
+def remove_kept(cloud: Cloud, vm_uid: str) -> None:
+    """Remove it, if there is one. Blocks. Raises OSError."""
+    folder = kept_folder(cloud, vm_uid)
+    remove_tree(folder)
+    with contextlib.suppress(OSError):  # others have theirs in it
+        folder.parent.rmdir()
 
 
 def list_kept_folders(cloud: Cloud) -> list[str]:

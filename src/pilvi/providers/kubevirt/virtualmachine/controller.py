@@ -12,9 +12,8 @@ from pilvi.api.resource import JsonObject, Key
 from pilvi.errors import AlreadyExists, Forbidden, Invalid, UserError, format_chain
 from pilvi.lib.clock import utc_now
 from pilvi.lib.disk import on_disk
-from pilvi.lib.files import remove_tree
 from pilvi.providers.kubevirt.kinds import INSTANCES, MACHINES
-from pilvi.providers.kubevirt.machines.folder import kept_folder
+from pilvi.providers.kubevirt.machines.folder import remove_kept
 from pilvi.providers.kubevirt.virtualmachine.instance import find_name_taken, new_instance
 from pilvi.providers.kubevirt.virtualmachine.status import Failure, plan_conditions, plan_status
 from pilvi.providers.kubevirt.virtualmachine.strategy import Keep, RunAlways, Start, Stop, Wait, plan_step
@@ -101,7 +100,7 @@ class VirtualMachines:
             await self._report_deletion(scope)
             return Done()
         if not orphan:
-            await on_disk(remove_tree, kept_folder(self._cloud, scope.vm["metadata"]["uid"]))
+            await on_disk(remove_kept, self._cloud, scope.vm["metadata"]["uid"])
         await remove_finalizer(self._client, MACHINES, scope.vm, FINALIZER)
         return Done()
 
