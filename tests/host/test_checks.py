@@ -32,7 +32,7 @@ async def test_this_host_can_carry_a_cloud_and_the_trial_leaves_nothing() -> Non
 @pytest.mark.skipif(shutil.which("qemu-system-x86_64") is None, reason="needs the Debian package qemu-system-x86")
 async def test_what_machines_need(tmp_path: Path) -> None:
     findings = {finding.name: finding for finding in await check_machines(tmp_path / "kit" / "kvm.json")}
-    assert set(findings) == {"qemu-system-x86_64", "qemu-img", "uefi", "kvm"}
+    assert set(findings) == {"qemu-system-x86_64", "qemu-img", "swtpm", "uefi", "kvm"}
     assert findings["kvm"].is_ok
     assert findings["kvm"].message.startswith(("KVM works: a kernel booted", "KVM is not used: "))
 

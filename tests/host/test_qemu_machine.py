@@ -9,6 +9,7 @@ import shutil
 import signal
 import tempfile
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
 from typing import Any
@@ -20,16 +21,19 @@ from pilvi.host.cloud import Cloud
 from pilvi.host.leftovers import find_leftovers
 from pilvi.host.netns import ensure_netns, list_netns
 from pilvi.host.network import Bridge, NamespaceNetwork, delete_netns, ensure_network, list_links
-from pilvi.host.qemu.installed import has_qemu
+from pilvi.host.qemu.installed import find_uefi, has_qemu
+from pilvi.host.qemu.probe import WORD, tiny_initrd
+from pilvi.host.qemu.tpm import tpm_unit_name
 from pilvi.host.units import Units
 from pilvi.lib.deadline import wait_for
 from pilvi.providers.kubevirt.machines.backend import MachineLeg, MachinePhase, MachineSpec, NetworkNotReady
-from pilvi.providers.kubevirt.machines.folder import machine_folder
+from pilvi.providers.kubevirt.machines.folder import kept_folder, machine_folder
 from pilvi.providers.kubevirt.machines.qemu.backend import QemuBackend
 from pilvi.providers.kubevirt.machines.qemu.domain import sockets_of
-from pilvi.providers.kubevirt.machines.volumes import CloudInitDisk, EmptyDisk, ImageDisk, MachineVolume
+from pilvi.providers.kubevirt.machines.volumes import BootFiles, CloudInitDisk, EmptyDisk, ImageDisk, MachineVolume
 from pilvi.providers.names import machine_port, machine_unit
 from pilvi.providers.sizing import Size
+from tests.guests import guest_image
 from tests.images.bootsector import SIZE, boot_disk
 
 UID = "6a1f0000-1111-2222-3333-444444444444"
@@ -185,3 +189,49 @@ async def test_a_subnet_that_is_not_there_yet_is_awaited(lab: Lab) -> None:
     with pytest.raises(NetworkNotReady):
         await lab.backend.ensure(lab.spec(boot_disk("up")))
     assert lab.backend.state(UID).phase == "absent"
+
+
+async def test_a_machine_with_a_kernel_and_no_disk(lab: Lab) -> None:
+    """The kernel is a file of the store that only root reaches; the machine's user is handed it."""
+    closed = lab.cloud.home / "images"
+    closed.mkdir(mode=0o700)
+    for name, content in (("kernel", guest_image().kernel.read_bytes()), ("initrd", tiny_initrd())):
+        (closed / name).write_bytes(content)
+        (closed / name).chmod(0o444)
+    spec = replace(lab.spec(b""), volumes=(), kernel=BootFiles(closed / "kernel", closed / "initrd", "console=ttyS0 panic=-1"))
+    spec = replace(spec, size=Size(1, 1, 1, 128 << 20))
+    state = await lab.backend.ensure(spec)
+    assert state.machine_type.startswith("pc-q35-")
+    assert (closed / "kernel").stat().st_nlink == 2, "the store sees that it is in use"
+    await wait_for(lambda: WORD.decode().strip() in lab.serial(), 90, "the word of the initrd")
+    await lab.backend.stop(UID, 0)
+    await lab.backend.remove(UID)
+    assert (closed / "kernel").stat().st_nlink == 1
+
+
+@pytest.mark.skipif(shutil.which("swtpm") is None, reason="needs the Debian package swtpm")
+async def test_what_firmware_and_tpm_remember_outlives_the_instance(lab: Lab) -> None:
+    if find_uefi(secure_boot=False) is None:
+        pytest.skip("needs the Debian package ovmf")
+    firmware = {"bootloader": {"efi": {"secureBoot": False, "persistent": True}}}
+    first = replace(lab.spec(boot_disk("up")), keeper="vm")
+    first.instance["domain"] |= {"firmware": firmware}
+    first.instance["domain"]["devices"]["tpm"] = {"persistent": True}
+    kept = kept_folder(lab.cloud, "vm")
+    said: list[str] = []
+    for user in (first.user, first.user + 1):
+        spec = replace(first, user=user, size=Size(1, 1, 1, 128 << 20))
+        await lab.backend.ensure(spec)
+        tpm = tpm_unit_name(machine_unit(UID))
+        assert lab.units.state(tpm).state == "running"
+        await lab.end_backend()
+        lab.start_backend()
+        assert (await lab.backend.ensure(spec)).phase == "running", "another engine finds both"
+        assert (kept / "tpm").stat().st_size > 0
+        said.append((machine_folder(lab.cloud, UID) / "tpm.log").read_text())
+        await lab.backend.stop(UID, 0)
+        await lab.backend.remove(UID)
+        assert lab.units.state(tpm).state == "absent"
+        assert sorted(path.name for path in kept.iterdir()) == ["tpm", "uefi-variables.fd"]
+    assert ["Formatting" in log for log in said] == [True, False], "it is made once"
+    assert await lab.backend.list_uids() == []

@@ -124,6 +124,8 @@ def _groups(units: list[UnitStatus]) -> dict[str, list[UnitStatus]]:
     groups: dict[str, list[UnitStatus]] = {}
     for unit in units:
         group = next((group for prefix, group in prefixes.items() if unit.name.startswith(prefix)), "others")
+        if group == "machines" and unit.name.endswith("-tpm"):
+            group = "TPMs of machines"
         groups.setdefault(group, []).append(unit)
     return groups
 

@@ -26,7 +26,7 @@ OLDEST_KERNEL = (5, 18)
 """The first that marks addresses with a protocol number."""
 
 _PROGRAMS = {"nft": "nftables", "nsenter": "util-linux"}
-_MACHINE_PROGRAMS = {"qemu-system-x86_64": "qemu-system-x86", "qemu-img": "qemu-utils"}
+_MACHINE_PROGRAMS = {"qemu-system-x86_64": "qemu-system-x86", "qemu-img": "qemu-utils", "swtpm": "swtpm"}
 _NOBODY = 65534
 _MANY_INOTIFY_INSTANCES = 1024
 

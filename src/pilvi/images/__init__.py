@@ -2,12 +2,14 @@
 
 reference.py    what an image is called
 registry.py     a registry as its clients see it: manifests and blobs, with every digest verified
-layers.py       finds the disk in the layers of an image
-store.py        disks that were pulled, kept once for all machines
+layers.py       reads the layers of an image, and finds the disk in them
+files.py        finds single files of an image, such as a kernel
+store.py        disks and files that were pulled, kept once for all machines; records.py what is noted of them
+prune.py        removes those that nobody names any more
 pulls.py        pulls in the background, with their progress and their failures
 """
 
-from pilvi.images.pulls import Pulled, PullFailed, Pulling, Pulls
+from pilvi.images.pulls import Pulled, PulledFiles, PullFailed, Pulling, Pulls
 from pilvi.images.reference import Reference, parse_reference
 from pilvi.images.registry import Credentials, Registry, read_docker_config
 from pilvi.images.store import ContainerDisk, ImageStore, Policy
@@ -19,6 +21,7 @@ __all__ = [
     "Policy",
     "PullFailed",
     "Pulled",
+    "PulledFiles",
     "Pulling",
     "Pulls",
     "Reference",

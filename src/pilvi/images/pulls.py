@@ -12,14 +12,15 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TypeAlias
 
-from pilvi.errors import Transient, UserError, format_chain
+from pilvi.errors import Bug, Transient, UserError, format_chain
 from pilvi.images.reference import Reference
 from pilvi.images.registry import Credentials
-from pilvi.images.store import ContainerDisk, ImageStore, Policy
+from pilvi.images.store import ContainerDisk, ImageStore, Policy, Progress
 
-__all__ = ["Look", "PullFailed", "Pulled", "Pulling", "Pulls"]
+__all__ = ["Look", "PullFailed", "Pulled", "PulledFiles", "Pulling", "Pulls"]
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +35,13 @@ class Pulled:
     """It is here."""
 
     disk: ContainerDisk
+
+
+@dataclass(frozen=True)
+class PulledFiles:
+    """They are here, in the order in which they were asked for."""
+
+    files: tuple[Path, ...]
 
 
 @dataclass(frozen=True)
@@ -56,11 +64,17 @@ class PullFailed:
 Look: TypeAlias = Pulled | Pulling | PullFailed
 
 
+_Found: TypeAlias = Pulled | PulledFiles
+
+
 @dataclass(frozen=True)
 class _Wish:
+    """A disk, at `path` if that is given, or `files`."""
+
     reference: Reference
-    path: str | None
     credentials: Credentials | None
+    path: str | None = None
+    files: tuple[str, ...] = ()
 
 
 @dataclass
@@ -68,7 +82,7 @@ class _State:
     policy: Policy
     done: int = 0
     total: int = 0
-    disk: ContainerDisk | None = None
+    found: _Found | None = None
     finished_at: float = 0.0
     failures: int = 0
     failure: str = ""
@@ -101,18 +115,32 @@ class Pulls:
                 self._tasks = None
 
     def look(self, reference: Reference, policy: Policy, credentials: Credentials | None = None, path: str | None = None) -> Look:
-        """How far it is; begins to pull it when nobody has."""
-        wish = _Wish(reference, path, credentials)
+        """How far its disk is; begins to pull it when nobody has."""
+        look = self._look(_Wish(reference, credentials, path=path), policy)
+        if isinstance(look, PulledFiles):
+            raise Bug(f"files came for the disk of {reference}")
+        return look
+
+    def look_files(
+        self, reference: Reference, policy: Policy, files: tuple[str, ...], credentials: Credentials | None = None
+    ) -> PulledFiles | Pulling | PullFailed:
+        """As `look`, for single files of the image."""
+        look = self._look(_Wish(reference, credentials, files=files), policy)
+        if isinstance(look, Pulled):
+            raise Bug(f"a disk came for files of {reference}")
+        return look
+
+    def _look(self, wish: _Wish, policy: Policy) -> _Found | Pulling | PullFailed:
         state = self._states.get(wish)
-        if state is not None and state.disk is not None:
+        if state is not None and state.found is not None:
             is_fresh = policy != "Always" or time.monotonic() - state.finished_at < _FRESH_S
-            if is_fresh and state.disk.path.exists():
-                return Pulled(state.disk)
+            if is_fresh and _is_there(state.found):
+                return state.found
             state = None
         if state is None:
             self._forget_old()
-            if policy != "Always" and (present := self._store.find(reference, credentials, path)) is not None:
-                return Pulled(present)
+            if policy != "Always" and (present := self._find(wish)) is not None:
+                return present
             state = self._states[wish] = _State(policy)
             self._start(wish, state)
         if state.failure and not state.running and time.monotonic() >= state.retry_at:
@@ -123,6 +151,18 @@ class Pulls:
             return PullFailed(state.failures, state.failure, retry_at)
         return Pulling(state.done, state.total)
 
+    def _find(self, wish: _Wish) -> _Found | None:
+        if wish.files:
+            files = self._store.find_files(wish.reference, wish.files, wish.credentials)
+            return None if files is None else PulledFiles(files)
+        disk = self._store.find(wish.reference, wish.credentials, wish.path)
+        return None if disk is None else Pulled(disk)
+
+    async def _ensure(self, wish: _Wish, policy: Policy, progress: Progress) -> _Found:
+        if wish.files:
+            return PulledFiles(await self._store.ensure_files(wish.reference, policy, wish.files, wish.credentials, progress))
+        return Pulled(await self._store.ensure(wish.reference, policy, wish.credentials, wish.path, progress))
+
     def _forget_old(self) -> None:
         """What nobody has looked for in a long time is asked for anew by whoever looks next."""
         limit = time.monotonic() - _REMEMBERED_S
@@ -130,7 +170,7 @@ class Pulls:
             del self._states[wish]
 
     def _start(self, wish: _Wish, state: _State) -> None:
-        if self._tasks is not None and not state.running and state.disk is None:
+        if self._tasks is not None and not state.running and state.found is None:
             state.running = True
             self._tasks.create_task(self._pull(wish, state), name=f"pull {wish.reference}")
 
@@ -139,10 +179,10 @@ class Pulls:
             state.done, state.total = done, total
 
         try:
-            state.disk = await self._store.ensure(wish.reference, state.policy, wish.credentials, wish.path, progress)
+            state.found = await self._ensure(wish, state.policy, progress)
             state.finished_at = time.monotonic()
             state.failure = ""
-            log.info("image=%s is here as %s", wish.reference, state.disk.path.name)
+            log.info("image=%s is here as %s", wish.reference, ", ".join(path.name for path in _paths(state.found)))
         except (UserError, Transient, OSError) as e:
             asked_s = e.retry_after_s if isinstance(e, Transient) else 0.0
             delay_s = max(min(_FIRST_DELAY_S * 2.0**state.failures, _LONGEST_DELAY_S), min(asked_s, _LONGEST_DELAY_S))
@@ -153,3 +193,11 @@ class Pulls:
         state.running = False
         for changed in self._callbacks:
             changed(wish.reference)
+
+
+def _paths(found: _Found) -> tuple[Path, ...]:
+    return (found.disk.path,) if isinstance(found, Pulled) else found.files
+
+
+def _is_there(found: _Found) -> bool:
+    return all(path.exists() for path in _paths(found))

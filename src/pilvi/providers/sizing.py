@@ -10,9 +10,10 @@ from pilvi.api.resource import JsonObject
 from pilvi.errors import UserError
 from pilvi.lib.quantity import parse_quantity, quantity_bytes, quantity_milli
 
-__all__ = ["Size", "find_cpu_limit", "find_size", "get_size"]
+__all__ = ["Size", "find_cpu_limit", "find_hugepage_bytes", "find_size", "get_size"]
 
 _MIB = 1024 * 1024
+_HUGE_PAGES = (2 * _MIB, 1024 * _MIB)
 _MAX_VCPUS = 512
 _LEAST_CPU_MILLI = 10  # of Linux, for a group of processes
 
@@ -58,6 +59,22 @@ def find_cpu_limit(vmi_spec: JsonObject) -> int | None:
     if cpu_milli < _LEAST_CPU_MILLI:
         raise UserError(f"spec.domain.resources.limits.cpu is {limit}", hint="write at least 10m, for example 500m, or leave it out")
     return cpu_milli
+
+
+def find_hugepage_bytes(vmi_spec: JsonObject) -> int | None:
+    """The size of the pages that the guest's memory is made of; None when it is ordinary memory.
+
+    Raises UserError for a size that no x86 processor has, and when the memory is not a whole number of pages.
+    """
+    asked = _part(_part(_part(vmi_spec, "domain"), "memory"), "hugepages").get("pageSize")
+    if asked is None:
+        return None
+    page_bytes, path = quantity_bytes(asked), "spec.domain.memory.hugepages.pageSize"
+    if page_bytes not in _HUGE_PAGES:
+        raise UserError(f"{path} is {asked}", hint="write 2Mi or 1Gi")
+    if get_size(vmi_spec).memory_bytes % page_bytes:
+        raise UserError(f"the machine's memory is not a multiple of {path} {asked}", hint="make it one, for example 2Gi")
+    return page_bytes
 
 
 def find_size(vmi_spec: JsonObject) -> Size | None:

@@ -15,7 +15,7 @@ NOT_WITHOUT = "not implemented yet, and the machine would start without it"
 
 
 class CustomBlockSize(Part):
-    discard_granularity: int | None = None
+    discard_granularity: Annotated[int | None, implemented("Least number of bytes that the guest gives back at once.")] = None
     logical: Annotated[int | None, implemented("Logical block size in bytes.")] = None
     physical: Annotated[int | None, implemented("Physical block size in bytes.")] = None
 
@@ -23,12 +23,12 @@ class CustomBlockSize(Part):
 class Switch(Part):
     """On or off."""
 
-    enabled: bool | None = None
+    enabled: Annotated[bool | None, implemented("False takes it away.")] = None
 
 
 class BlockSize(Part):
     custom: Annotated[CustomBlockSize | None, implemented("Block sizes that the guest sees.")] = None
-    match_volume: Switch | None = None
+    match_volume: Annotated[Switch | None, accepted("Block sizes of the volume.", "volumes are files, and have none of their own")] = None
 
 
 class CdromTarget(Part):
@@ -39,14 +39,25 @@ class CdromTarget(Part):
 
 class DiskTarget(Part):
     bus: Annotated[str | None, implemented("Bus of the disk: virtio, scsi, sata (default) or usb.")] = None
-    pci_address: str | None = None
+    pci_address: Annotated[
+        str | None,
+        accepted("Place of the disk on the PCI bus.", "disks on bus virtio are in twelve fixed places, in their order"),
+    ] = None
     readonly: Annotated[bool | None, implemented("The guest cannot write to it.")] = None
 
 
 class LunTarget(Part):
-    bus: Annotated[str | None, implemented("Bus of the disk: scsi, sata (default) or virtio.")] = None
+    bus: Annotated[str | None, implemented("scsi.")] = None
     readonly: Annotated[bool | None, implemented("The guest cannot write to it.")] = None
-    reservation: bool | None = None
+    reservation: Annotated[
+        bool | None,
+        rejected(
+            "Persistent reservations.",
+            "volumes are files, on which nobody keeps them",
+            "shareable: true on a cluster file system",
+            when="self",
+        ),
+    ] = None
 
 
 class Disk(Part):
@@ -55,17 +66,17 @@ class Disk(Part):
     boot_order: Annotated[int | None, implemented("The machine tries to boot from the disk with the lowest first.")] = None
     cache: Annotated[str | None, implemented("none (default), writethrough or writeback.")] = None
     cdrom: Annotated[CdromTarget | None, implemented("A drive for discs.")] = None
-    changed_block_tracking: bool | None = None
+    changed_block_tracking: Annotated[bool | None, accepted("Notes what has changed.", "there are no incremental backups")] = None
     dedicated_io_thread: Annotated[bool | None, implemented("A thread of the host for this disk alone.")] = None
     disk: Annotated[DiskTarget | None, implemented("A plain disk.")] = None
     error_policy: Annotated[
-        str | None, implemented("What an error of the host does: stop (default) pauses the guest, report, ignore, enospace.")
+        str | None, implemented("What an error of the host does: stop (default) pauses the guest, report, ignore, or enospace.")
     ] = None
-    io: Annotated[str | None, implemented("native or threads.")] = None
-    lun: Annotated[LunTarget | None, implemented("A disk that takes SCSI commands.")] = None
+    io: Annotated[str | None, implemented("native, threads or default.")] = None
+    lun: Annotated[LunTarget | None, implemented("A disk that takes SCSI commands, which QEMU answers.")] = None
     serial: Annotated[str | None, implemented("Serial number that the guest sees.")] = None
     shareable: Annotated[bool | None, implemented("Others may write to it at the same time.")] = None
-    tag: str | None = None
+    tag: Annotated[str | None, accepted("Word for the guest about the disk.", "the metadata of cloud-init have no devices")] = None
 
 
 class Filesystem(Part):
@@ -163,7 +174,7 @@ class Interface(Part):
 
 
 class PanicDevice(Part):
-    model: str | None = None
+    model: Annotated[str | None, implemented("isa (default), pvpanic or hyperv.")] = None
 
 
 class Sound(Part):
@@ -172,8 +183,8 @@ class Sound(Part):
 
 
 class Tpm(Part):
-    enabled: bool | None = None
-    persistent: bool | None = None
+    enabled: Annotated[bool | None, implemented("False takes it away.")] = None
+    persistent: Annotated[bool | None, implemented("Its secrets outlive the instance and go with its VirtualMachine.")] = None
 
 
 class Video(Part):
@@ -186,7 +197,7 @@ class WatchdogDevice(Part):
 
 class Watchdog(Part):
     name: Annotated[str, implemented("Name of the device.")]
-    diag288: WatchdogDevice | None = None
+    diag288: Annotated[WatchdogDevice | None, rejected("A watchdog of s390x.", "machines are x86", "i6300esb")] = None
     i6300esb: Annotated[WatchdogDevice | None, implemented("A watchdog on the PCI bus.")] = None
 
 
@@ -200,8 +211,8 @@ class Devices(Part):
     ] = None
     autoattach_serial_console: Annotated[bool | None, implemented("Attaches a serial console; on unless it says false.")] = None
     autoattach_vsock: Annotated[bool | None, accepted("Attaches a vsock.", when="self")] = None
-    block_multi_queue: bool | None = None
-    client_passthrough: Empty | None = None
+    block_multi_queue: Annotated[bool | None, implemented("Disks on bus virtio have a queue for each vCPU anyway.")] = None
+    client_passthrough: Annotated[Empty | None, accepted("USB devices of a viewer.", "virtctl usbredir is refused")] = None
     disable_hotplug: bool | None = None
     disks: Annotated[list[Disk], implemented("How volumes appear in the machine; a volume without a disk gets one.", max_items=256)] = []
     downward_metrics: Annotated[
@@ -215,12 +226,14 @@ class Devices(Part):
     host_devices: Annotated[list[HostDevice], rejected("Devices of the host.", NOT_WITHOUT, "a machine without hostDevices")] = []
     inputs: Annotated[list[Input], implemented("Tablets, which point to where the mouse of a viewer is.")] = []
     interfaces: Annotated[list[Interface], implemented("Network interfaces; default one that joins the subnet.", max_items=256)] = []
-    log_serial_console: bool | None = None
+    log_serial_console: Annotated[bool | None, accepted("Keeps what the guest prints.", "it is always kept", when="!self")] = None
     network_interface_multiqueue: bool | None = None
-    panic_devices: list[PanicDevice] = []
+    panic_devices: Annotated[list[PanicDevice], implemented("By which the guest says that its kernel has crashed; it then Failed.")] = []
     rng: Annotated[Empty | None, implemented("A source of random numbers.")] = None
     sound: Annotated[Sound | None, implemented("A sound card, which plays to nobody.")] = None
-    tpm: Tpm | None = None
-    use_virtio_transitional: bool | None = None
+    tpm: Annotated[Tpm | None, implemented("A TPM 2.0; its secrets go with the instance unless it is persistent.")] = None
+    use_virtio_transitional: Annotated[
+        bool | None, accepted("Devices for guests older than virtio 1.0.", "all devices are of virtio 1.0", when="self")
+    ] = None
     video: Annotated[Video | None, implemented("The screen's card.")] = None
     watchdog: Annotated[Watchdog | None, implemented("Acts when the guest has stopped to feed it.")] = None

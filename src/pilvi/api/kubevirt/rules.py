@@ -46,6 +46,11 @@ def machine_rules(path: str) -> tuple[Rule, ...]:
             f"'{path}: a machine has one interface, in its Subnet; write at most one of networks and of domain.devices.interfaces'",
         ),
         Rule(
+            "!variables.domain.?firmware.?kernelBoot.hasValue()"
+            " || variables.domain.?firmware.?kernelBoot.?container.?kernelPath.orValue('') != ''",
+            f"'{path}.domain.firmware.kernelBoot names no kernel; write container.image and container.kernelPath, such as /boot/vmlinuz'",
+        ),
+        Rule(
             "variables.machine.?terminationGracePeriodSeconds.orValue(0) >= 0",
             f"'{path}.terminationGracePeriodSeconds must not be negative'",
         ),

@@ -128,7 +128,7 @@ def drive_devices(drive: Drive, number: int, boot_index: int | None) -> list[Pro
     if not is_empty:
         # QEMU has a policy for errors only where there is something to read.
         properties |= {"werror": error[0], "rerror": error[1]}
-        properties |= given(logical_block_size=logical, physical_block_size=physical)
+        properties |= given(logical_block_size=logical, physical_block_size=physical, discard_granularity=drive.discard_granularity)
         if drive.kind != "cdrom":
             properties["write-cache"] = "off" if drive.cache == "writethrough" else "on"
     is_cdrom = drive.kind == "cdrom"

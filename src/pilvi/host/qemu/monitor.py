@@ -127,6 +127,10 @@ class Monitor:
         """Plug the cable of a network card in or out; `device` is its id (`cards.nic_device`). Raises as `execute`."""
         await self.execute("set_link", {"name": device, "up": is_up})
 
+    async def machine_type(self) -> str:
+        """The concrete type of the machine, such as `pc-q35-7.2`. Raises as `execute` does."""
+        return str(await self.execute("qom-get", {"path": "/machine", "property": "type"})).removesuffix("-machine")
+
     async def is_agent_there(self) -> bool:
         """Whether a program in the guest listens at the agent's channel. Raises as `execute`."""
         channels = await self.execute("query-chardev")

@@ -97,7 +97,8 @@ class Drive(msgspec.Struct, frozen=True, kw_only=True):
     lies over. `cache` as in KubeVirt: `none` goes past the host's page cache, which the file system must be able to. `io` `native`
     needs that. `on_error` `stop` pauses the guest at an error of the host, `report` tells it, `enospc` pauses when the host's disk is
     full and tells it of other errors. `boot_index` 1 is tried first; when no device of a machine has one, its drives are tried in their
-    order. `block_sizes` are the logical and physical block size. A cdrom without layers is empty, with `tray_open` also open.
+    order. `block_sizes` are the logical and physical block size, `discard_granularity` is the least that is given back at once. A cdrom
+    without layers is empty, with `tray_open` also open.
     `port` is where a virtio disk is plugged in (see `ports`); None takes the first free one.
     """
 
@@ -114,6 +115,7 @@ class Drive(msgspec.Struct, frozen=True, kw_only=True):
     discard: bool = True
     on_error: Literal["stop", "report", "ignore", "enospc"] = "stop"
     block_sizes: tuple[int, int] | None = None
+    discard_granularity: int | None = None
     tray_open: bool = False
     iothread: bool = False
     port: int | None = None

@@ -18,6 +18,7 @@ from pilvi.api.builtin import PERSISTENT_VOLUME_CLAIMS as CLAIMS
 from pilvi.api.builtin import PERSISTENT_VOLUMES as VOLUMES
 from pilvi.images import Pulls
 from pilvi.providers.kubevirt.admission import checks
+from pilvi.providers.kubevirt.imagepruning import ImagePruning
 from pilvi.providers.kubevirt.instance.backends import Backends
 from pilvi.providers.kubevirt.instance.controller import Instances
 from pilvi.providers.kubevirt.instance.sweep import MachineSweep
@@ -61,7 +62,7 @@ def controllers(platform: Platform, backends: dict[str, MachineBackend] | None =
     if backends is None:
         backends = machine_backends(platform)
     pulls = Pulls(platform.images)
-    sweep = MachineSweep(platform.informers, Backends(backends))
+    sweep = MachineSweep(platform.cloud, platform.informers, Backends(backends))
     instances = Instances(platform, facts.name, Backends(backends), sweep, pulls)
     instance_controller = Controller(
         "virtualmachineinstance",
@@ -74,13 +75,14 @@ def controllers(platform: Platform, backends: dict[str, MachineBackend] | None =
             Watch(VPCS, lambda vpc: instances_of_vpc(platform.informers, vpc), conditions_changed),
             Watch(CLAIMS, lambda claim: instances_of_claim(platform.informers, claim)),
             Watch(VOLUMES, _no_keys),
+            Watch(MACHINES, _no_keys),
             Watch(SECRETS, lambda secret: instances_of_secret(platform.informers, secret), desire_changed),
             Watch(CONFIG_MAPS, lambda config_map: instances_of_config_map(platform.informers, config_map), desire_changed),
         ],
         concurrency=_MACHINES_AT_ONCE,
         predicate=any_change,
         timeout_s=_LONGEST_STOP_S,
-        beside=[pulls.run, *(backend.run for backend in backends.values())],
+        beside=[pulls.run, ImagePruning(platform).run, *(backend.run for backend in backends.values())],
     )
     wake_by_unit(platform, instance_controller)
     wake_by_machine(platform, instance_controller, backends.values())

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from pilvi.api import JsonObject, Key
 from pilvi.api.builtin import CONFIG_MAPS, SECRETS
 from pilvi.api.kubeovn import DEFAULT_VPC
-from pilvi.errors import UserError
-from pilvi.images import Pulls, Reference, parse_reference
+from pilvi.images import Pulls, Reference
 from pilvi.providers.kubevirt.instance.volumes.claim import find_claim
 from pilvi.providers.kubevirt.instance.volumes.filesets import named_objects
+from pilvi.providers.kubevirt.instance.volumes.named import image_references, pull_secrets
 from pilvi.providers.kubevirt.kinds import INSTANCES, IPS, SUBNETS
 from pilvi.providers.kubevirt.machines.backend import MachineBackend
 from pilvi.providers.names import machine_unit
@@ -102,20 +101,13 @@ def wake_by_machine(platform: Platform, controller: Controller, backends: Iterab
 def wake_by_image(platform: Platform, controller: Controller, pulls: Pulls) -> None:
     """Wake the instances that wait for a container disk when its pull has ended."""
     instances = platform.informers.get(INSTANCES)
-    instances.add_index("image", lambda vmi: [str(reference) for reference in _references(vmi)])
+    instances.add_index("image", lambda vmi: [str(reference) for reference in image_references(vmi.get("spec") or {})])
 
     def wake(reference: Reference) -> None:
         for vmi in instances.by_index("image", str(reference)):
             controller.enqueue(Key.of(vmi))
 
     pulls.subscribe(wake)
-
-
-def _references(vmi: JsonObject) -> Iterator[Reference]:
-    for volume in (vmi.get("spec") or {}).get("volumes") or []:
-        with contextlib.suppress(UserError):  # what is no image is said by the instance's own pass
-            if volume.get("containerDisk"):
-                yield parse_reference(volume["containerDisk"]["image"])
 
 
 def _secret_names(vmi: JsonObject) -> set[str | None]:
@@ -128,6 +120,6 @@ def _secret_names(vmi: JsonObject) -> set[str | None]:
             for field in ("secretRef", "networkDataSecretRef")
             if volume.get(source)
         ),
-        *((volume.get("containerDisk") or {}).get("imagePullSecret") for volume in volumes),
+        *pull_secrets(vmi.get("spec") or {}),
         *(name for resource, name in named_objects(vmi) if resource == SECRETS),
     }

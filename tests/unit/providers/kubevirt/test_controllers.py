@@ -14,9 +14,12 @@ import pytest_asyncio
 from pilvi.api import JsonObject, Key
 from pilvi.api.builtin import EVENTS, LEASES, NAMESPACES, NODES, PODS, SECRETS
 from pilvi.errors import UserError
+from pilvi.images import Reference
 from pilvi.providers import kubevirt
+from pilvi.providers.kubevirt.imagepruning import ImagePruning
 from pilvi.providers.kubevirt.kinds import INSTANCES, IPS, MACHINES, SUBNETS, TENANT_CONTROL_PLANES, VPCS
 from pilvi.providers.kubevirt.machines.backend import MachineSpec, MachineState
+from pilvi.providers.kubevirt.machines.folder import kept_folder, list_kept_folders
 from pilvi.providers.kubevirt.machines.volumes import CloudInitDisk, NodeDisk
 from pilvi.providers.kubevirt.virtualhost.node import node_name
 from pilvi.providers.kubevirt.virtualhost.pressure import Room, read_figures
@@ -116,6 +119,26 @@ async def test_deleting_the_machine_leaves_nothing(stage: Stage, machines: FakeM
     assert pods(stage) == []
     assert machines.layers == set()
     assert machines.calls[-2:] == ["stop 30", "remove"]
+
+
+async def test_what_a_machine_keeps_goes_with_it_and_not_with_its_instance(stage: Stage, machines: FakeMachines) -> None:
+    put_network(stage)
+    vm = make_vm("Always")
+    del vm["metadata"]["uid"], vm["status"]
+    vm["spec"]["template"]["spec"]["domain"]["devices"]["tpm"] = {"persistent": True}
+    stage.put(MACHINES, vm)
+    await bind(stage)
+    await stage.until(lambda: word(stage) == "Running", "a running machine")
+    uid = stage.get(MACHINES, "web", "shop")["metadata"]["uid"]
+    assert [spec.keeper for spec in machines.specs.values()] == [uid]
+    cloud = stage.platform.cloud
+    for name in (uid, "of-one-that-is-gone"):
+        kept_folder(cloud, name).mkdir(parents=True)
+    await stage.platform.client.delete(INSTANCES, make_key())
+    await stage.until(lambda: list_kept_folders(cloud) == [uid], "the sweep of what nobody owns")
+    await stage.platform.client.delete(MACHINES, make_key())
+    await stage.until(lambda: stage.find(MACHINES, "web", "shop") is None, "the machine to go")
+    assert not kept_folder(cloud, uid).parent.exists()
 
 
 async def test_readiness_goes_before_the_machine(stage: Stage, machines: FakeMachines) -> None:
@@ -426,3 +449,17 @@ async def test_a_machine_that_waits_for_a_short_host_says_what_is_short(
         return any(obj.get("reason") == "HostHasDiskPressure" for obj in stage.api.objects.values())
 
     await stage.until(told, "the Event")
+
+
+async def test_images_are_wanted_by_machines_that_are_stopped_too(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    put_vm(stage, "Halted", "quay.io/a:1")
+    await stage.until(lambda: word(stage) == "Stopped", "a stopped machine")
+    wanted: list[set[str]] = []
+
+    async def prune(references: set[Reference]) -> list[str]:
+        wanted.append({str(reference) for reference in references})
+        return ["x.qcow2"]
+
+    monkeypatch.setattr(stage.platform.images, "prune", prune)
+    await ImagePruning(stage.platform).look()
+    assert wanted == [{"quay.io/a:1"}]

@@ -54,6 +54,19 @@ class TestPod:
         (container,) = new_launcher(vmi, "x")["spec"]["containers"]
         assert container["resources"]["requests"] == {"cpu": "1", "memory": "1Gi"}
 
+    def test_asks_for_huge_pages_and_for_little_beside_them(self) -> None:
+        vmi = make_vmi()
+        vmi["spec"]["domain"]["memory"] = {"guest": "1Gi", "hugepages": {"pageSize": "2Mi"}}
+        (container,) = new_launcher(vmi, "x", 100 << 20)["spec"]["containers"]
+        assert container["resources"]["limits"] == {"hugepages-2Mi": "1Gi"}
+        assert container["resources"]["requests"] == {"cpu": "200m", "memory": "100Mi", "hugepages-2Mi": "1Gi"}
+
+    def test_reserves_no_overhead_that_shall_be_overcommitted(self) -> None:
+        vmi = make_vmi()
+        vmi["spec"]["domain"]["resources"] = {"requests": {"memory": "1Gi"}, "overcommitGuestOverhead": True}
+        (container,) = new_launcher(vmi, "x", 100 << 20)["spec"]["containers"]
+        assert container["resources"]["requests"]["memory"] == "1Gi"
+
     def test_has_one_name_for_one_instance(self) -> None:
         vmi = make_vmi()
         assert launcher_name(vmi) == launcher_name(make_vmi("Running"))

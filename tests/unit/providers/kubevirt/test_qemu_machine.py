@@ -18,7 +18,15 @@ from pilvi.providers.kubevirt.machines.backend import MachineLeg, MachineSpec
 from pilvi.providers.kubevirt.machines.qemu.domain import plan_machine
 from pilvi.providers.kubevirt.machines.qemu.drives import MachineFiles, plan_drives
 from pilvi.providers.kubevirt.machines.qemu.offer import HostOffer
-from pilvi.providers.kubevirt.machines.volumes import CloudInitDisk, EmptyDisk, FilesDisk, ImageDisk, MachineVolume, VolumeDisk
+from pilvi.providers.kubevirt.machines.volumes import (
+    BootFiles,
+    CloudInitDisk,
+    EmptyDisk,
+    FilesDisk,
+    ImageDisk,
+    MachineVolume,
+    VolumeDisk,
+)
 from pilvi.providers.sizing import Size
 
 FILES = MachineFiles(Path("/home/machines/u"))
@@ -27,17 +35,19 @@ OFFER = HostOffer("tcg", "no /dev/kvm", "pc-q35-7.2", uefi=CODE, uefi_secure=SEC
 IMAGE = ImageDisk("root", Path("/images/a.qcow2"), "qcow2", 1 << 30)
 
 
-def plan(offer: HostOffer = OFFER, volumes: tuple[MachineVolume, ...] = (IMAGE,), **domain: Any) -> QemuSpec:
-    cloud = Cloud(
-        id="abcde",
-        home=Path("/home"),
-        run=Path("/run/pilvi/abcde"),
-        range=IPv4Network("10.250.0.0/24"),
-        transit=IPv4Network("100.64.0.0/22"),
-        uid_base=5000,
-        uid_count=100,
-    )
-    spec = MachineSpec(
+CLOUD = Cloud(
+    id="abcde",
+    home=Path("/home"),
+    run=Path("/run/pilvi/abcde"),
+    range=IPv4Network("10.250.0.0/24"),
+    transit=IPv4Network("100.64.0.0/22"),
+    uid_base=5000,
+    uid_count=100,
+)
+
+
+def machine_spec(volumes: tuple[MachineVolume, ...] = (IMAGE,), kernel: BootFiles | None = None, **domain: Any) -> MachineSpec:
+    return MachineSpec(
         uid="6a1f0000-1111-2222-3333-444444444444",
         name="web",
         namespace="shop",
@@ -46,8 +56,18 @@ def plan(offer: HostOffer = OFFER, volumes: tuple[MachineVolume, ...] = (IMAGE,)
         leg=MachineLeg("pv-abcde-vpc-1", "sn1", "02:00:00:00:00:05", IPv4Interface("10.9.0.5/16"), IPv4Address("10.9.0.1")),
         volumes=volumes,
         user=5050,
+        kernel=kernel,
     )
-    return plan_machine(cloud, spec, FILES, 5050, offer)
+
+
+def plan(
+    offer: HostOffer = OFFER,
+    volumes: tuple[MachineVolume, ...] = (IMAGE,),
+    kernel: BootFiles | None = None,
+    files: MachineFiles = FILES,
+    **domain: Any,
+) -> QemuSpec:
+    return plan_machine(CLOUD, machine_spec(volumes, kernel, **domain), files, 5050, offer)
 
 
 @pytest.mark.parametrize(
@@ -68,12 +88,12 @@ def plan(offer: HostOffer = OFFER, volumes: tuple[MachineVolume, ...] = (IMAGE,)
         (
             {"firmware": {"bootloader": {"efi": {"secureBoot": False}}}},
             "firmware",
-            Uefi(code=CODE.code, variables=FILES.variables),
+            Uefi(code=CODE.code, variables=FILES.variables(persistent=False)),
         ),
         (
             {"firmware": {"bootloader": {"efi": {}}}, "features": {"smm": {}}},
             "firmware",
-            Uefi(code=SECURE.code, variables=FILES.variables, secure_boot=True),
+            Uefi(code=SECURE.code, variables=FILES.variables(persistent=False), secure_boot=True),
         ),
         ({"firmware": {"uuid": "5d307ca9-b3ef-428c-8861-06e72d69f223"}}, "uuid", "5d307ca9-b3ef-428c-8861-06e72d69f223"),
         ({"devices": {"watchdog": {"name": "w", "i6300esb": {"action": "poweroff"}}}}, "watchdog", Watchdog(action="poweroff")),
@@ -127,14 +147,14 @@ DISKS = Path("/home/machines/u/disks")
                 "serial": "A1",
                 "cache": "writeback",
                 "on_error": "report",
-                "layers": (Layer(path=DISKS / "root.qcow2", format="qcow2"), Layer(path=Path("/images/a.qcow2"), format="qcow2")),
+                "layers": (Layer(path=DISKS / "root.qcow2", format="qcow2"), Layer(path=DISKS / "root.base", format="qcow2")),
             },
         ),
         ({"name": "root"}, IMAGE, {"bus": "sata", "kind": "disk", "read_only": False, "cache": "none", "on_error": "stop"}),
         (
             {"name": "data", "lun": {"bus": "scsi"}},
             VolumeDisk("data", Path("/v/d"), 1),
-            {"kind": "lun", "layers": (Layer(path=Path("/v/d")),)},
+            {"kind": "disk", "bus": "scsi", "layers": (Layer(path=Path("/v/d")),)},
         ),
         ({"name": "data", "disk": {"readonly": True, "bus": "virtio"}}, VolumeDisk("data", Path("/v/d"), 1), {"read_only": True}),
         (
@@ -156,6 +176,18 @@ DISKS = Path("/home/machines/u/disks")
             {"read_only": True, "layers": (Layer(path=DISKS / "f.iso"),)},
         ),
         ({"name": "root", "blockSize": {"custom": {"logical": 512, "physical": 4096}}}, IMAGE, {"block_sizes": (512, 4096)}),
+        (
+            {"name": "root", "blockSize": {"custom": {"discardGranularity": 65536}}},
+            IMAGE,
+            {"block_sizes": None, "discard_granularity": 65536},
+        ),
+        ({"name": "root", "errorPolicy": "enospace", "io": "threads"}, IMAGE, {"on_error": "enospc", "io": "threads"}),
+        ({"name": "root", "io": "default"}, IMAGE, {"io": None}),
+        (
+            {"name": "root", "shareable": True, "dedicatedIOThread": True, "disk": {"bus": "virtio"}},
+            IMAGE,
+            {"shareable": True, "iothread": True},
+        ),
     ],
 )
 def test_drives(disk: dict[str, Any], volume: MachineVolume, wanted: dict[str, Any]) -> None:
@@ -172,10 +204,9 @@ def test_a_volume_without_a_disk_gets_one_behind_the_others() -> None:
 @pytest.mark.parametrize(
     ("domain", "volume", "words"),
     [
-        ({"devices": {"disks": [{"name": "root", "disk": {"bus": "ide"}}]}}, IMAGE, r"disks\[root\].*bus 'ide'"),
+        ({"devices": {"disks": [{"name": "root", "disk": {"bus": "ide"}}]}}, IMAGE, r"disks\[root\]\.disk\.bus is 'ide'"),
         ({"devices": {"disks": [{"name": "root", "cache": "unsafe"}]}}, IMAGE, r"disks\[root\]\.cache"),
         ({"firmware": {"bootloader": {"efi": {}}}}, IMAGE, "needs spec.domain.features.smm"),
-        ({"firmware": {"kernelBoot": {}}}, IMAGE, "kernelBoot"),
     ],
 )
 def test_what_cannot_be(domain: dict[str, Any], volume: MachineVolume, words: str) -> None:

@@ -85,3 +85,12 @@ def test_the_lease_is_renewed_well_before_it_ends() -> None:
     spec = new_lease(FACTS, "uid", NOW)["spec"]
     assert spec["renewTime"] == "2026-01-01T00:00:00.000000Z"
     assert spec["leaseDurationSeconds"] == 40
+
+
+def test_huge_pages_are_told_and_are_no_ordinary_memory(tmp_path: Path) -> None:
+    for name, count in (("hugepages-2048kB", 512), ("hugepages-1048576kB", 0)):
+        (tmp_path / "pages" / name).mkdir(parents=True)
+        (tmp_path / "pages" / name / "nr_hugepages").write_text(f"{count}\n")
+    capacity = read_capacity(write_proc(tmp_path, 8 * 1024**2), tmp_path, tmp_path / "pages")
+    assert as_resources(capacity) == {"cpu": "2", "memory": "8Gi", "pods": "250", "hugepages-2Mi": "1Gi"}
+    assert allocatable(capacity, 0).memory_bytes == allocatable(Capacity(2000, 7 * GIB), 0).memory_bytes

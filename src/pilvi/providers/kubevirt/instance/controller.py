@@ -34,7 +34,7 @@ from pilvi.providers.kubevirt.machines.backend import MachineBackend, MachineSta
 from pilvi.providers.kubevirt.machines.choice import Refusal, choose_backend, find_boot_image
 from pilvi.providers.kubevirt.virtualmachine.instance import INSTANCE_FINALIZER
 from pilvi.providers.platform import Platform
-from pilvi.providers.sizing import get_size
+from pilvi.providers.sizing import find_hugepage_bytes, get_size
 from pilvi.runtime import Done, Failed, Result, ensure_finalizer, is_deleting
 
 __all__ = ["Instances"]
@@ -86,6 +86,7 @@ class Instances:
             return Refusal("BackendMissing", f"{what} needs {choice}, which is not on this host; `pilvi doctor` says what to install")
         try:
             get_size(vmi["spec"])
+            find_hugepage_bytes(vmi["spec"])
             find_cloud_init(vmi)
             find_service_account(vmi["spec"])
         except UserError as e:

@@ -13,7 +13,7 @@ from pilvi.lib.hashing import short_hash
 from pilvi.lib.quantity import format_bytes, format_milli, quantity_bytes
 from pilvi.providers.kubevirt.instance.volumes.claim import find_claim
 from pilvi.providers.kubevirt.instance.volumes.serviceaccount import find_service_account
-from pilvi.providers.sizing import Size, get_size
+from pilvi.providers.sizing import Size, find_hugepage_bytes, get_size
 
 __all__ = ["CREATED_BY", "LAUNCHER", "launcher_name", "machine_container_id", "new_launcher", "plan_pod_status"]
 
@@ -37,6 +37,7 @@ _RESTRICTED: JsonObject = {
 }
 # KubeVirt's share of a CPU that a vCPU is charged (cpuAllocationRatio 10).
 _MILLI_PER_VCPU = 100
+_LEAST_MEMORY = 1 << 20
 # What names an object to its own controllers, not to the Pod's.
 _NOT_FOR_PODS = ("kubectl.kubernetes.io/last-applied-configuration",)
 
@@ -165,12 +166,17 @@ def machine_container_id(pod: JsonObject) -> str:
 def _resources(vmi: JsonObject, overhead_bytes: int) -> dict[str, Any]:
     size = get_size(vmi["spec"])
     domain = vmi["spec"].get("domain") or {}
-    asked = (domain.get("resources") or {}).get("requests") or {}
-    requests = {
-        "cpu": asked.get("cpu") or format_milli(size.vcpus * _MILLI_PER_VCPU),
-        "memory": format_bytes(_memory_bytes(asked, size) + overhead_bytes),
-    }
-    return {"requests": requests}
+    resources = domain.get("resources") or {}
+    asked = resources.get("requests") or {}
+    if resources.get("overcommitGuestOverhead"):
+        overhead_bytes = 0
+    cpu = asked.get("cpu") or format_milli(size.vcpus * _MILLI_PER_VCPU)
+    page_bytes = find_hugepage_bytes(vmi["spec"])
+    if page_bytes is None:
+        return {"requests": {"cpu": cpu, "memory": format_bytes(_memory_bytes(asked, size) + overhead_bytes)}}
+    huge = {f"hugepages-{format_bytes(page_bytes)}": format_bytes(size.memory_bytes)}
+    # Kubernetes wants limits for huge pages, and something beside them.
+    return {"requests": {"cpu": cpu, "memory": format_bytes(overhead_bytes or _LEAST_MEMORY), **huge}, "limits": huge}
 
 
 def _memory_bytes(asked: JsonObject, size: Size) -> int:

@@ -11,7 +11,7 @@ from pilvi.api.builtin import PERSISTENT_VOLUMES as VOLUMES
 from pilvi.api.kubeovn import DEFAULT_VPC
 from pilvi.providers.kubevirt.instance.network import ip_key
 from pilvi.providers.kubevirt.instance.pod import launcher_name
-from pilvi.providers.kubevirt.kinds import INSTANCES, IPS, SUBNETS, VPCS
+from pilvi.providers.kubevirt.kinds import INSTANCES, IPS, MACHINES, SUBNETS, VPCS
 from pilvi.runtime import Informers
 
 __all__ = ["Caches", "Scope"]
@@ -49,6 +49,7 @@ class Caches:
 
     def __init__(self, informers: Informers) -> None:
         self.instances = informers.get(INSTANCES)
+        self.machines = informers.get(MACHINES)
         self.secrets = informers.get(SECRETS)
         self.config_maps = informers.get(CONFIG_MAPS)
         self.nodes = informers.get(NODES)

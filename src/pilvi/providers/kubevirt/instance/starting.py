@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from pilvi.api import JsonObject
 from pilvi.api.builtin import PODS
 from pilvi.api.resource import Key
@@ -9,6 +11,7 @@ from pilvi.errors import AlreadyExists, Forbidden, Invalid, UnitFailed, UserErro
 from pilvi.images import Pulls
 from pilvi.lib.clock import utc_now
 from pilvi.providers.kubevirt.instance.backends import fidelity
+from pilvi.providers.kubevirt.instance.keeper import find_keeper
 from pilvi.providers.kubevirt.instance.network import NoLeg, plan_interfaces, plan_leg
 from pilvi.providers.kubevirt.instance.pod import launcher_name, new_launcher
 from pilvi.providers.kubevirt.instance.reporter import Reporter
@@ -94,8 +97,10 @@ class Starting:
         if isinstance(leg, NoLeg):
             return await self._wait(scope, backend, "NetworkNotReady", leg.message)
         try:
-            volumes = await self._volumes.resolve(scope)
-            machine = await backend.ensure(_machine_spec(scope, leg, volumes, await self._users.ensure(scope.vmi)))
+            volumes, kernel = await self._volumes.resolve(scope), self._volumes.resolve_kernel(scope)
+            keeper = find_keeper(scope.vmi, self._caches.machines.get(scope.key))
+            user = await self._users.ensure(scope.vmi)
+            machine = await backend.ensure(dataclasses.replace(_machine_spec(scope, leg, volumes, user), kernel=kernel, keeper=keeper))
         except NetworkNotReady as e:
             # The last write of the controller that makes it wakes us; the retry is for a signal that got lost.
             return await self._wait(scope, backend, "NetworkNotReady", format_chain(e), retry_s=1.0)

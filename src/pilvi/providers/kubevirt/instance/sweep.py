@@ -1,13 +1,22 @@
-"""Ends machines whose instance is gone: somebody took its finalizer away, or deleted it by force while no engine could see it."""
+"""Ends machines whose instance is gone: somebody took its finalizer away, or deleted it by force while no engine could see it.
+
+What was kept for VirtualMachines that are gone in the same way goes too.
+"""
 
 from __future__ import annotations
 
 import logging
+from typing import TYPE_CHECKING
 
 from pilvi.errors import DriverError, UnitFailed
+from pilvi.lib.disk import on_disk
 from pilvi.providers.kubevirt.instance.backends import Backends
-from pilvi.providers.kubevirt.kinds import INSTANCES
+from pilvi.providers.kubevirt.kinds import INSTANCES, MACHINES
+from pilvi.providers.kubevirt.machines.folder import list_kept_folders, remove_kept
 from pilvi.runtime import Informers
+
+if TYPE_CHECKING:
+    from pilvi.host.cloud import Cloud
 
 __all__ = ["MachineSweep"]
 
@@ -17,7 +26,9 @@ log = logging.getLogger(__name__)
 class MachineSweep:
     """Compares the machines of all backends with the instances in the cache."""
 
-    def __init__(self, informers: Informers, backends: Backends) -> None:
+    def __init__(self, cloud: Cloud, informers: Informers, backends: Backends) -> None:
+        self._cloud = cloud
+        self._machines = informers.get(MACHINES)
         self._instances = informers.get(INSTANCES)
         self._instances.add_index("uid", lambda vmi: [vmi["metadata"]["uid"]])
         self._backends = backends
@@ -37,5 +48,13 @@ class MachineSweep:
                     await self._backends.remove(uid)
                 except (UnitFailed, DriverError, OSError) as e:
                     failures.append(e)
+        await self._sweep_kept()
         if failures:
             raise failures[0]
+
+    async def _sweep_kept(self) -> None:
+        await self._machines.synced.wait()
+        present = {vm["metadata"]["uid"] for vm in self._machines.list()}
+        for uid in list_kept_folders(self._cloud):
+            if uid not in present:
+                await on_disk(remove_kept, self._cloud, uid)

@@ -15,7 +15,7 @@ from typing import Literal, Protocol
 from pilvi.api.resource import JsonObject
 from pilvi.errors import Transient
 from pilvi.providers.kubevirt.machines.control import MachineControl
-from pilvi.providers.kubevirt.machines.volumes import MachineVolume
+from pilvi.providers.kubevirt.machines.volumes import BootFiles, MachineVolume
 from pilvi.providers.sizing import Size
 
 __all__ = ["MachineBackend", "MachineLeg", "MachinePhase", "MachineSpec", "MachineState", "NetworkNotReady"]
@@ -49,6 +49,8 @@ class MachineSpec:
     `name` is the guest's host name. `instance` is the VirtualMachineInstanceSpec, in which the domain says what hardware there is; what it
     names of the API is resolved in `size`, `leg` and `volumes`. `cpu_milli` is the processor time it may take, in thousandths of a
     processor; None means as much as its vCPUs can. `volumes` are in the order of the specification. `user` is a host uid of its own.
+    `kernel` is started in place of a boot loader. `keeper` is the UID of the VirtualMachine for which persistent state is kept; without one
+    the state goes with the machine.
     """
 
     uid: str
@@ -61,6 +63,8 @@ class MachineSpec:
     user: int
     cpu_milli: int | None = None
     stop_grace_s: float = 30.0
+    kernel: BootFiles | None = None
+    keeper: str = ""
 
 
 @dataclass(frozen=True)

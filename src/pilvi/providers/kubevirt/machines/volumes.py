@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-__all__ = ["CloudInitDisk", "EmptyDisk", "FilesDisk", "ImageDisk", "MachineVolume", "NodeDisk", "VolumeDisk"]
+__all__ = ["BootFiles", "CloudInitDisk", "EmptyDisk", "FilesDisk", "ImageDisk", "MachineVolume", "NodeDisk", "VolumeDisk"]
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,15 @@ class FilesDisk:
     name: str
     label: str
     files: dict[str, bytes] | None
+
+
+@dataclass(frozen=True)
+class BootFiles:
+    """A kernel that starts without a boot loader: shared files that are never written, and its arguments."""
+
+    kernel: Path
+    initrd: Path | None = None
+    arguments: str = ""
 
 
 MachineVolume: TypeAlias = NodeDisk | ImageDisk | VolumeDisk | EmptyDisk | CloudInitDisk | FilesDisk

@@ -24,31 +24,39 @@ MAX_MACHINES = 250
 
 @dataclass(frozen=True)
 class Capacity:
-    """CPU in thousandths, memory in bytes."""
+    """CPU in thousandths, memory in bytes. `huge` says how many bytes of that are in huge pages, by the size of a page."""
 
     cpu_milli: int
     memory_bytes: int
+    huge: tuple[tuple[int, int], ...] = ()
 
 
-def read_capacity(proc: Path = Path("/proc"), cgroups: Path = Path("/sys/fs/cgroup")) -> Capacity:
+def read_capacity(
+    proc: Path = Path("/proc"), cgroups: Path = Path("/sys/fs/cgroup"), pages: Path = Path("/sys/kernel/mm/hugepages")
+) -> Capacity:
     """CPUs and memory of the host, or of the container that the cloud runs in when that has a memory limit. Raises OSError."""
     cpus = sum(1 for line in (proc / "cpuinfo").read_text().splitlines() if line.startswith("processor"))
     memory = parse_meminfo((proc / "meminfo").read_text())["MemTotal"]
     limits = [limit for path in ("memory.max", "memory/memory.limit_in_bytes") if (limit := find_limit(cgroups / path)) is not None]
-    return Capacity(max(1, cpus) * 1000, min([memory, *limits]))
+    return Capacity(max(1, cpus) * 1000, min([memory, *limits]), _read_huge(pages))
 
 
 def allocatable(capacity: Capacity, tenant_planes: int) -> Capacity:
     """What is left for machines beside the platform and that many tenant control planes."""
     return Capacity(
         max(_LEAST_MILLI, capacity.cpu_milli - PLATFORM_MILLI - tenant_planes * TENANT_PLANE_MILLI),
-        max(_LEAST_BYTES, capacity.memory_bytes - PLATFORM_BYTES - tenant_planes * TENANT_PLANE_BYTES),
+        max(
+            _LEAST_BYTES,
+            capacity.memory_bytes - PLATFORM_BYTES - tenant_planes * TENANT_PLANE_BYTES - sum(size for _, size in capacity.huge),
+        ),
+        capacity.huge,
     )
 
 
 def as_resources(capacity: Capacity) -> dict[str, str]:
     """As `status.capacity` and `status.allocatable` of a Node hold it."""
-    return {"cpu": format_milli(capacity.cpu_milli), "memory": format_bytes(capacity.memory_bytes), "pods": str(MAX_MACHINES)}
+    huge = {f"hugepages-{format_bytes(page)}": format_bytes(size) for page, size in capacity.huge}
+    return {"cpu": format_milli(capacity.cpu_milli), "memory": format_bytes(capacity.memory_bytes), "pods": str(MAX_MACHINES), **huge}
 
 
 def parse_meminfo(text: str) -> dict[str, int]:
@@ -60,6 +68,16 @@ def parse_meminfo(text: str) -> dict[str, int]:
         if words:
             sizes[name] = int(words[0]) * (1024 if words[-1] == "kB" else 1)
     return sizes
+
+
+def _read_huge(pages: Path) -> tuple[tuple[int, int], ...]:
+    """Only sizes of which the host has pages; which of them are in use is the scheduler's to know."""
+    found = []
+    for folder in sorted(pages.glob("hugepages-*kB")):
+        page_bytes = int(folder.name.removeprefix("hugepages-").removesuffix("kB")) * 1024
+        if count := find_limit(folder / "nr_hugepages"):
+            found.append((page_bytes, count * page_bytes))
+    return tuple(found)
 
 
 def find_limit(path: Path) -> int | None:

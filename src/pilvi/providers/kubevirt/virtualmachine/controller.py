@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 from pilvi.api.resource import JsonObject, Key
 from pilvi.errors import AlreadyExists, Forbidden, Invalid, UserError, format_chain
 from pilvi.lib.clock import utc_now
+from pilvi.lib.disk import on_disk
 from pilvi.providers.kubevirt.kinds import INSTANCES, MACHINES
+from pilvi.providers.kubevirt.machines.folder import remove_kept
 from pilvi.providers.kubevirt.virtualmachine.datavolumes import DataVolumes, Disks
 from pilvi.providers.kubevirt.virtualmachine.instance import find_name_taken, new_instance
 from pilvi.providers.kubevirt.virtualmachine.status import Failure, plan_conditions, plan_status
@@ -41,6 +43,7 @@ class VirtualMachines:
     """The reconciler of VirtualMachine."""
 
     def __init__(self, platform: Platform) -> None:
+        self._cloud = platform.cloud
         self._client = platform.client
         self._events = platform.events
         self._machines = platform.informers.get(MACHINES)
@@ -105,6 +108,8 @@ class VirtualMachines:
                 await self._remove_instance(scope.vm, scope.vmi)
             await self._report_deletion(scope)
             return Done()
+        if not orphan:
+            await on_disk(remove_kept, self._cloud, scope.vm["metadata"]["uid"])
         await remove_finalizer(self._client, MACHINES, scope.vm, FINALIZER)
         return Done()
 

@@ -12,7 +12,7 @@ from pilvi.providers.kubevirt.instance.volumes.claims import ClaimDisks, find_cl
 from pilvi.providers.kubevirt.instance.volumes.cloudinit import CloudInit, Given, InSecret, decode_secret, find_cloud_init
 from pilvi.providers.kubevirt.instance.volumes.filesets import FileDisks
 from pilvi.providers.kubevirt.instance.volumes.images import ContainerDisks
-from pilvi.providers.kubevirt.machines.volumes import CloudInitDisk, EmptyDisk, MachineVolume, NodeDisk
+from pilvi.providers.kubevirt.machines.volumes import BootFiles, CloudInitDisk, EmptyDisk, MachineVolume, NodeDisk
 
 __all__ = ["Volumes"]
 
@@ -35,6 +35,10 @@ class Volumes:
         volumes = scope.vmi["spec"].get("volumes") or []
         found = [await self._files.find(scope, volume) or self._resolve(scope, volume, cloud_init) for volume in volumes]
         return tuple(volume for volume in found if volume is not None)
+
+    def resolve_kernel(self, scope: Scope) -> BootFiles | None:
+        """What the instance boots without a boot loader, if anything. Raises as `resolve` does."""
+        return self._images.resolve_kernel(scope)
 
     def _resolve(self, scope: Scope, volume: JsonObject, cloud_init: CloudInit | None) -> MachineVolume | None:
         name = str(volume["name"])

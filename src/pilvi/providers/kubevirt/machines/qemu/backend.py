@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pilvi.errors import DriverError, MachineRefused, MachineUnreachable, TimedOut
 from pilvi.host.netns import list_netns
-from pilvi.host.qemu.spec import Sockets, Uefi
+from pilvi.host.qemu.spec import Sockets
 from pilvi.host.qemu.unit import overhead_bytes, qemu_unit
 from pilvi.kit.store import Store
 from pilvi.lib.deadline import wait_for
@@ -27,7 +27,7 @@ from pilvi.lib.disk import on_disk
 from pilvi.lib.files import remove_tree
 from pilvi.node import SEED
 from pilvi.providers.kubevirt.machines.backend import MachineBackend, MachineSpec, MachineState, NetworkNotReady
-from pilvi.providers.kubevirt.machines.folder import list_machine_folders, machine_folder
+from pilvi.providers.kubevirt.machines.folder import kept_folder, list_machine_folders, machine_folder
 from pilvi.providers.kubevirt.machines.qemu.control import QemuControl
 from pilvi.providers.kubevirt.machines.qemu.domain import plan_machine, sockets_of
 from pilvi.providers.kubevirt.machines.qemu.drives import MachineFiles
@@ -35,6 +35,7 @@ from pilvi.providers.kubevirt.machines.qemu.files import prepare_files
 from pilvi.providers.kubevirt.machines.qemu.guests import Guests
 from pilvi.providers.kubevirt.machines.qemu.node import find_first_boot, find_image, plan_node, with_node_disk, write_seed
 from pilvi.providers.kubevirt.machines.qemu.offer import Offers
+from pilvi.providers.kubevirt.machines.qemu.state import Tpms, prepare_state
 from pilvi.providers.names import machine_netns, machine_port, machine_unit, vpc_netns_prefix
 from pilvi.providers.sizing import Size
 
@@ -63,6 +64,8 @@ class QemuBackend(MachineBackend):
         self._offers = Offers(cloud)
         self._guests = Guests(cloud)
         self._first_boots: dict[str, int] = {}
+        self._tpms = Tpms(units)
+        self._types: dict[str, str] = {}
         self.control = QemuControl(cloud, self._guests)
 
     @classmethod
@@ -93,7 +96,7 @@ class QemuBackend(MachineBackend):
         await self._attach(spec)
         if self._units.state(machine_unit(spec.uid)).state == "absent":
             offer = await self._offers.get()
-            files = MachineFiles(machine_folder(self._cloud, spec.uid))
+            files = MachineFiles(machine_folder(self._cloud, spec.uid), kept_folder(self._cloud, spec.keeper) if spec.keeper else None)
             image = await on_disk(find_image, spec, self._kit)
             if image is not None:
                 command_line = await on_disk(write_seed, spec, image, files)
@@ -101,13 +104,20 @@ class QemuBackend(MachineBackend):
             machine = plan_machine(self._cloud, spec, files, spec.user, offer)
             if image is not None:
                 machine = plan_node(machine, image, command_line, files)
-            secure = isinstance(machine.firmware, Uefi) and machine.firmware.secure_boot
-            uefi = offer.find_uefi(secure_boot=secure) if isinstance(machine.firmware, Uefi) else None
-            await prepare_files(files, spec.volumes, uefi.variables if uefi is not None else None)
+            await prepare_files(files, spec.volumes)
+            await prepare_state(machine, spec, files, offer)
             _make_socket_folder(machine.sockets, spec.user)
+            await self._tpms.start(machine, files, spec.instance)
             await self._units.ensure(qemu_unit(machine))
         await self._guests.follow(spec.uid, _FIRST_LOOK_S)
+        await self._learn_type(spec.uid)
         return self.state(spec.uid)
+
+    async def _learn_type(self, uid: str) -> None:
+        """QEMU is asked, since it may be of another version than the one that is installed by now."""
+        if uid not in self._types:
+            with contextlib.suppress(MachineRefused, MachineUnreachable, TimedOut):
+                self._types[uid] = await self._guests.get(uid).machine_type()
 
     def state(self, uid: str) -> MachineState:
         """From the unit and from what QEMU has said last."""
@@ -119,7 +129,7 @@ class QemuBackend(MachineBackend):
             last = " | ".join(unit.log_tail.strip().splitlines()[-3:])
             message = f"QEMU has ended ({unit.exit or 'unknown'}); its last lines: {last or 'none'}"
             return MachineState("failed", started, message=message, first_boot="unknown")
-        state = self._guests.describe(uid, started)
+        state = self._guests.describe(uid, started, self._types.get(uid, ""))
         return dataclasses.replace(state, first_boot=self._first_boot(uid)) if state.first_boot == "unknown" else state
 
     def _first_boot(self, uid: str) -> int | Literal["unknown"] | None:
@@ -153,7 +163,9 @@ class QemuBackend(MachineBackend):
                     await wait_for(lambda: not self._is_up(uid), min(left, _ASK_AGAIN_S), "the guest to power off")
                     break
         await self._units.stop(unit, grace_s=1.0)
+        await self._tpms.stop(unit)
         self._guests.forget(uid)
+        self._types.pop(uid, None)
 
     def _has(self, uid: str) -> bool:
         """Whether the machine of this UID runs under QEMU: backends share the names of units."""
@@ -167,7 +179,9 @@ class QemuBackend(MachineBackend):
         from pilvi.host.network import delete_link, delete_netns  # noqa: PLC0415 (half a second of import that a CLI must not pay)
 
         await self._units.stop(machine_unit(uid), grace_s=0)
+        await self._tpms.stop(machine_unit(uid))
         self._guests.forget(uid)
+        self._types.pop(uid, None)
         # The Subnet that it was in may be gone, or another one by now.
         for netns in list_netns(vpc_netns_prefix(self._cloud)):
             await delete_link(netns, machine_port(uid))

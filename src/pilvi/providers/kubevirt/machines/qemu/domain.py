@@ -6,18 +6,23 @@ balloon, BIOS. What QEMU or pilvi cannot do is refused by the admission policies
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from pilvi.api.resource import JsonObject
 from pilvi.errors import UserError
-from pilvi.host.qemu.spec import Bios, Cpu, DirectKernel, Memory, Nic, QemuSpec, Sockets, Uefi, Watchdog
+from pilvi.host.qemu.spec import Bios, Cpu, DirectKernel, Memory, Nic, QemuSpec, Sockets, Uefi
 from pilvi.host.units import OpenTap
 from pilvi.lib.hashing import short_hash
 from pilvi.lib.quantity import quantity_bytes
 from pilvi.providers.kubevirt.machines.backend import MachineSpec
+from pilvi.providers.kubevirt.machines.qemu.choices import is_on, plain
 from pilvi.providers.kubevirt.machines.qemu.drives import MachineFiles, plan_drives
+from pilvi.providers.kubevirt.machines.qemu.features import plan_hyperv, plan_panic, plan_processor_features, plan_timers, plan_timezone
+from pilvi.providers.kubevirt.machines.qemu.gear import plan_sound, plan_tablets, plan_video, plan_watchdog
 from pilvi.providers.kubevirt.machines.qemu.offer import HostOffer
+from pilvi.providers.kubevirt.machines.qemu.state import has_tpm
 from pilvi.providers.names import machine_netns, machine_port, machine_unit
+from pilvi.providers.sizing import find_hugepage_bytes
 
 if TYPE_CHECKING:
     from pilvi.host.cloud import Cloud
@@ -49,20 +54,25 @@ def plan_machine(cloud: Cloud, spec: MachineSpec, files: MachineFiles, user: int
         memory=_memory(spec, domain),
         machine=_machine_type(domain, offer),
         accelerator=offer.accelerator,
-        cpu=_cpu(spec, domain),
+        cpu=_cpu(spec, domain, offer),
         firmware=_firmware(domain, files, offer),
-        kernel=_kernel(domain),
+        kernel=_kernel(spec, files),
         drives=plan_drives(spec.instance, spec.volumes, files),
         nics=_nics(cloud, spec, devices),
+        tpm=sockets_of(cloud, spec.uid).tpm if has_tpm(domain) else None,
         serial=devices.get("autoattachSerialConsole") is not False,
         screen=devices.get("autoattachGraphicsDevice") is not False,
-        video=(devices.get("video") or {}).get("type") or "vga",
+        video=plan_video(devices),
         balloon=devices.get("autoattachMemBalloon") is not False,
         rng=devices.get("rng") is not None,
-        watchdog=_watchdog(devices),
-        tablets=_tablets(devices),
-        sound=(devices["sound"].get("model") or "ich9") if devices.get("sound") else None,
-        acpi=_is_on(domain, "acpi", default=True),
+        watchdog=plan_watchdog(devices),
+        tablets=plan_tablets(devices),
+        sound=plan_sound(devices),
+        acpi=_has_acpi(domain),
+        hyperv=plan_hyperv(domain, offer.accelerator),
+        panic=plan_panic(domain),
+        timezone=plan_timezone(domain),
+        timers=plan_timers(domain),
         hide_hypervisor=bool(((domain.get("features") or {}).get("kvm") or {}).get("hidden")),
         smbios=_smbios(domain),
         clock_offset_s=int(((domain.get("clock") or {}).get("utc") or {}).get("offsetSeconds") or 0),
@@ -75,21 +85,26 @@ def plan_machine(cloud: Cloud, spec: MachineSpec, files: MachineFiles, user: int
 
 def _memory(spec: MachineSpec, domain: JsonObject) -> Memory:
     most = (domain.get("memory") or {}).get("maxGuest")
-    return Memory(size_bytes=spec.size.memory_bytes, max_bytes=quantity_bytes(most) if most else 0)
+    return Memory(
+        size_bytes=spec.size.memory_bytes, max_bytes=quantity_bytes(most) if most else 0, hugepage_bytes=find_hugepage_bytes(spec.instance)
+    )
 
 
 def _machine_type(domain: JsonObject, offer: HostOffer) -> str:
     wanted = (domain.get("machine") or {}).get("type") or "q35"
-    return offer.machine if wanted == "q35" else str(wanted)
+    if wanted == "q35":
+        return offer.machine
+    if not str(wanted).startswith("pc-q35-"):
+        raise UserError(f"spec.domain.machine.type is {wanted!r}", hint=f"write q35, or a type of this host's QEMU such as {offer.machine}")
+    return plain(str(wanted), "spec.domain.machine.type")
 
 
-def _cpu(spec: MachineSpec, domain: JsonObject) -> Cpu:
+def _cpu(spec: MachineSpec, domain: JsonObject, offer: HostOffer) -> Cpu:
     cpu = domain.get("cpu") or {}
     model = cpu.get("model") or ""
-    features = {feature["name"]: feature.get("policy") not in ("disable", "forbid") for feature in cpu.get("features") or []}
     return Cpu(
-        model=_MODELS.get(model, model),
-        features=features,
+        model=_MODELS.get(model) or plain(model, "spec.domain.cpu.model"),
+        features=plan_processor_features(domain, offer.accelerator),
         sockets=spec.size.sockets,
         cores=spec.size.cores,
         threads=spec.size.threads,
@@ -103,7 +118,9 @@ def _firmware(domain: JsonObject, files: MachineFiles, offer: HostOffer) -> Bios
     if efi is None:
         return Bios(serial=bool((bootloader.get("bios") or {}).get("useSerial")))
     secure = efi.get("secureBoot") is not False
-    if secure and not _is_on(domain, "smm", default=False):
+    if bootloader.get("bios") is not None:
+        raise UserError("spec.domain.firmware.bootloader has bios and efi", hint="keep one of them")
+    if secure and not is_on((domain.get("features") or {}).get("smm")):
         raise UserError(
             "spec.domain.firmware.bootloader.efi: secure boot needs spec.domain.features.smm",
             hint="add features: {smm: {enabled: true}}, or set efi.secureBoot: false",
@@ -111,14 +128,14 @@ def _firmware(domain: JsonObject, files: MachineFiles, offer: HostOffer) -> Bios
     found = offer.find_uefi(secure_boot=secure)
     if found is None:
         raise UserError("this host has no UEFI firmware for machines", hint="install the Debian package ovmf")
-    return Uefi(code=found.code, variables=files.variables, secure_boot=secure)
+    return Uefi(code=found.code, variables=files.variables(persistent=bool(efi.get("persistent"))), secure_boot=secure)
 
 
-def _kernel(domain: JsonObject) -> DirectKernel | None:
-    boot = (domain.get("firmware") or {}).get("kernelBoot")
+def _kernel(spec: MachineSpec, files: MachineFiles) -> DirectKernel | None:
+    boot = spec.kernel
     if boot is None:
         return None
-    raise UserError("spec.domain.firmware.kernelBoot is not implemented yet", hint="boot from a disk")
+    return DirectKernel(kernel=files.kernel, initrd=files.initrd if boot.initrd is not None else None, arguments=boot.arguments)
 
 
 def _nics(cloud: Cloud, spec: MachineSpec, devices: JsonObject) -> tuple[Nic, ...]:
@@ -136,22 +153,6 @@ def _nics(cloud: Cloud, spec: MachineSpec, devices: JsonObject) -> tuple[Nic, ..
     return (nic,)
 
 
-def _watchdog(devices: JsonObject) -> Watchdog | None:
-    watchdog = devices.get("watchdog")
-    if not watchdog:
-        return None
-    return Watchdog(action=(watchdog.get("i6300esb") or {}).get("action") or "reset")
-
-
-def _tablets(devices: JsonObject) -> tuple[Literal["usb", "virtio"], ...]:
-    tablets: list[Literal["usb", "virtio"]] = [
-        "virtio" if device.get("bus") == "virtio" else "usb" for device in devices.get("inputs") or []
-    ]
-    if devices.get("autoattachInputDevice") and not tablets:
-        tablets.append("usb")
-    return tuple(tablets)
-
-
 def _smbios(domain: JsonObject) -> dict[str, dict[str, str]]:
     """What KubeVirt writes into the tables: `system`, and `chassis` when the domain names one."""
     system = {"manufacturer": "KubeVirt", "family": "KubeVirt", "product": "None"}
@@ -163,6 +164,6 @@ def _smbios(domain: JsonObject) -> dict[str, dict[str, str]]:
     return tables
 
 
-def _is_on(domain: JsonObject, feature: str, *, default: bool) -> bool:
-    found = (domain.get("features") or {}).get(feature)
-    return default if found is None else found.get("enabled") is not False
+def _has_acpi(domain: JsonObject) -> bool:
+    acpi = (domain.get("features") or {}).get("acpi")
+    return acpi is None or is_on(acpi)

@@ -12,19 +12,24 @@ from typing import Any
 from pilvi.api.resource import JsonObject
 from pilvi.errors import Bug, UserError
 from pilvi.host.qemu.spec import Drive, Layer
+from pilvi.providers.kubevirt.machines.qemu.choices import choose
 from pilvi.providers.kubevirt.machines.volumes import CloudInitDisk, EmptyDisk, FilesDisk, ImageDisk, MachineVolume, NodeDisk, VolumeDisk
 
 __all__ = ["MachineFiles", "plan_drives"]
 
 _CACHES = ("none", "writethrough", "writeback")
+_IO: dict[str, str | None] = {"native": "native", "threads": "threads", "default": None}
+# KubeVirt's word -> QEMU's.
+_ERRORS = {"stop": "stop", "report": "report", "ignore": "ignore", "enospace": "enospc"}
 _BUSES = ("virtio", "scsi", "sata", "usb")
 
 
 @dataclass(frozen=True)
 class MachineFiles:
-    """Where the files of one machine's own are, below `folder`."""
+    """Where the files of one machine's own are, below `folder`; in `kept` is what outlives it, if there is such a place."""
 
     folder: Path
+    kept: Path | None = None
 
     @property
     def disks(self) -> Path:
@@ -39,10 +44,30 @@ class MachineFiles:
         """A read-only disk that is made for it."""
         return self.disks / f"{volume}.iso"
 
+    def base(self, volume: str) -> Path:
+        """The image below that layer: a link to it, so that the image stays for as long as the machine does."""
+        return self.disks / f"{volume}.base"
+
     @property
-    def variables(self) -> Path:
+    def kernel(self) -> Path:
+        """The kernel that it boots, a link as well."""
+        return self.folder / "kernel"
+
+    @property
+    def initrd(self) -> Path:
+        """The initrd of that kernel."""
+        return self.folder / "initrd"
+
+    def variables(self, *, persistent: bool) -> Path:
         """The variables of its UEFI firmware."""
-        return self.folder / "uefi-variables.fd"
+        return self._state(persistent) / "uefi-variables.fd"
+
+    def tpm(self, *, persistent: bool) -> Path:
+        """The secrets of its TPM."""
+        return self._state(persistent) / "tpm"
+
+    def _state(self, persistent: bool) -> Path:
+        return self.kept if persistent and self.kept is not None else self.folder
 
     @property
     def serial_log(self) -> Path:
@@ -61,31 +86,27 @@ def plan_drives(instance: JsonObject, volumes: tuple[MachineVolume, ...], files:
     behind = {volume.name: volume for volume in volumes}
     ordered = [name for name in shown if name in behind]
     ordered += [name for name in behind if name not in shown and name not in filesystems]
-    return tuple(_drive(shown.get(name) or {"name": name}, behind[name], files) for name in ordered)
+    threads = bool((instance.get("domain") or {}).get("ioThreadsPolicy"))
+    return tuple(_drive(shown.get(name) or {"name": name}, behind[name], files, threads=threads) for name in ordered)
 
 
-def _drive(disk: JsonObject, volume: MachineVolume, files: MachineFiles) -> Drive:
+def _drive(disk: JsonObject, volume: MachineVolume, files: MachineFiles, *, threads: bool) -> Drive:
     kind, target = _target(disk)
     path = f"spec.domain.devices.disks[{disk['name']}]"
-    bus: Any = target.get("bus") or "sata"
-    if bus not in _BUSES:
-        raise UserError(f"{path}: bus {bus!r} is none that a machine has", hint=f"write one of {', '.join(_BUSES)}")
+    bus: Any = choose(target.get("bus"), _BUSES, f"{path}.{kind}.bus", "scsi" if kind == "lun" else "sata")
+    if kind == "lun":
+        if bus != "scsi":
+            raise UserError(f"{path}.lun.bus is {bus!r}", hint="a lun is on bus scsi")
+        kind = "disk"  # volumes are files: QEMU itself answers the guest's SCSI commands
     layers = _layers(volume, files)
     if isinstance(volume, CloudInitDisk | FilesDisk) and bus == "sata":
         kind = "cdrom"  # SATA has no disk that cannot be written
     read_only = kind == "cdrom" or bool(target.get("readonly")) or isinstance(volume, CloudInitDisk | FilesDisk)
     read_only = read_only or (isinstance(volume, VolumeDisk) and volume.read_only)
     options: dict[str, Any] = {}
-    if disk.get("cache"):
-        if disk["cache"] not in _CACHES:
-            raise UserError(f"{path}.cache is {disk['cache']!r}", hint=f"write one of {', '.join(_CACHES)}")
-        options["cache"] = disk["cache"]
-    if disk.get("io"):
-        options["io"] = disk["io"]
-    if disk.get("errorPolicy"):
-        options["on_error"] = disk["errorPolicy"]
-    if sizes := _block_sizes(disk):
-        options["block_sizes"] = sizes
+    custom = (disk.get("blockSize") or {}).get("custom") or {}
+    if custom.get("logical") or custom.get("physical"):
+        options["block_sizes"] = (int(custom.get("logical") or 512), int(custom.get("physical") or custom.get("logical") or 512))
     return Drive(
         name=volume.name,
         layers=layers,
@@ -96,7 +117,11 @@ def _drive(disk: JsonObject, volume: MachineVolume, files: MachineFiles) -> Driv
         serial=disk.get("serial") or "",
         boot_index=disk.get("bootOrder"),
         tray_open=target.get("tray") == "open",
-        iothread=bool(disk.get("dedicatedIOThread")),
+        cache=choose(disk.get("cache"), _CACHES, f"{path}.cache", "none"),
+        io=_IO[choose(disk.get("io"), _IO, f"{path}.io", "default")],  # type: ignore[arg-type]
+        on_error=_ERRORS[choose(disk.get("errorPolicy"), _ERRORS, f"{path}.errorPolicy", "stop")],  # type: ignore[arg-type]
+        discard_granularity=custom.get("discardGranularity"),
+        iothread=bool(disk.get("dedicatedIOThread")) or (threads and bus == "virtio"),
         **options,
     )
 
@@ -111,7 +136,7 @@ def _target(disk: JsonObject) -> tuple[Any, JsonObject]:
 def _layers(volume: MachineVolume, files: MachineFiles) -> tuple[Layer, ...]:
     match volume:
         case ImageDisk():
-            return (Layer(path=files.layer(volume.name), format="qcow2"), Layer(path=volume.path, format=volume.format))
+            return (Layer(path=files.layer(volume.name), format="qcow2"), Layer(path=files.base(volume.name), format=volume.format))
         case VolumeDisk(ephemeral=True):
             return (Layer(path=files.layer(volume.name), format="qcow2"), Layer(path=volume.path))
         case VolumeDisk():
@@ -122,8 +147,3 @@ def _layers(volume: MachineVolume, files: MachineFiles) -> tuple[Layer, ...]:
             return (Layer(path=files.seed(volume.name)),)
         case NodeDisk():
             raise Bug(f"volume {volume.name}: the disk of the node image is put in its place before drives are planned")
-
-
-def _block_sizes(disk: JsonObject) -> tuple[int, int] | None:
-    custom = (disk.get("blockSize") or {}).get("custom")
-    return (int(custom["logical"]), int(custom["physical"])) if custom else None

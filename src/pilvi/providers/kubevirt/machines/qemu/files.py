@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-from pathlib import Path
-
 from pilvi.host.disks import config_drive, create_empty, create_overlay, no_cloud, write_disk
 from pilvi.lib.disk import on_disk
 from pilvi.providers.kubevirt.machines.qemu.drives import MachineFiles
+from pilvi.providers.kubevirt.machines.qemu.state import link_shared
 from pilvi.providers.kubevirt.machines.volumes import CloudInitDisk, EmptyDisk, FilesDisk, ImageDisk, MachineVolume, VolumeDisk
 
 __all__ = ["prepare_files"]
 
 
-async def prepare_files(files: MachineFiles, volumes: tuple[MachineVolume, ...], variables: Path | None) -> None:
-    """Make what is missing; `variables` is the template of the UEFI variables, None for BIOS. May be called while the machine runs.
+async def prepare_files(files: MachineFiles, volumes: tuple[MachineVolume, ...]) -> None:
+    """Make what is missing. May be called while the machine runs.
 
     Raises UserError (an image that is larger than its disk, a full disk), DriverError, OSError.
     """
     files.disks.mkdir(mode=0o700, parents=True, exist_ok=True)
     for volume in volumes:
         await _prepare(files, volume)
-    if variables is not None and not files.variables.exists():
-        await on_disk(_copy_variables, variables, files.variables)
     if not files.serial_log.exists():
         files.serial_log.touch(mode=0o600)
 
@@ -31,8 +26,10 @@ async def prepare_files(files: MachineFiles, volumes: tuple[MachineVolume, ...],
 async def _prepare(files: MachineFiles, volume: MachineVolume) -> None:
     layer, seed = files.layer(volume.name), files.seed(volume.name)
     match volume:
-        case ImageDisk() if not layer.exists():
-            await create_overlay(layer, volume.path, volume.format, volume.size_bytes)
+        case ImageDisk():
+            await link_shared(volume.path, files.base(volume.name))
+            if not layer.exists():
+                await create_overlay(layer, files.base(volume.name), volume.format, volume.size_bytes)
         case VolumeDisk(ephemeral=True) if not layer.exists():
             await create_overlay(layer, volume.path, "raw", volume.size_bytes)
         case EmptyDisk() if not layer.exists():
@@ -50,10 +47,3 @@ def _seed(volume: CloudInitDisk) -> tuple[str, dict[str, bytes]]:
     make = no_cloud if volume.source == "NoCloud" else config_drive
     meta_data = {name.replace("_", "-"): value for name, value in volume.meta_data.items()}
     return make(volume.user_data or b"", meta_data, volume.network_data, volume.public_keys)
-
-
-def _copy_variables(template: Path, target: Path) -> None:
-    unfinished = target.with_suffix(".new")
-    shutil.copyfile(template, unfinished)
-    unfinished.chmod(0o600)
-    os.replace(unfinished, target)
