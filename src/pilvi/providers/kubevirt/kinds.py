@@ -2,14 +2,37 @@
 
 from __future__ import annotations
 
+from pilvi.api.instancetype import (
+    VirtualMachineClusterInstancetype,
+    VirtualMachineClusterPreference,
+    VirtualMachineInstancetype,
+    VirtualMachinePreference,
+)
 from pilvi.api.kamaji import TenantControlPlane
 from pilvi.api.kubeovn import IP, Subnet, Vpc
-from pilvi.api.kubevirt import VirtualMachine, VirtualMachineInstance
+from pilvi.api.kubevirt import VirtualMachine, VirtualMachineInstance, VirtualMachineInstanceReplicaSet
 
-__all__ = ["INSTANCES", "IPS", "MACHINES", "SUBNETS", "TENANT_CONTROL_PLANES", "VPCS"]
+__all__ = [
+    "CLUSTER_INSTANCETYPES",
+    "CLUSTER_PREFERENCES",
+    "INSTANCES",
+    "INSTANCETYPES",
+    "IPS",
+    "MACHINES",
+    "PREFERENCES",
+    "REPLICA_SETS",
+    "SUBNETS",
+    "TENANT_CONTROL_PLANES",
+    "VPCS",
+]
 
 MACHINES = VirtualMachine.RESOURCE
 INSTANCES = VirtualMachineInstance.RESOURCE
+REPLICA_SETS = VirtualMachineInstanceReplicaSet.RESOURCE
+INSTANCETYPES = VirtualMachineInstancetype.RESOURCE
+CLUSTER_INSTANCETYPES = VirtualMachineClusterInstancetype.RESOURCE
+PREFERENCES = VirtualMachinePreference.RESOURCE
+CLUSTER_PREFERENCES = VirtualMachineClusterPreference.RESOURCE
 IPS = IP.RESOURCE
 SUBNETS = Subnet.RESOURCE
 VPCS = Vpc.RESOURCE

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pilvi.api.resource import JsonObject, Key
 from pilvi.errors import AlreadyExists, Forbidden, Invalid, UserError, format_chain
 from pilvi.lib.clock import utc_now
+from pilvi.providers.kubevirt.instancetype.choice import Choices, Unsettled
 from pilvi.providers.kubevirt.kinds import INSTANCES, MACHINES
 from pilvi.providers.kubevirt.virtualmachine.instance import find_name_taken, new_instance
 from pilvi.providers.kubevirt.virtualmachine.status import Failure, plan_conditions, plan_status
@@ -41,6 +42,7 @@ class VirtualMachines:
     def __init__(self, platform: Platform) -> None:
         self._client = platform.client
         self._events = platform.events
+        self._choices = Choices(platform.client)
         self._machines = platform.informers.get(MACHINES)
         self._instances = platform.informers.get(INSTANCES)
 
@@ -58,6 +60,7 @@ class VirtualMachines:
 
     async def _keep(self, scope: _Scope) -> Result:
         vm = await ensure_finalizer(self._client, MACHINES, scope.vm, FINALIZER)
+        vm, unsettled = await self._settle(vm)
         scope = _Scope(vm, scope.vmi, scope.taken)
         try:
             step = plan_step(vm, scope.vmi, utc_now())
@@ -66,7 +69,7 @@ class VirtualMachines:
             return Failed(format_chain(e), permanent=True)
         match step:
             case Start():
-                outcome = await self._start(scope)
+                outcome = unsettled or await self._start(scope)
                 if isinstance(outcome, Failure):
                     await self._report(scope, outcome, settled=False)
                     return Failed(outcome.message)
@@ -83,8 +86,15 @@ class VirtualMachines:
                 return RequeueAfter(step.seconds)
             case Keep():
                 pass
-        await self._report(scope)
-        return Done()
+        await self._report(scope, unsettled)
+        return Done() if unsettled is None else Failed(unsettled.message)
+
+    async def _settle(self, vm: JsonObject) -> tuple[JsonObject, Failure | None]:
+        """`vm` with its instancetype and preference settled, or why they cannot be; that only stands in the way of a start."""
+        try:
+            return await self._choices.settle(vm), None
+        except Unsettled as e:
+            return vm, Failure(e.reason, format_chain(e))
 
     async def _delete(self, scope: _Scope) -> Result:
         if not has_finalizer(scope.vm, FINALIZER):
@@ -106,10 +116,12 @@ class VirtualMachines:
         if scope.taken is not None:
             return Failure("FailedCreate", scope.taken)
         try:
-            instance = await self._client.create(INSTANCES, new_instance(vm))
+            instance = await self._client.create(INSTANCES, new_instance(vm, await self._choices.expand(vm)))
         except AlreadyExists:
             # Either the cache is behind our own write, or a foreign one came in between; the next pass sees which.
             return None
+        except Unsettled as e:
+            return Failure(e.reason, format_chain(e))
         except (Forbidden, Invalid) as e:
             self._events.record(vm, "Warning", "FailedCreate", f"Error creating virtual machine instance: {format_chain(e)}")
             return Failure("FailedCreate", f"the instance cannot be made: {format_chain(e)}")
