@@ -36,7 +36,6 @@ class VirtualMachineInstanceReplicaSet(Object):
     DEFINITION: ClassVar[Definition] = Definition(
         short_names=("vmirs", "vmirss"),
         categories=("all",),
-        also_served=("v1alpha3",),
         columns=(
             Column("Desired", ".spec.replicas", "integer"),
             Column("Current", ".status.replicas", "integer"),
