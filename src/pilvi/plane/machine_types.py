@@ -1,6 +1,6 @@
 """The instancetypes and preferences that every cloud has from its first start, under the names that KubeVirt's users know.
 
-Sizes and wishes are pilvi's own: nothing is in them that has no effect here. Each is created where there is none of its name, and never
+Sizes and wishes are pilvi's own, without the fields that have no effect here. Each is created where there is none of its name, and never
 changed: machines hold copies, and what a user has made of one stays. One that was deleted is back after the next start.
 """
 
@@ -62,10 +62,12 @@ _VIRTIO: JsonObject = {"preferredDiskBus": "virtio", "preferredInterfaceModel": 
 # Windows has drivers for these on its disc; with drivers installed, `.virtio` is faster.
 _OLD_DEVICES: JsonObject = {"preferredDiskBus": "sata", "preferredInterfaceModel": "e1000e"}
 _TABLET: JsonObject = {"preferredAutoattachInputDevice": True, "preferredInputBus": "usb", "preferredInputType": "tablet"}
-_SECURE_BOOT: JsonObject = {
+# What Windows 11 does not install without.
+_TRUSTED: JsonObject = {
     "features": {"preferredSmm": {"enabled": True}},
-    "firmware": {"preferredEfi": {"secureBoot": True}},
+    "firmware": {"preferredEfi": {"secureBoot": True, "persistent": True}},
 }
+_TPM: JsonObject = {"preferredTPM": {"persistent": True}}
 _LINUX = {
     "linux": ("Linux with virtio drivers", 1, "128Mi"),
     "linux.efi": ("Linux with virtio drivers, by UEFI", 1, "128Mi"),
@@ -84,7 +86,7 @@ _WINDOWS = {
     "windows.2k22": ("Windows Server 2022", 1, "2Gi"),
     "windows.2k25": ("Windows Server 2025", 1, "2Gi"),
 }
-_SECURE_ONLY = ("windows.11",)
+_TRUSTED_ONLY = ("windows.11",)
 
 
 async def create_missing(client: Client) -> None:
@@ -141,7 +143,13 @@ def preferences() -> list[JsonObject]:
         for name, described in _LINUX.items()
     ]
     windows = [
-        _preference(f"{name}{suffix}", "windows", *described, {**devices, **_TABLET}, _SECURE_BOOT if name in _SECURE_ONLY else {})
+        _preference(
+            f"{name}{suffix}",
+            "windows",
+            *described,
+            {**devices, **_TABLET, **(_TPM if name in _TRUSTED_ONLY else {})},
+            _TRUSTED if name in _TRUSTED_ONLY else {},
+        )
         for name, described in _WINDOWS.items()
         for suffix, devices in (("", _OLD_DEVICES), (".virtio", _VIRTIO))
     ]

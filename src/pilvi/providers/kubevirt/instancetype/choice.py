@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["Choices", "Unsettled"]
 
 CONFLICT = "FailedCreate"
+_REMEMBERED = 256
 
 
 class Unsettled(UserError):  # noqa: N818 (a state, no error)
@@ -48,10 +49,14 @@ class _Found:
 
 
 class Choices:
-    """Reads from the API itself: instancetypes are looked at once for each start, and were often written a moment ago."""
+    """Reads from the API itself: instancetypes are looked at once for each machine, and were often written a moment ago.
+
+    Copies never change, so the last ones are remembered.
+    """
 
     def __init__(self, client: Client) -> None:
         self._client = client
+        self._revisions: dict[Key, JsonObject] = {}
 
     async def settle(self, vm: JsonObject) -> JsonObject:
         """Make sure that `vm` has a copy of what it names, and that its status says which; returns the machine as stored.
@@ -159,6 +164,8 @@ class Choices:
         return _Found(matcher.name, resource.kind, obj=obj)
 
     async def _get_revision(self, key: Key, matcher: Matcher) -> JsonObject:
+        if key in self._revisions:
+            return self._revisions[key]
         revision = await self._client.find(CONTROLLER_REVISIONS, key)
         if revision is None:
             raise Unsettled(
@@ -167,6 +174,9 @@ class Choices:
                 hint=f"correct spec.{matcher.noun.word}.revisionName, or clear status.{matcher.noun.ref} to take the"
                 f" {matcher.noun.word} as it is now",
             )
+        if len(self._revisions) == _REMEMBERED:
+            del self._revisions[next(iter(self._revisions))]
+        self._revisions[key] = revision
         return revision
 
     async def _store(self, vm: JsonObject, matcher: Matcher, obj: JsonObject) -> JsonObject:

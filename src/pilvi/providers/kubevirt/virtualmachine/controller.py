@@ -116,7 +116,7 @@ class VirtualMachines:
         if scope.taken is not None:
             return Failure("FailedCreate", scope.taken)
         try:
-            instance = await self._client.create(INSTANCES, new_instance(vm, await self._choices.expand(vm)))
+            instance = await self._client.create(INSTANCES, await self._plan_instance(vm))
         except AlreadyExists:
             # Either the cache is behind our own write, or a foreign one came in between; the next pass sees which.
             return None
@@ -129,6 +129,10 @@ class VirtualMachines:
             vm, "Normal", "SuccessfulCreate", f"Started the virtual machine by creating the new virtual machine instance {name}"
         )
         return instance
+
+    async def _plan_instance(self, vm: JsonObject) -> JsonObject:
+        """The instance that `vm` is started with now. Raises Unsettled."""
+        return new_instance(vm, await self._choices.expand(vm))
 
     async def _remove_instance(self, vm: JsonObject, vmi: JsonObject) -> None:
         await self._client.ensure_absent(INSTANCES, Key.of(vmi), uid=vmi["metadata"]["uid"])
