@@ -26,6 +26,8 @@ OTHERS = {
         TenantControlPlaneDeleting""",
     "the rest": """All Body GuestPanicked InternalError Known KubeVirt Linux MemAvailable MemTotal NodeRestriction None Port Refusal
         Waiting""",
+    "of instancetypes and replica sets": """CoresThreads DataSource DoesNotExist GraphicsDevice Ignore In InputDevice MemBalloon NotIn
+        PodInterface Ref Resumed SerialConsole SocketsCores SocketsCoresThreads""",
 }
 
 

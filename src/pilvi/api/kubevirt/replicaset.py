@@ -48,7 +48,6 @@ class VirtualMachineInstanceReplicaSet(Object):
             "labels": "object.spec.template.?metadata.?labels.orValue({})",
         },
         rules=(
-            Rule("object.?spec.?replicas.orValue(0) >= 0", "'spec.replicas must not be negative'"),
             Rule(
                 "size(object.spec.selector.?matchLabels.orValue({})) + size(object.spec.selector.?matchExpressions.orValue([])) > 0",
                 "'spec.selector is empty and would take every instance of the namespace; write matchLabels'",
