@@ -1,7 +1,17 @@
 """KubeVirt's instancetypes and preferences: machines by name."""
 
-from pilvi.api.instancetype.instancetype import VirtualMachineClusterInstancetype, VirtualMachineInstancetype
-from pilvi.api.instancetype.preference import ACROSS, TOPOLOGIES, VirtualMachineClusterPreference, VirtualMachinePreference
+from pilvi.api.instancetype.instancetype import (
+    VirtualMachineClusterInstancetype,
+    VirtualMachineInstancetype,
+    VirtualMachineInstancetypeSpec,
+)
+from pilvi.api.instancetype.preference import (
+    ACROSS,
+    TOPOLOGIES,
+    VirtualMachineClusterPreference,
+    VirtualMachinePreference,
+    VirtualMachinePreferenceSpec,
+)
 
 __all__ = [
     "ACROSS",
@@ -9,5 +19,7 @@ __all__ = [
     "VirtualMachineClusterInstancetype",
     "VirtualMachineClusterPreference",
     "VirtualMachineInstancetype",
+    "VirtualMachineInstancetypeSpec",
     "VirtualMachinePreference",
+    "VirtualMachinePreferenceSpec",
 ]

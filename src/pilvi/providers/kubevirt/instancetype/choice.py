@@ -8,12 +8,13 @@ A volume's word goes to `status` too and `spec` stays as it was written, so the 
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pilvi.api import JsonObject, Key
+from pilvi.api import JsonObject, Key, Resource
 from pilvi.api.builtin import CONTROLLER_REVISIONS
-from pilvi.errors import AlreadyExists, UserError
+from pilvi.errors import AlreadyExists, Forbidden, Invalid, UserError, format_chain
 from pilvi.providers.kubevirt.instancetype.expand import Chosen, expand
 from pilvi.providers.kubevirt.instancetype.infer import NotInferred, infer
 from pilvi.providers.kubevirt.instancetype.matcher import INSTANCETYPE, NOUNS, Matcher, find_matcher, find_ref
@@ -28,6 +29,7 @@ __all__ = ["Choices", "Unsettled"]
 
 CONFLICT = "FailedCreate"
 _REMEMBERED = 256
+_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
 
 
 class Unsettled(UserError):  # noqa: N818 (a state, no error)
@@ -141,7 +143,7 @@ class Choices:
             return _Found(matcher.name, (matcher.resource or matcher.noun.cluster).kind, revision=revision)
         if matcher.volume:
             try:
-                name, kind = await infer(vm, matcher.noun, matcher.volume, self._client.find)
+                name, kind = await infer(vm, matcher.noun, matcher.volume, self._read)
             except NotInferred as e:
                 if matcher.ignores and e.may_be_ignored:
                     return _Found()
@@ -153,7 +155,7 @@ class Choices:
         noun, resource = matcher.noun, matcher.resource
         if resource is None:
             raise Unsettled(noun.missing, f"got unexpected kind in {noun.word} matcher: {matcher.kind}")
-        obj = await self._client.find(resource, matcher.key(namespace))
+        obj = await self._read(resource, matcher.key(namespace))
         if obj is None:
             command = f"kubectl get {resource.plural}" + (f" -n {namespace}" if resource.namespaced else "")
             raise Unsettled(
@@ -163,10 +165,16 @@ class Choices:
             )
         return _Found(matcher.name, resource.kind, obj=obj)
 
+    async def _read(self, resource: Resource, key: Key) -> JsonObject | None:
+        """The object, None when there is none. A name that no object can have, which users write, must not lead the request elsewhere."""
+        if not all(_NAME.fullmatch(word) for word in key if word):
+            return None
+        return await self._client.find(resource, key)
+
     async def _get_revision(self, key: Key, matcher: Matcher) -> JsonObject:
         if key in self._revisions:
             return self._revisions[key]
-        revision = await self._client.find(CONTROLLER_REVISIONS, key)
+        revision = await self._read(CONTROLLER_REVISIONS, key)
         if revision is None:
             raise Unsettled(
                 matcher.noun.missing,
@@ -185,6 +193,10 @@ class Choices:
             return await self._client.create(CONTROLLER_REVISIONS, revision)
         except AlreadyExists:  # of an earlier pass, whose status was not written
             stored = await self._client.get(CONTROLLER_REVISIONS, Key.of(revision))
+        except (Forbidden, Invalid) as e:
+            raise Unsettled(
+                CONFLICT, f"the copy of {matcher.noun.word} {obj['metadata']['name']} cannot be stored: {format_chain(e)}"
+            ) from None
         if _canonical(get_spec(stored, matcher.noun)) != _canonical(obj["spec"]):
             name = revision["metadata"]["name"]
             raise Unsettled(CONFLICT, f"found existing ControllerRevision with unexpected data: {name}", hint="delete it")

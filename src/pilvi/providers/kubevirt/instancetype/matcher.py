@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pilvi.api import JsonObject, Key, Resource
+from pilvi.api.field import Part
+from pilvi.api.instancetype import VirtualMachineInstancetypeSpec, VirtualMachinePreferenceSpec
 from pilvi.providers.kubevirt.kinds import CLUSTER_INSTANCETYPES, CLUSTER_PREFERENCES, INSTANCETYPES, PREFERENCES
 
 __all__ = ["INSTANCETYPE", "NOUNS", "PREFERENCE", "Matcher", "Noun", "find_matcher", "find_ref", "kept_refs", "revision_names"]
@@ -18,6 +20,7 @@ class Noun:
     """Name of the matcher in `spec`."""
     namespaced: Resource
     cluster: Resource
+    spec: type[Part]
     missing: str
     """KubeVirt's reason when it is not there."""
 
@@ -36,8 +39,8 @@ class Noun:
         return f"kubevirt.io/{'' if resource.namespaced else 'cluster-'}{self.word}-name"
 
 
-INSTANCETYPE = Noun("instancetype", INSTANCETYPES, CLUSTER_INSTANCETYPES, "FailedFindInstancetype")
-PREFERENCE = Noun("preference", PREFERENCES, CLUSTER_PREFERENCES, "FailedFindPreference")
+INSTANCETYPE = Noun("instancetype", INSTANCETYPES, CLUSTER_INSTANCETYPES, VirtualMachineInstancetypeSpec, "FailedFindInstancetype")
+PREFERENCE = Noun("preference", PREFERENCES, CLUSTER_PREFERENCES, VirtualMachinePreferenceSpec, "FailedFindPreference")
 NOUNS = (INSTANCETYPE, PREFERENCE)
 
 

@@ -6,6 +6,8 @@ owns it: it goes when the machine goes.
 
 from __future__ import annotations
 
+import msgspec
+
 from pilvi.api import JsonObject
 from pilvi.api.builtin import CONTROLLER_REVISIONS
 from pilvi.errors import UserError
@@ -47,11 +49,13 @@ def new_revision(vm: JsonObject, obj: JsonObject) -> JsonObject:
 def get_spec(revision: JsonObject, noun: Noun) -> JsonObject:
     """The specification inside. Raises UserError when the revision holds something else."""
     data = revision.get("data") or {}
-    kinds = (noun.namespaced.kind, noun.cluster.kind)
-    if data.get("kind") not in kinds or not isinstance(data.get("spec"), dict):
-        raise UserError(
-            f"the ControllerRevision {revision['metadata']['name']} holds no {noun.word}",
-            hint=f"name one that holds a {kinds[0]} in spec.{noun.word}.revisionName, or leave it out",
-        )
-    spec: JsonObject = data["spec"]
+    name, kinds = revision["metadata"]["name"], (noun.namespaced.kind, noun.cluster.kind)
+    hint = f"name one that holds a {kinds[0]} in spec.{noun.word}.revisionName, or leave it out"
+    if data.get("kind") not in kinds:
+        raise UserError(f"the ControllerRevision {name} holds no {noun.word}", hint=hint)
+    spec: JsonObject = data.get("spec")
+    try:
+        msgspec.convert(spec, noun.spec)  # nobody checks what is in a ControllerRevision
+    except msgspec.ValidationError as e:
+        raise UserError(f"the ControllerRevision {name} holds no valid {noun.word}: {e}", hint=hint) from None
     return spec

@@ -151,6 +151,32 @@ async def test_a_revision_of_something_else_is_refused(stage: Stage) -> None:
     assert stage.find(INSTANCES, "web", "shop") is None
 
 
+@pytest.mark.parametrize("spec", [{"cpu": {}, "memory": {"guest": "1Gi"}}, {"cpu": {"guest": "many"}}, None])
+async def test_a_revision_that_holds_nonsense_is_refused(stage: Stage, spec: JsonObject | None) -> None:
+    data = {"kind": "VirtualMachineInstancetype", "spec": spec}
+    stage.put(CONTROLLER_REVISIONS, {"metadata": {"name": "odd", "namespace": "shop"}, "data": data})
+    stage.put(MACHINES, machine(instancetype={"name": "s", "revisionName": "odd"}))
+    _, message = await stage.until(lambda: failure(stage), "a failure")
+    assert "the ControllerRevision odd holds no valid instancetype: " in message
+
+
+async def test_a_name_leads_nowhere_else(stage: Stage) -> None:
+    stage.put(INSTANCETYPES, {"metadata": {"name": "small", "namespace": "other"}, "spec": SMALL})
+    name = "x/../../../other/virtualmachineinstancetypes/small"
+    stage.put(MACHINES, machine(instancetype={"name": name, "kind": "VirtualMachineInstancetype"}))
+    reason, _ = await stage.until(lambda: failure(stage), "a failure")
+    assert reason == "FailedFindInstancetype"
+
+
+async def test_a_copy_that_is_refused_says_so(stage: Stage) -> None:
+    put_type(stage, SMALL)
+    stage.api.fail(403, "Forbidden", method="POST")
+    stage.put(MACHINES, machine(instancetype={"name": "small"}))
+    reason, message = await stage.until(lambda: failure(stage), "a failure")
+    assert (reason, "the copy of instancetype small cannot be stored" in message) == ("FailedCreate", True)
+    await instance(stage)
+
+
 async def test_a_machine_waits_for_its_instancetype(stage: Stage) -> None:
     stage.put(MACHINES, machine(instancetype={"name": "small", "kind": "VirtualMachineInstancetype"}))
     reason, message = await stage.until(lambda: failure(stage), "a failure")
