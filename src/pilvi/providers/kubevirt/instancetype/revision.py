@@ -6,6 +6,8 @@ owns it: it goes when the machine goes.
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 from pilvi.api import JsonObject
@@ -53,9 +55,10 @@ def get_spec(revision: JsonObject, noun: Noun) -> JsonObject:
     hint = f"name one that holds a {kinds[0]} in spec.{noun.word}.revisionName, or leave it out"
     if data.get("kind") not in kinds:
         raise UserError(f"the ControllerRevision {name} holds no {noun.word}", hint=hint)
-    spec: JsonObject = data.get("spec")
+    spec: Any = data.get("spec")
     try:
         msgspec.convert(spec, noun.spec)  # nobody checks what is in a ControllerRevision
     except msgspec.ValidationError as e:
         raise UserError(f"the ControllerRevision {name} holds no valid {noun.word}: {e}", hint=hint) from None
-    return spec
+    checked: JsonObject = spec
+    return checked
