@@ -65,7 +65,7 @@ class _Search:
         data_volume = await self._find(DATA_VOLUMES, key)
         if data_volume is None:  # it may have been collected once its claim was there
             return await self._of_object(CLAIMS, key)
-        return self._labels_of(data_volume) or await self._of_sources(data_volume["spec"])
+        return self._labels_of(data_volume) or await self._of_sources(data_volume.get("spec") or {})
 
     async def _of_sources(self, spec: JsonObject) -> tuple[str, str]:
         source = spec.get("source") or {}

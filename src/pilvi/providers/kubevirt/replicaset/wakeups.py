@@ -16,4 +16,4 @@ def replica_sets_of_orphan(informers: Informers, instance: JsonObject) -> list[K
         return []
     sets = informers.get(REPLICA_SETS).list(instance["metadata"]["namespace"])
     labels = instance["metadata"].get("labels") or {}
-    return [Key.of(each) for each in sets if matches(each["spec"]["selector"], labels)]
+    return [Key.of(each) for each in sets if (selector := (each.get("spec") or {}).get("selector")) and matches(selector, labels)]
