@@ -81,6 +81,27 @@ def vm(name: str, **spec: Any) -> dict[str, Any]:
     return {"metadata": {"name": name}, "spec": {"runStrategy": "Always", "template": {"spec": machine_spec(**spec)}}}
 
 
+def sized(name: str, **spec: Any) -> dict[str, Any]:
+    """A VirtualMachine whose size is not in its template."""
+    machine = vm(name)
+    machine["spec"]["template"]["spec"]["domain"] = {"devices": {}}
+    machine["spec"] |= spec
+    return machine
+
+
+def instancetype(**memory: Any) -> dict[str, Any]:
+    return {"metadata": {"name": "plain"}, "spec": {"cpu": {"guest": 1}, "memory": {"guest": "1Gi", **memory}}}
+
+
+def preference(**spec: Any) -> dict[str, Any]:
+    return {"metadata": {"name": "plain"}, "spec": {"devices": {"preferredDiskBus": "virtio"}, **spec}}
+
+
+def replica_set(labels: dict[str, str] | None = None, **spec: Any) -> dict[str, Any]:
+    template = {"metadata": {"labels": {"app": "web"}}, "spec": machine_spec()}
+    return {"metadata": {"name": "plain"}, "spec": {"selector": {"matchLabels": labels or {"app": "web"}}, "template": template, **spec}}
+
+
 def machine_template(name: str, **spec: Any) -> dict[str, Any]:
     template = {"virtualMachineTemplate": {"spec": {"runStrategy": "Always", "template": {"spec": machine_spec(**spec)}}}}
     check = {"virtualMachineBootstrapCheck": {"checkStrategy": "none"}}
@@ -119,6 +140,11 @@ PLAIN = {
     "KubevirtMachineTemplate": machine_template("plain"),
     "VirtualMachine": vm("plain"),
     "VirtualMachineInstance": {"metadata": {"name": "plain"}, "spec": machine_spec()},
+    "VirtualMachineInstanceReplicaSet": replica_set(replicas=0),
+    "VirtualMachineInstancetype": instancetype(),
+    "VirtualMachineClusterInstancetype": instancetype(overcommitPercent=50),
+    "VirtualMachinePreference": preference(),
+    "VirtualMachineClusterPreference": preference(cpu={"preferredCPUTopology": "preferCores"}),
     "Vpc": {"metadata": {"name": "plain"}, "spec": {}},
     "Subnet": {"metadata": {"name": "plain"}, "spec": {"vpc": "plain", "cidrBlock": "10.0.1.0/24", "gateway": "10.0.1.1"}},
     "IP": {"metadata": {"name": "plain.default"}, "spec": {"subnet": "plain", "ipAddress": "10.0.1.2", "v4IpAddress": "10.0.1.2"}},
@@ -272,6 +298,46 @@ REFUSED: list[tuple[str, dict[str, Any], list[str]]] = [
     ),
     ("VirtualMachine", vm("x", terminationGracePeriodSeconds=-1), ["terminationGracePeriodSeconds"]),
     ("VirtualMachine", {**vm("x"), "metadata": {"name": LONG}}, ["metadata.name", "63", "64"]),
+    ("VirtualMachine", sized("x", instancetype={}), ["spec.instancetype", "either name or inferFromVolume"]),
+    ("VirtualMachine", sized("x", preference={"name": ""}), ["spec.preference", "either name or inferFromVolume"]),
+    ("VirtualMachine", sized("x"), ["memory", "not given"]),
+    ("VirtualMachine", sized("x", instancetype={"name": "a", "inferFromVolume": "system"}), ["name and kind should be cleared"]),
+    ("VirtualMachine", sized("x", instancetype={"inferFromVolume": "gone"}), ["no volume is called gone"]),
+    (
+        "VirtualMachine",
+        sized("x", instancetype={"name": "a", "kind": "VirtualMachinePreference"}),
+        ["spec.instancetype.kind", "VirtualMachineClusterInstancetype, VirtualMachineInstancetype"],
+    ),
+    (
+        "VirtualMachine",
+        sized("x", instancetype={"inferFromVolume": "system", "inferFromVolumeFailurePolicy": "Maybe"}),
+        ["Maybe is not Reject or Ignore"],
+    ),
+    ("VirtualMachineInstancetype", instancetype(guest="no"), ["spec.memory.guest"]),
+    ("VirtualMachineInstancetype", instancetype(guest="0"), ["spec.memory.guest", "positive"]),
+    ("VirtualMachineInstancetype", instancetype(overcommitPercent=101), ["spec.memory.overcommitPercent", "100"]),
+    (
+        "VirtualMachineClusterInstancetype",
+        instancetype(overcommitPercent=10, hugepages={"pageSize": "2Mi"}),
+        ["should not be requested together"],
+    ),
+    (
+        "VirtualMachineInstancetype",
+        {"metadata": {"name": "x"}, "spec": {"cpu": {"guest": 0}, "memory": {"guest": "1Gi"}}},
+        ["spec.cpu.guest", "1 or more"],
+    ),
+    ("VirtualMachinePreference", preference(cpu={"preferredCPUTopology": "nodes"}), ["nodes is not one of sockets, cores"]),
+    ("VirtualMachinePreference", preference(cpu={"spreadOptions": {"across": "Nodes"}}), ["Nodes is not one of SocketsCores"]),
+    ("VirtualMachinePreference", preference(cpu={"spreadOptions": {"ratio": 0}}), ["ratio must be 1 or more"]),
+    ("VirtualMachineInstanceReplicaSet", replica_set({"app": "db"}), ["spec.selector does not match"]),
+    ("VirtualMachineInstanceReplicaSet", replica_set(selector={}), ["spec.selector is empty"]),
+    ("VirtualMachineInstanceReplicaSet", replica_set(replicas=-1), ["spec.replicas", "non-negative"]),
+    ("VirtualMachineInstanceReplicaSet", replica_set(template={"spec": machine_spec()}), ["spec.selector does not match"]),
+    (
+        "VirtualMachineInstanceReplicaSet",
+        replica_set(selector={"matchExpressions": [{"key": "app", "operator": "NotIn", "values": ["web"]}]}),
+        ["spec.selector does not match"],
+    ),
     ("Subnet", {"metadata": {"name": "x"}, "spec": {"cidrBlock": "10.0.0.0/24", "gateway": "10.0.1.1"}}, ["spec.gateway", "10.0.1.1"]),
     ("Subnet", {"metadata": {"name": "x"}, "spec": {"cidrBlock": "10.0.0.0/33"}}, ["spec.cidrBlock", "10.0.1.0/24"]),
     ("Subnet", {"metadata": {"name": "x"}, "spec": {}}, ["spec.cidrBlock"]),
@@ -298,6 +364,32 @@ def test_bad_input_is_refused_with_what_to_write_instead(api: ApiServer, kind: s
     assert answer.status in (403, 422), answer.body
     for word in words:
         assert word in answer.message
+
+
+def test_a_size_by_name(api: ApiServer) -> None:
+    for matcher in ({"name": "a"}, {"name": "a", "kind": "virtualmachineinstancetypes"}, {"inferFromVolume": "system"}):
+        answer = create(api, "VirtualMachine", sized("named", instancetype=matcher), dry_run=True)
+        assert (answer.status, answer.warnings) == (201, []), answer.message
+    assert create(api, "VirtualMachine", sized("named", instancetype={"name": "a", "revisionName": "a-1"})).status == 201
+    refused = update(api, "VirtualMachine", "named", {"spec": {"instancetype": {"name": "b"}}}, query="dryRun=All")
+    assert "the name has changed and revisionName has not" in refused.message
+    for change in ({"name": "b", "revisionName": None}, {"name": "b", "revisionName": "b-1"}, {"revisionName": "a-2"}):
+        assert update(api, "VirtualMachine", "named", {"spec": {"instancetype": change}}, query="dryRun=All").status == 200
+
+
+def test_a_replica_set_scales_and_keeps_its_selector(api: ApiServer) -> None:
+    terms = [{"key": "app", "operator": "In", "values": ["web", "db"]}, {"key": "old", "operator": "DoesNotExist"}]
+    made = {**replica_set(selector={"matchExpressions": terms}, replicas=1), "metadata": {"name": "set"}}
+    assert create(api, "VirtualMachineInstanceReplicaSet", made).status == 201
+    path = f"{path_of('VirtualMachineInstanceReplicaSet')}/set"
+    status = {"status": {"replicas": 2, "readyReplicas": 1, "labelSelector": "app in (db,web),!old"}}
+    assert api.request("PATCH", f"{path}/status", status, content_type="application/merge-patch+json").status == 200
+    scale = api.request("GET", f"{path}/scale").body
+    assert (scale["spec"]["replicas"], scale["status"]) == (1, {"replicas": 2, "selector": "app in (db,web),!old"})
+    scaled = api.request("PATCH", f"{path}/scale", {"spec": {"replicas": 3}}, content_type="application/merge-patch+json")
+    assert (scaled.status, api.request("GET", path).body["spec"]["replicas"]) == (200, 3)
+    refused = update(api, "VirtualMachineInstanceReplicaSet", "set", {"spec": {"selector": {"matchLabels": {"app": "web"}}}})
+    assert "spec.selector cannot change" in refused.message
 
 
 def test_run_strategy_and_running(api: ApiServer) -> None:

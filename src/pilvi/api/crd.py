@@ -206,7 +206,8 @@ def _schema_of_union(args: list[Any], note: Field) -> Schema:
 
 def _note(tp: Any) -> Field:
     if get_origin(tp) is Annotated:
-        for extra in get_args(tp)[1:]:
+        # Python flattens an annotated type that is annotated again (a Quantity with a note); the field's own note is the last then.
+        for extra in reversed(get_args(tp)[1:]):
             if isinstance(extra, Field):
                 return extra
     return NO_NOTE

@@ -17,9 +17,15 @@ from pilvi.api.cdi import (
 from pilvi.api.cluster import cluster_policies
 from pilvi.api.controlplane import KamajiControlPlane, KamajiControlPlaneTemplate
 from pilvi.api.crd import crd_of
+from pilvi.api.instancetype import (
+    VirtualMachineClusterInstancetype,
+    VirtualMachineClusterPreference,
+    VirtualMachineInstancetype,
+    VirtualMachinePreference,
+)
 from pilvi.api.kamaji import DataStore, TenantControlPlane
 from pilvi.api.kubeovn import IP, Subnet, Vpc
-from pilvi.api.kubevirt import VirtualMachine, VirtualMachineInstance
+from pilvi.api.kubevirt import VirtualMachine, VirtualMachineInstance, VirtualMachineInstanceReplicaSet
 from pilvi.api.object import Object
 from pilvi.api.policies import policies_of
 from pilvi.api.resource import JsonObject
@@ -38,6 +44,11 @@ KINDS: tuple[type[Object], ...] = (
     KubevirtMachineTemplate,
     VirtualMachine,
     VirtualMachineInstance,
+    VirtualMachineInstanceReplicaSet,
+    VirtualMachineInstancetype,
+    VirtualMachineClusterInstancetype,
+    VirtualMachinePreference,
+    VirtualMachineClusterPreference,
     Vpc,
     Subnet,
     IP,

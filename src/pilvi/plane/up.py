@@ -29,7 +29,7 @@ from pilvi.lib.deadline import wait_for
 from pilvi.lib.files import write_atomic
 from pilvi.lib.together import together
 from pilvi.pki import kubeconfig_by_file, kubeconfig_inline
-from pilvi.plane import aggregation, cluster_api, default_objects
+from pilvi.plane import aggregation, cluster_api, default_objects, machine_types
 from pilvi.plane.admission import webhooks
 from pilvi.plane.doctor import ensure_host_settings
 from pilvi.plane.network import ensure_cloud_network
@@ -77,6 +77,7 @@ async def bring_up(
 async def finish(client: Client, units: Units, progress: Progress) -> None:
     """Wait for Cluster API's managers and apply what their webhooks check; the controllers run meanwhile."""
     with progress.step("Cluster API"):
+        await machine_types.create_missing(client)  # while the managers start
         for manager in cluster_api.MANAGERS:
             await _wait_ready(units, manager.unit)
         await _create_cluster_class(client)

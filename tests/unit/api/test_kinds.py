@@ -103,3 +103,23 @@ def test_what_upstream_lacks_is_in_the_definitions_and_allowed() -> None:
     for name, additions in ADDITIONS.items():
         for path in additions:
             assert f"{name} .{path}" in lines
+
+
+def test_what_an_instancetype_copies_goes_as_far_as_the_field_that_it_fills() -> None:
+    def level(kind: str, path: str) -> tuple[str, str]:
+        found = [leaf.note for leaf in leaves(KIND[kind]) if path == leaf.path or path.startswith(f"{leaf.path}.")]
+        return (found[0].level.value, found[0].when) if found and found[0].level else ("implemented", "")
+
+    machine = "spec.domain"
+    for kind, path, filled in (
+        ("VirtualMachineInstancetype", "spec.gpus", f"{machine}.devices.gpus"),
+        ("VirtualMachineInstancetype", "spec.launchSecurity", f"{machine}.launchSecurity"),
+        ("VirtualMachineClusterInstancetype", "spec.cpu.dedicatedCPUPlacement", f"{machine}.cpu.dedicatedCpuPlacement"),
+        ("VirtualMachineClusterInstancetype", "spec.cpu.maxSockets", f"{machine}.cpu.maxSockets"),
+        ("VirtualMachinePreference", "spec.devices.preferredTPM", f"{machine}.devices.tpm"),
+        ("VirtualMachinePreference", "spec.devices.preferredRng", f"{machine}.devices.rng"),
+        ("VirtualMachineClusterPreference", "spec.preferredSubdomain", "spec.subdomain"),
+        ("VirtualMachineClusterPreference", "spec.preferredArchitecture", "spec.architecture"),
+    ):
+        assert level(kind, path) == level("VirtualMachineInstance", filled), path
+    assert level("VirtualMachineInstancetype", "spec.memory.guest") == ("implemented", "")

@@ -27,6 +27,8 @@ OTHERS = {
         TenantControlPlaneDeleting""",
     "the rest": """All Body DataVolumeName Digest GuestPanicked InternalError Known KubeVirt Linux MemAvailable MemTotal NodeRestriction
         None Port Refusal Waiting""",
+    "of instancetypes and replica sets": """CoresThreads DataSource DoesNotExist GraphicsDevice Ignore In InputDevice MemBalloon NotIn
+        PodInterface Ref Resumed SerialConsole SocketsCores SocketsCoresThreads""",
 }
 
 

@@ -11,6 +11,7 @@ from pilvi.api.kubevirt.instance_status import (
     VolumeStatus,
 )
 from pilvi.api.kubevirt.machine import StartFailure, StateChangeRequest, VirtualMachine, VirtualMachineSpec, VirtualMachineStatus
+from pilvi.api.kubevirt.replicaset import VirtualMachineInstanceReplicaSet
 from pilvi.api.kubevirt.volumes import CloudInit, ContainerDisk, Network, PodNetwork, Volume
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "StateChangeRequest",
     "VirtualMachine",
     "VirtualMachineInstance",
+    "VirtualMachineInstanceReplicaSet",
     "VirtualMachineInstanceSpec",
     "VirtualMachineInstanceStatus",
     "VirtualMachineInstanceTemplate",

@@ -6,11 +6,12 @@
 from typing import Annotated, Any, ClassVar
 
 from pilvi.api.cdi import DataVolumeSpec
-from pilvi.api.field import DateTime, Part, accepted, implemented, rejected, shape
+from pilvi.api.field import DateTime, Part, accepted, implemented, shape
 from pilvi.api.kubevirt.datavolumes import template_rules
 from pilvi.api.kubevirt.devices import Disk
 from pilvi.api.kubevirt.instance import VirtualMachineInstanceTemplate
 from pilvi.api.kubevirt.instance_status import ChangedBlockTracking, MachineCondition, MigratedVolume
+from pilvi.api.kubevirt.matchers import InstancetypeMatcher, PreferenceMatcher, StatusInstancetype, matcher_rules
 from pilvi.api.kubevirt.rules import MACHINE_COLUMNS, RUN_STRATEGIES, machine_rules, machine_variables, memory_rule, name_rule
 from pilvi.api.kubevirt.volumes import ClaimVolume, DataVolumeSource
 from pilvi.api.object import Column, Definition, Object, Rule
@@ -29,14 +30,6 @@ class DataVolumeTemplate(Part):
     status: Annotated[dict[str, Any] | None, accepted("How a DataVolume is.", "a template has none", nullable=True)] = None
 
 
-class InstancetypeMatcher(Part):
-    infer_from_volume: str | None = None
-    infer_from_volume_failure_policy: str | None = None
-    kind: str | None = None
-    name: str | None = None
-    revision_name: str | None = None
-
-
 class VirtualMachineSpec(Part):
     template: Annotated[VirtualMachineInstanceTemplate, implemented("What each run of the machine is made from.")]
     data_volume_templates: Annotated[
@@ -45,26 +38,13 @@ class VirtualMachineSpec(Part):
             "DataVolumes that are made for the machine before it starts, and go with it; by their name a dataVolume refers to them."
         ),
     ] = []
-    instancetype: Annotated[
-        InstancetypeMatcher | None,
-        rejected("Size by name.", "not implemented yet, and the machine would have another size", "template.spec.domain.cpu and memory"),
-    ] = None
-    preference: Annotated[InstancetypeMatcher | None, accepted("Preferred devices by name.")] = None
+    instancetype: Annotated[InstancetypeMatcher | None, implemented("Size by name, instead of the template's cpu and memory.")] = None
+    preference: Annotated[PreferenceMatcher | None, implemented("What the guest likes, by name; fills what the template leaves open.")] = (
+        None
+    )
     run_strategy: Annotated[str | None, implemented("Always, RerunOnFailure, Once, Manual or Halted.")] = None
     running: Annotated[bool | None, implemented("Old form of runStrategy: true is Always, false Halted.")] = None
     update_volumes_strategy: str | None = None
-
-
-class ControllerRevisionRef(Part):
-    name: str | None = None
-
-
-class StatusInstancetype(Part):
-    controller_revision_ref: ControllerRevisionRef | None = None
-    infer_from_volume: str | None = None
-    infer_from_volume_failure_policy: str | None = None
-    kind: str | None = None
-    name: str | None = None
 
 
 class MemoryDumpRequest(Part):
@@ -166,7 +146,8 @@ class VirtualMachine(Object):
                 f"object.spec.?runStrategy.orValue('Always') in {RUN_STRATEGIES}",
                 f"'spec.runStrategy ' + object.spec.runStrategy + ' is not one of {', '.join(RUN_STRATEGIES)}'",
             ),
-            memory_rule("spec.template.spec"),
+            *matcher_rules(),
+            memory_rule("spec.template.spec", unless="has(object.spec.instancetype)"),
             *machine_rules("spec.template.spec"),
             *template_rules(),
         ),

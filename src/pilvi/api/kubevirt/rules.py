@@ -57,10 +57,11 @@ def machine_rules(path: str) -> tuple[Rule, ...]:
     )
 
 
-def memory_rule(path: str) -> Rule:
-    """A machine that is to run says how much memory it has; a template may still be completed."""
+def memory_rule(path: str, *, unless: str = "") -> Rule:
+    """A machine that is to run says how much memory it has; a template may still be completed, and so is one where `unless` (CEL) holds."""
     return Rule(
-        "variables.domain.?memory.?guest.hasValue() || variables.domain.?memory.?hugepages.?pageSize.hasValue()"
+        (f"{unless} || " if unless else "")
+        + "variables.domain.?memory.?guest.hasValue() || variables.domain.?memory.?hugepages.?pageSize.hasValue()"
         " || variables.domain.?resources.?requests.?memory.hasValue() || variables.domain.?resources.?limits.?memory.hasValue()",
         f"'{path}.domain: the memory of the machine is not given; write memory.guest, for example 2Gi'",
     )

@@ -1,6 +1,8 @@
 """KubeVirt's kinds: VirtualMachine, VirtualMachineInstance, and the host that they run on.
 
 virtualmachine/   run strategies: starts and stops the instance of the same name
+instancetype/     sizes and preferences by name
+replicaset/       a number of instances that are all alike
 instance/         makes an instance run: its virt-launcher Pod, its address, its machine, its status
 machines/         what runs a machine, behind one interface: sandboxes and QEMU
 subresources/     what virtctl asks for beside writing objects: start and stop, console, screen, ports, the guest's agent
@@ -10,6 +12,7 @@ virtualhost/      the Node that the Pods are scheduled to, its Lease, and a kube
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from pilvi.api import JsonObject, Key
@@ -22,9 +25,12 @@ from pilvi.providers.kubevirt.imagepruning import ImagePruning
 from pilvi.providers.kubevirt.instance.backends import Backends
 from pilvi.providers.kubevirt.instance.controller import Instances
 from pilvi.providers.kubevirt.instance.sweep import MachineSweep
-from pilvi.providers.kubevirt.kinds import DATA_VOLUMES, INSTANCES, IPS, MACHINES, SUBNETS, TENANT_CONTROL_PLANES, VPCS
+from pilvi.providers.kubevirt.instancetype.wakeups import watches as instancetype_watches
+from pilvi.providers.kubevirt.kinds import DATA_VOLUMES, INSTANCES, IPS, MACHINES, REPLICA_SETS, SUBNETS, TENANT_CONTROL_PLANES, VPCS
 from pilvi.providers.kubevirt.machines.backend import MachineBackend
 from pilvi.providers.kubevirt.machines.backends import machine_backends
+from pilvi.providers.kubevirt.replicaset.controller import ReplicaSets
+from pilvi.providers.kubevirt.replicaset.wakeups import replica_sets_of_orphan
 from pilvi.providers.kubevirt.subresources import subresources
 from pilvi.providers.kubevirt.virtualhost.controller import VirtualHost
 from pilvi.providers.kubevirt.virtualhost.facts import read_host_facts
@@ -110,9 +116,17 @@ def controllers(platform: Platform, backends: dict[str, MachineBackend] | None =
             watches=[
                 Watch(DATA_VOLUMES, lambda data_volume: machines_of_data_volume(platform.informers, data_volume), phase_changed),
                 Watch(CLAIMS, _no_keys),
+                *instancetype_watches(platform.informers),
             ],
             predicate=_machine_changed,
             concurrency=8,
+        ),
+        Controller(
+            "virtualmachineinstancereplicaset",
+            REPLICA_SETS,
+            ReplicaSets(platform).reconcile,
+            owns=[INSTANCES],
+            watches=[Watch(INSTANCES, partial(replica_sets_of_orphan, platform.informers), desire_changed)],
         ),
         instance_controller,
         Controller(
@@ -122,9 +136,10 @@ def controllers(platform: Platform, backends: dict[str, MachineBackend] | None =
 
 
 def _machine_changed(old: JsonObject, new: JsonObject) -> bool:
-    """A start or stop request arrives in the status."""
-    requests = "stateChangeRequests"
-    return desire_changed(old, new) or (old.get("status") or {}).get(requests) != (new.get("status") or {}).get(requests)
+    """A start or stop request arrives in the status, and what was settled there may be cleared by hand."""
+    asked = ("stateChangeRequests", "instancetypeRef", "preferenceRef")
+    before, after = old.get("status") or {}, new.get("status") or {}
+    return desire_changed(old, new) or any(before.get(name) != after.get(name) for name in asked)
 
 
 def _no_keys(_obj: JsonObject) -> Iterable[Key]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from pilvi.api import JsonObject, Key
 from pilvi.lib.clock import utc_now
 from pilvi.providers.admission import Check, Objection
+from pilvi.providers.kubevirt.instancetype.checks import find_objections
 from pilvi.providers.kubevirt.kinds import INSTANCES, MACHINES
 from pilvi.providers.kubevirt.virtualmachine.instance import find_name_taken
 from pilvi.providers.kubevirt.virtualmachine.strategy import Start, plan_step
@@ -31,4 +32,7 @@ def checks(platform: Platform) -> list[Check]:
         if message is not None:
             yield Objection(message)
 
-    return [Check(MACHINES, of_machine)]
+    def of_instancetype(machine: JsonObject) -> Iterator[Objection]:
+        return find_objections(machine, lambda resource, key: platform.informers.get(resource).get(key))
+
+    return [Check(MACHINES, of_machine), Check(MACHINES, of_instancetype)]

@@ -3,15 +3,39 @@
 from __future__ import annotations
 
 from pilvi.api.cdi import DataVolume
+from pilvi.api.instancetype import (
+    VirtualMachineClusterInstancetype,
+    VirtualMachineClusterPreference,
+    VirtualMachineInstancetype,
+    VirtualMachinePreference,
+)
 from pilvi.api.kamaji import TenantControlPlane
 from pilvi.api.kubeovn import IP, Subnet, Vpc
-from pilvi.api.kubevirt import VirtualMachine, VirtualMachineInstance
+from pilvi.api.kubevirt import VirtualMachine, VirtualMachineInstance, VirtualMachineInstanceReplicaSet
 
-__all__ = ["DATA_VOLUMES", "INSTANCES", "IPS", "MACHINES", "SUBNETS", "TENANT_CONTROL_PLANES", "VPCS"]
+__all__ = [
+    "CLUSTER_INSTANCETYPES",
+    "CLUSTER_PREFERENCES",
+    "DATA_VOLUMES",
+    "INSTANCES",
+    "INSTANCETYPES",
+    "IPS",
+    "MACHINES",
+    "PREFERENCES",
+    "REPLICA_SETS",
+    "SUBNETS",
+    "TENANT_CONTROL_PLANES",
+    "VPCS",
+]
 
 MACHINES = VirtualMachine.RESOURCE
 DATA_VOLUMES = DataVolume.RESOURCE
 INSTANCES = VirtualMachineInstance.RESOURCE
+REPLICA_SETS = VirtualMachineInstanceReplicaSet.RESOURCE
+INSTANCETYPES = VirtualMachineInstancetype.RESOURCE
+CLUSTER_INSTANCETYPES = VirtualMachineClusterInstancetype.RESOURCE
+PREFERENCES = VirtualMachinePreference.RESOURCE
+CLUSTER_PREFERENCES = VirtualMachineClusterPreference.RESOURCE
 IPS = IP.RESOURCE
 SUBNETS = Subnet.RESOURCE
 VPCS = Vpc.RESOURCE

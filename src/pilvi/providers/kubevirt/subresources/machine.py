@@ -10,8 +10,9 @@ import msgspec
 from aiohttp import web
 
 from pilvi.api import JsonObject, Key
-from pilvi.errors import BadRequest, Conflict, NotFound
+from pilvi.errors import BadRequest, Conflict, NotFound, format_chain
 from pilvi.providers.aggregation import refusal
+from pilvi.providers.kubevirt.instancetype.choice import Choices, Unsettled
 from pilvi.providers.kubevirt.kinds import INSTANCES, MACHINES
 from pilvi.providers.kubevirt.subresources.lifecycle import Change, plan_restart, plan_start, plan_stop
 from pilvi.providers.kubevirt.subresources.objects import Objects, key_of, phase_of
@@ -42,6 +43,7 @@ class MachineHandlers:
     def __init__(self, client: Client, objects: Objects) -> None:
         self._client = client
         self._objects = objects
+        self._choices = Choices(client)
 
     async def start(self, request: web.Request) -> web.Response:
         """PUT start, StartOptions."""
@@ -68,8 +70,8 @@ class MachineHandlers:
         raise refusal(Conflict, f"Operation cannot be fulfilled on {key.name}: {why}", resource="virtualmachine", name=key.name)
 
     async def expand_spec(self, request: web.Request) -> web.Response:
-        """GET expand-spec: the machine as it is, since instance types are not there."""
-        return _json(await self._objects.get_machine(key_of(request)))
+        """GET expand-spec: the machine with its instancetype and preference put in, and without their names."""
+        return await self._expand(await self._objects.get_machine(key_of(request)))
 
     async def expand_given(self, request: web.Request) -> web.Response:
         """PUT expand-vm-spec: the same for a machine in the body."""
@@ -79,7 +81,13 @@ class MachineHandlers:
         namespace = request.match_info["namespace"]
         if vm.get("metadata", {}).get("namespace", namespace) != namespace:
             raise refusal(BadRequest, f"the machine's namespace has to be {namespace}, as in the path, or left out")
-        return _json({**vm, "metadata": {**vm.get("metadata", {}), "namespace": namespace}})
+        return await self._expand({**vm, "metadata": {**vm.get("metadata", {}), "namespace": namespace}})
+
+    async def _expand(self, vm: JsonObject) -> web.Response:
+        try:
+            return _json(await self._choices.expand_machine(vm))
+        except Unsettled as e:
+            raise refusal(BadRequest, format_chain(e)) from e
 
     async def _change(self, key: Key, plan: Callable[[JsonObject, JsonObject | None], Change], *, dry_run: bool) -> web.Response:
         for attempts_left in reversed(range(ATTEMPTS)):

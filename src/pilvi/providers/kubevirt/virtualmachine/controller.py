@@ -12,6 +12,7 @@ from pilvi.api.resource import JsonObject, Key
 from pilvi.errors import AlreadyExists, Forbidden, Invalid, UserError, format_chain
 from pilvi.lib.clock import utc_now
 from pilvi.lib.disk import on_disk
+from pilvi.providers.kubevirt.instancetype.choice import Choices, Unsettled
 from pilvi.providers.kubevirt.kinds import INSTANCES, MACHINES
 from pilvi.providers.kubevirt.machines.folder import remove_kept
 from pilvi.providers.kubevirt.virtualmachine.datavolumes import DataVolumes, Disks
@@ -46,6 +47,7 @@ class VirtualMachines:
         self._cloud = platform.cloud
         self._client = platform.client
         self._events = platform.events
+        self._choices = Choices(platform.client)
         self._machines = platform.informers.get(MACHINES)
         self._instances = platform.informers.get(INSTANCES)
         self._disks = DataVolumes(platform)
@@ -64,6 +66,7 @@ class VirtualMachines:
 
     async def _keep(self, scope: _Scope) -> Result:
         vm = await ensure_finalizer(self._client, MACHINES, scope.vm, FINALIZER)
+        vm, unsettled = await self._settle(vm)
         scope = _Scope(vm, scope.vmi, scope.taken, await self._disks.ensure(vm))
         try:
             step = plan_step(vm, scope.vmi, utc_now())
@@ -78,7 +81,7 @@ class VirtualMachines:
                 await self._report(scope, settled=False)
                 return Done()
             case Start():
-                outcome = await self._start(scope)
+                outcome = unsettled or await self._start(scope)
                 if isinstance(outcome, Failure):
                     await self._report(scope, outcome, settled=False)
                     return Failed(outcome.message)
@@ -95,8 +98,16 @@ class VirtualMachines:
                 return RequeueAfter(step.seconds)
             case Keep():
                 pass
-        await self._report(scope)
-        return Done() if scope.disks.failure is None else Failed(scope.disks.failure.message)
+        failure = unsettled or scope.disks.failure
+        await self._report(scope, failure)
+        return Done() if failure is None else Failed(failure.message)
+
+    async def _settle(self, vm: JsonObject) -> tuple[JsonObject, Failure | None]:
+        """`vm` with its instancetype and preference settled, or why they cannot be; that only stands in the way of a start."""
+        try:
+            return await self._choices.settle(vm), None
+        except Unsettled as e:
+            return vm, Failure(e.reason, format_chain(e))
 
     async def _delete(self, scope: _Scope) -> Result:
         if not has_finalizer(scope.vm, FINALIZER):
@@ -120,10 +131,12 @@ class VirtualMachines:
         if scope.taken is not None:
             return Failure("FailedCreate", scope.taken)
         try:
-            instance = await self._client.create(INSTANCES, new_instance(vm))
+            instance = await self._client.create(INSTANCES, await self._plan_instance(vm))
         except AlreadyExists:
             # Either the cache is behind our own write, or a foreign one came in between; the next pass sees which.
             return None
+        except Unsettled as e:
+            return Failure(e.reason, format_chain(e))
         except (Forbidden, Invalid) as e:
             self._events.record(vm, "Warning", "FailedCreate", f"Error creating virtual machine instance: {format_chain(e)}")
             return Failure("FailedCreate", f"the instance cannot be made: {format_chain(e)}")
@@ -131,6 +144,10 @@ class VirtualMachines:
             vm, "Normal", "SuccessfulCreate", f"Started the virtual machine by creating the new virtual machine instance {name}"
         )
         return instance
+
+    async def _plan_instance(self, vm: JsonObject) -> JsonObject:
+        """The instance that `vm` is started with now. Raises Unsettled."""
+        return new_instance(vm, await self._choices.expand(vm))
 
     async def _remove_instance(self, vm: JsonObject, vmi: JsonObject) -> None:
         await self._client.ensure_absent(INSTANCES, Key.of(vmi), uid=vmi["metadata"]["uid"])

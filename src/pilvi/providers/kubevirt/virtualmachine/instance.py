@@ -12,9 +12,19 @@ from typing import Any
 
 from pilvi.api.resource import JsonObject
 from pilvi.lib.hashing import short_hash
+from pilvi.providers.kubevirt.instancetype.matcher import revision_names
 from pilvi.runtime.owners import is_controlled_by
 
-__all__ = ["GENERATION", "INSTANCE_FINALIZER", "TEMPLATE_HASH", "find_name_taken", "new_instance", "template_hash", "with_defaults"]
+__all__ = [
+    "GENERATION",
+    "INSTANCE_FINALIZER",
+    "TEMPLATE_HASH",
+    "find_name_taken",
+    "new_instance",
+    "template_hash",
+    "with_defaults",
+    "with_devices",
+]
 
 GENERATION = "kubevirt.io/vm-generation"
 TEMPLATE_HASH = "pilvi.dev/template-hash"
@@ -34,10 +44,13 @@ def find_name_taken(instance: JsonObject | None, vm: JsonObject) -> str | None:
     return f"a VirtualMachineInstance {name} that is not this machine's is in the way; delete it or rename the machine"
 
 
-def new_instance(vm: JsonObject) -> JsonObject:
-    """The instance of `vm`: same name and namespace, the template's labels, annotations and specification with defaults."""
+def new_instance(vm: JsonObject, expanded: JsonObject | None = None) -> JsonObject:
+    """The instance of `vm`: same name and namespace, the template's labels, annotations and specification with defaults.
+
+    `expanded` is the template with the machine's instancetype and preference, where it has these.
+    """
     metadata = vm["metadata"]
-    template: dict[str, Any] = vm["spec"].get("template") or {}
+    template: dict[str, Any] = expanded or vm["spec"].get("template") or {}
     described = template.get("metadata") or {}
     return {
         "metadata": {
@@ -74,17 +87,23 @@ def _start_strategy(vm: JsonObject) -> JsonObject:
 
 def template_hash(vm: JsonObject) -> str:
     """A short hash of the specification that the instances of `vm` are made from."""
-    return short_hash(json.dumps((vm["spec"].get("template") or {}).get("spec") or {}, sort_keys=True))
+    spec = json.dumps((vm["spec"].get("template") or {}).get("spec") or {}, sort_keys=True)
+    return short_hash("".join((spec, *revision_names(vm))))
 
 
 def with_defaults(spec: JsonObject, name: str) -> JsonObject:
-    """`spec` with the defaults of KubeVirt's webhooks: machine type, firmware UUID, pod network, a disk for each volume without one."""
-    spec = copy.deepcopy(spec)
-    domain = _ensure(spec, "domain")
-    machine = _ensure(domain, "machine")
+    """`spec` with the defaults of KubeVirt's webhooks: machine type, firmware UUID, and what `with_devices` puts in."""
+    spec = with_devices(spec)
+    machine = _ensure(spec["domain"], "machine")
     machine["type"] = machine.get("type") or "q35"
-    _ensure(domain, "firmware").setdefault("uuid", str(uuid.uuid5(_FIRMWARE_NAMESPACE, name)))
-    devices = _ensure(domain, "devices")
+    _ensure(spec["domain"], "firmware").setdefault("uuid", str(uuid.uuid5(_FIRMWARE_NAMESPACE, name)))
+    return spec
+
+
+def with_devices(spec: JsonObject) -> JsonObject:
+    """`spec` with the default devices: the pod network, and a disk for each volume without one."""
+    spec = copy.deepcopy(spec)
+    devices = _ensure(_ensure(spec, "domain"), "devices")
     if not spec.get("networks") and not devices.get("interfaces") and devices.get("autoattachPodInterface") is not False:
         spec["networks"] = [{"name": "default", "pod": {}}]
         devices["interfaces"] = [{"name": "default", "bridge": {}}]

@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from pilvi.api.resource import JsonObject
+from pilvi.providers.kubevirt.instancetype.matcher import kept_refs
 from pilvi.providers.kubevirt.virtualmachine.instance import GENERATION, TEMPLATE_HASH, template_hash
 from pilvi.providers.kubevirt.virtualmachine.startfailure import next_start_failure
 from pilvi.providers.kubevirt.virtualmachine.strategy import FINAL_PHASES, get_strategy, remaining_requests, wants_to_run
@@ -46,6 +47,7 @@ def plan_status(
         "ready": _condition_status(vmi, "Ready") == "True",
         "desiredGeneration": generation,
         "observedGeneration": _observed_generation(vm, vmi),
+        **kept_refs(vm),
     }
     carried_out = strategy if settled else old.get("runStrategy")
     if carried_out:

@@ -10,7 +10,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from pilvi.providers.kubevirt.kinds import INSTANCES, MACHINES
+from pilvi.providers.kubevirt.kinds import CLUSTER_INSTANCETYPES, INSTANCES, MACHINES
 from tests.fake_api import status_response
 from tests.unit.providers.kubevirt.objects import UID, make_vm
 from tests.unit.providers.kubevirt.subresources.served import PNG, ReviewingApi, Served, serving
@@ -114,6 +114,25 @@ async def test_expand_gives_the_machine_as_it_is(served: Served) -> None:
             with pytest.raises(VirtctlError) as refused:
                 await virtctl.expand_file(wrong)
             assert refused.value.code == 400
+
+
+async def test_expand_puts_the_instancetype_in(served: Served) -> None:
+    served.put(CLUSTER_INSTANCETYPES, {"metadata": {"name": "small"}, "spec": {"cpu": {"guest": 2}, "memory": {"guest": "1Gi"}}})
+    vm = make_vm()
+    vm["spec"] |= {"instancetype": {"name": "small"}}
+    vm["status"] = {"instancetypeRef": {"name": "another"}, "printableStatus": "Stopped"}
+    async with served.virtctl() as virtctl:
+        with pytest.raises(VirtctlError, match="conflicts with selected instance type") as refused:
+            await virtctl.expand_file(vm)
+        assert refused.value.code == 400
+        vm["spec"]["template"]["spec"]["domain"] = {"devices": {}}
+        expanded = await virtctl.expand_file(vm)
+    assert "instancetype" not in expanded["spec"]
+    assert expanded["status"] == {"printableStatus": "Stopped"}
+    spec = expanded["spec"]["template"]["spec"]
+    assert (spec["domain"]["memory"], spec["domain"]["cpu"]["sockets"]) == ({"guest": "1Gi"}, 2)
+    assert spec["domain"]["devices"]["disks"] == [{"name": "root"}]
+    assert "firmware" not in spec["domain"], "another machine made of it has an identity of its own"
 
 
 async def test_the_buttons_of_a_running_instance(served: Served) -> None:

@@ -1,0 +1,1 @@
+"""VirtualMachineInstanceReplicaSet: a number of instances that are all alike."""
