@@ -5,9 +5,11 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from pilvi.api.crds import KINDS, all_crds, all_policies
 from pilvi.api.object import Object
@@ -297,6 +299,19 @@ REFUSED: list[tuple[str, dict[str, Any], list[str]]] = [
         ["volumes[].hostDisk", "reach into the host's files"],
     ),
     ("VirtualMachine", vm("x", terminationGracePeriodSeconds=-1), ["terminationGracePeriodSeconds"]),
+    *(
+        (
+            "VirtualMachine",
+            vm("x", domain={**SIZED, "devices": {}, "firmware": {"kernelBoot": boot}}),
+            ["kernelBoot", "names no kernel", "container.kernelPath"],
+        )
+        for boot in ({}, {"kernelArgs": "quiet"}, {"container": {"image": "a", "initrdPath": "/i"}})
+    ),
+    (
+        "VirtualMachine",
+        vm("x", domain={**SIZED, "devices": {"disks": [{"name": "system", "lun": {"reservation": True}}]}}),
+        ["lun.reservation", "Instead"],
+    ),
     ("VirtualMachine", {**vm("x"), "metadata": {"name": LONG}}, ["metadata.name", "63", "64"]),
     ("VirtualMachine", sized("x", instancetype={}), ["spec.instancetype", "either name or inferFromVolume"]),
     ("VirtualMachine", sized("x", preference={"name": ""}), ["spec.preference", "either name or inferFromVolume"]),
@@ -392,6 +407,12 @@ def test_a_replica_set_scales_and_keeps_its_selector(api: ApiServer) -> None:
     assert "spec.selector cannot change" in refused.message
 
 
+@pytest.mark.parametrize("name", ["vm-kernel-boot.yaml", "vm-uefi.yaml"])
+def test_examples_of_boot_are_taken_without_a_warning(api: ApiServer, name: str) -> None:
+    answer = create(api, "VirtualMachine", yaml.safe_load((Path(__file__).parents[2] / "examples" / name).read_text()), dry_run=True)
+    assert (answer.status, answer.warnings) == (201, []), answer.message
+
+
 def test_run_strategy_and_running(api: ApiServer) -> None:
     both, neither, unknown = vm("x"), vm("x"), vm("x")
     both["spec"]["running"] = True
@@ -424,11 +445,15 @@ WARNED: list[tuple[str, dict[str, Any], str]] = [
     ),
     ("Subnet", {"metadata": {"name": "x"}, "spec": {"cidrBlock": "10.0.0.0/24", "enableDHCP": False}}, "spec.enableDHCP has no effect"),
     ("VirtualMachine", vm("x", evictionStrategy="External"), "spec.template.spec.evictionStrategy has no effect"),
-    ("VirtualMachine", vm("x", domain={**SIZED, "devices": {"tpm": {}}}), "spec.template.spec.domain.devices.tpm has no effect"),
+    (
+        "VirtualMachine",
+        vm("x", domain={**SIZED, "devices": {}, "cpu": {"realtime": {}}}),
+        "spec.template.spec.domain.cpu.realtime has no effect: nothing is pinned",
+    ),
     (
         "VirtualMachine",
         vm("x", domain={**SIZED, "devices": {"disks": [{"name": "system", "tag": "1"}]}}),
-        "spec.template.spec.domain.devices.disks[].tag has no effect: not implemented yet",
+        "spec.template.spec.domain.devices.disks[].tag has no effect",
     ),
     ("Subnet", {"metadata": {"name": "x"}, "spec": {"cidrBlock": "10.0.0.0/24", "vlan": "v"}}, "spec.vlan has no effect"),
 ]
