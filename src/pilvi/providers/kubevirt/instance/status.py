@@ -13,6 +13,8 @@ from datetime import datetime
 from pilvi.api.resource import JsonObject
 from pilvi.lib.clock import format_time
 from pilvi.lib.quantity import format_bytes
+from pilvi.providers.kubevirt.instance.guest.agent import AGENT_CONDITIONS, plan_agent_conditions
+from pilvi.providers.kubevirt.instance.guest.interfaces import merge_interfaces
 from pilvi.providers.kubevirt.machines.backend import MachineState
 from pilvi.providers.sizing import find_size
 from pilvi.runtime.conditions import condition, merge_conditions
@@ -29,7 +31,7 @@ _OWNED = {
     "PodScheduled",
     "Synchronized",
     "LiveMigratable",
-    "AgentConnected",
+    *AGENT_CONDITIONS,
     "SoftwareEmulation",
     FIDELITY,
     FIRST_BOOT,
@@ -77,10 +79,7 @@ def plan_status(vmi: JsonObject, report: Report, now: datetime) -> JsonObject:
         moment = {"phase": report.phase, "phaseTransitionTimestamp": format_time(now)}
         status["phaseTransitionTimestamps"] = [*(status.get("phaseTransitionTimestamps") or []), moment]
     _put_pod(status, report)
-    if report.interfaces is not None:
-        status["interfaces"] = report.interfaces
-    if report.machine.guest_os:
-        status["guestOSInfo"] = report.machine.guest_os
+    _put_guest(status, report)
     if report.machine.machine_type:
         status["machine"] = {"type": report.machine.machine_type}
     size = find_size(vmi["spec"])
@@ -89,9 +88,11 @@ def plan_status(vmi: JsonObject, report: Report, now: datetime) -> JsonObject:
         status["memory"] = {"guestAtBoot": memory, "guestCurrent": memory, "guestRequested": memory}
         status["currentCPUTopology"] = {"sockets": size.sockets, "cores": size.cores, "threads": size.threads}
         status["volumeStatus"] = [{"name": volume["name"], "target": ""} for volume in vmi["spec"].get("volumes") or []]
-    wanted = _conditions(report)
+    wanted = _conditions(vmi["spec"], report)
     others = [entry for entry in status.get("conditions") or [] if entry["type"] not in _OWNED]
     kept = {new["type"] for new in wanted} | (_OF_FIDELITY if report.fidelity is None else set())
+    if report.phase == "Running" and report.machine.agent is None:
+        kept.update(AGENT_CONDITIONS)  # an engine that has just started has not heard of the guest yet
     ours = [entry for entry in status.get("conditions") or [] if entry["type"] in kept]
     status["conditions"] = merge_conditions([*others, *ours], wanted, now=now)
     return status
@@ -111,7 +112,25 @@ def _put_pod(status: JsonObject, report: Report) -> None:
         status["qosClass"] = qos
 
 
-def _conditions(report: Report) -> list[JsonObject]:
+def _put_guest(status: JsonObject, report: Report) -> None:
+    """What the guest tells, forgotten when its agent goes. One that answers but has told nothing yet will tell the same as before."""
+    machine = report.machine
+    told = machine.guest
+    if machine.agent and (told is None or told.links is None) and status.get("interfaces"):
+        pass
+    elif report.interfaces is not None:
+        status["interfaces"] = merge_interfaces(report.interfaces, (told.links if told is not None else None) or ())
+    if machine.guest_os:
+        status["guestOSInfo"] = machine.guest_os
+    elif machine.agent is False:
+        status.pop("guestOSInfo", None)
+    if told is not None and told.is_frozen:
+        status["fsFreezeStatus"] = "frozen"
+    elif told is not None or machine.agent is False:
+        status.pop("fsFreezeStatus", None)
+
+
+def _conditions(vmi_spec: JsonObject, report: Report) -> list[JsonObject]:
     if report.ready:
         conditions = [condition("Ready", True, "GuestRunning", "; ".join(report.machine.notes))]
     else:
@@ -132,8 +151,7 @@ def _conditions(report: Report) -> list[JsonObject]:
     machine = report.machine
     if report.phase == "Running" and machine.phase == "paused":
         conditions.append(condition("Paused", True, machine.reason or "PausedByUser", machine.message))
-    if report.phase == "Running" and machine.agent:
-        conditions.append(condition("AgentConnected", True, "GuestAgentConnected"))
+    conditions += plan_agent_conditions(vmi_spec, answers=report.phase == "Running" and bool(machine.agent), facts=machine.guest)
     if report.phase == "Running" and machine.phase != "absent" and machine.first_boot != "unknown":
         conditions.append(_first_boot(machine.first_boot))
     return conditions
