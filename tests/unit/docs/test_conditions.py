@@ -19,12 +19,12 @@ OTHERS = {
     "kinds": """Cluster ClusterRole KubevirtCluster Machine Node Status TenantControlPlane UploadTokenRequest VirtualMachine
         VirtualMachineInstance VirtualMachineInstanceFileSystemList VirtualMachineInstanceGuestAgentInfo
         VirtualMachineInstanceGuestOSUserList VolumeSnapshot VolumeSnapshotContent""",
-    "phases and printed statuses": """CrashLoopBackOff ErrorPvcNotFound ErrorUnschedulable Lost Pending RebindInProgress Released Scheduled
-        Scheduling Starting Stopping Succeeded Terminating""",
+    "phases and printed statuses": """CrashLoopBackOff DataVolumeError ErrorPvcNotFound ErrorUnschedulable Lost Pending PendingPopulation
+        RebindInProgress Released Scheduled Scheduling Starting Stopping Succeeded Terminating WaitingForVolumeBinding""",
     "status, severity, type of an Event": "False True Unknown Info Normal Warning",
     "reasons in the engine's log only": """AddressConflict ContentIsDeleted InvalidAddress PodExists SubnetNotFound SubnetNotReady
         TenantControlPlaneDeleting""",
-    "the rest": """All Body GuestPanicked InternalError Known KubeVirt Linux MemAvailable MemTotal NodeRestriction None Port Refusal
+    "the rest": """All Body GuestPanicked InternalError Known ImagePullFailed KubeVirt Linux MemAvailable MemTotal NodeRestriction None Port Refusal
         Waiting""",
 }
 

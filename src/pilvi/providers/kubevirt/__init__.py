@@ -21,7 +21,7 @@ from pilvi.providers.kubevirt.admission import checks
 from pilvi.providers.kubevirt.instance.backends import Backends
 from pilvi.providers.kubevirt.instance.controller import Instances
 from pilvi.providers.kubevirt.instance.sweep import MachineSweep
-from pilvi.providers.kubevirt.kinds import INSTANCES, IPS, MACHINES, SUBNETS, TENANT_CONTROL_PLANES, VPCS
+from pilvi.providers.kubevirt.kinds import DATA_VOLUMES, INSTANCES, IPS, MACHINES, SUBNETS, TENANT_CONTROL_PLANES, VPCS
 from pilvi.providers.kubevirt.machines.backend import MachineBackend
 from pilvi.providers.kubevirt.machines.backends import machine_backends
 from pilvi.providers.kubevirt.subresources import subresources
@@ -36,6 +36,7 @@ from pilvi.providers.kubevirt.wakeups import (
     instances_of_secret,
     instances_of_subnet,
     instances_of_vpc,
+    machines_of_claim,
     wake_by_image,
     wake_by_machine,
     wake_by_unit,
@@ -71,6 +72,7 @@ def controllers(platform: Platform, backends: dict[str, MachineBackend] | None =
             Watch(SUBNETS, lambda subnet: instances_of_subnet(platform.informers, subnet), conditions_changed),
             Watch(VPCS, lambda vpc: instances_of_vpc(platform.informers, vpc), conditions_changed),
             Watch(CLAIMS, lambda claim: instances_of_claim(platform.informers, claim)),
+            Watch(DATA_VOLUMES, lambda made: instances_of_claim(platform.informers, made)),
             Watch(VOLUMES, _no_keys),
             Watch(SECRETS, lambda secret: instances_of_secret(platform.informers, secret), desire_changed),
         ],
@@ -102,6 +104,7 @@ def controllers(platform: Platform, backends: dict[str, MachineBackend] | None =
             MACHINES,
             VirtualMachines(platform).reconcile,
             owns=[INSTANCES],
+            watches=[Watch(kind, lambda named: machines_of_claim(platform.informers, named)) for kind in (CLAIMS, DATA_VOLUMES)],
             predicate=_machine_changed,
             concurrency=8,
         ),

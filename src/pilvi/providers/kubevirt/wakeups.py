@@ -11,7 +11,7 @@ from pilvi.api.kubeovn import DEFAULT_VPC
 from pilvi.errors import UserError
 from pilvi.images import Pulls, Reference, parse_reference
 from pilvi.providers.kubevirt.instance.volumes.claim import find_claim
-from pilvi.providers.kubevirt.kinds import INSTANCES, IPS, SUBNETS
+from pilvi.providers.kubevirt.kinds import INSTANCES, IPS, MACHINES, SUBNETS
 from pilvi.providers.kubevirt.machines.backend import MachineBackend
 from pilvi.providers.names import machine_unit
 from pilvi.runtime import Controller, Informers
@@ -21,9 +21,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "instance_of_ip",
+    "instances_of_claim",
     "instances_of_secret",
     "instances_of_subnet",
     "instances_of_vpc",
+    "machines_of_claim",
     "wake_by_image",
     "wake_by_machine",
     "wake_by_unit",
@@ -56,13 +58,23 @@ def instances_of_secret(informers: Informers, secret: JsonObject) -> list[Key]:
 
 
 def instances_of_claim(informers: Informers, claim: JsonObject) -> list[Key]:
-    """Those of the claim's namespace whose volumes name it."""
+    """Those of the namespace of the claim, or of the DataVolume of its name, whose volumes name it."""
+    namespace, name = claim["metadata"]["namespace"], claim["metadata"]["name"]
+    return [Key.of(vmi) for vmi in informers.get(INSTANCES).list(namespace) if _names_claim(vmi.get("spec") or {}, name)]
+
+
+def machines_of_claim(informers: Informers, claim: JsonObject) -> list[Key]:
+    """VirtualMachines of the namespace of the claim, or of the DataVolume of its name, whose template names it."""
     namespace, name = claim["metadata"]["namespace"], claim["metadata"]["name"]
     return [
-        Key.of(vmi)
-        for vmi in informers.get(INSTANCES).list(namespace)
-        if any((named := find_claim(volume)) and named.name == name for volume in (vmi.get("spec") or {}).get("volumes") or [])
+        Key.of(vm)
+        for vm in informers.get(MACHINES).list(namespace)
+        if _names_claim(((vm.get("spec") or {}).get("template") or {}).get("spec") or {}, name)
     ]
+
+
+def _names_claim(vmi_spec: JsonObject, name: str) -> bool:
+    return any((named := find_claim(volume)) and named.name == name for volume in vmi_spec.get("volumes") or [])
 
 
 def wake_by_unit(platform: Platform, controller: Controller) -> None:

@@ -160,7 +160,7 @@ async def test_a_guest_is_asked_again_and_what_it_tells_is_bounded(tmp_path: Pat
         try:
             await wait_for(lambda: told, 5, "the first answers")
             facts = told[0]
-            assert facts.commands == {"guest-ping"}
+            assert facts.commands == frozenset({"guest-ping"})
             assert facts.os == {"id": "debian", "prettyName": "x" * 256, "kernelRelease": "6.1"}
             assert facts.links is not None
             assert len(facts.links) == 64

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from pilvi.api import JsonObject
 from pilvi.api.builtin import PODS
 from pilvi.api.resource import Key
@@ -13,6 +15,7 @@ from pilvi.providers.kubevirt.instance.network import NoLeg, plan_interfaces, pl
 from pilvi.providers.kubevirt.instance.pod import launcher_name, new_launcher
 from pilvi.providers.kubevirt.instance.reporter import Reporter
 from pilvi.providers.kubevirt.instance.scope import Caches, Scope
+from pilvi.providers.kubevirt.instance.shortage import describe_shortage
 from pilvi.providers.kubevirt.instance.status import Report, phase_of
 from pilvi.providers.kubevirt.instance.user import MachineUsers
 from pilvi.providers.kubevirt.instance.volumes.claims import ClaimDisks
@@ -44,7 +47,8 @@ class Starting:
         self._host = host
         self._caches = caches
         self._reporter = reporter
-        self._volumes = Volumes(caches, ContainerDisks(pulls, caches), ClaimDisks(platform.cloud, caches))
+        self._claims = ClaimDisks(platform.cloud, caches)
+        self._volumes = Volumes(caches, ContainerDisks(pulls, caches), self._claims)
         self._users = MachineUsers(platform, caches)
 
     async def start(self, scope: Scope, backend: MachineBackend) -> Result:
@@ -54,9 +58,20 @@ class Starting:
         if scope.pod["spec"].get("nodeName") != self._host:
             # Unbound, or bound to a host whose engine has to act.
             pressure = describe_pressure(self._caches.nodes.get(Key("", self._host)))
-            await self._reporter.report(scope, _scheduling(scope.pod, backend, pressure))
+            shortage = describe_shortage(scope.pod, self._caches.nodes.list())
+            report = _scheduling(scope.pod, backend, "; ".join(words for words in (shortage, pressure) if words))
+            await self._reporter.report(scope, self._with_claims(scope, report))
             return Done()
         return await self._run(scope, backend)
+
+    def _with_claims(self, scope: Scope, report: Report) -> Report:
+        """A claim that is not there or not bound is said before the scheduler's words about it."""
+        try:
+            self._claims.check(scope)
+        except VolumeNotReady as e:
+            refusal = (e.reason, format_chain(e)) if e.failed else None
+            return dataclasses.replace(report, ready_reason=e.reason, ready_message=format_chain(e), refusal=refusal)
+        return report
 
     async def _make_pod(self, scope: Scope, backend: MachineBackend) -> Result:
         vmi = scope.vmi

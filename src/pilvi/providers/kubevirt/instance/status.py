@@ -32,6 +32,7 @@ _OWNED = {
     "Synchronized",
     "LiveMigratable",
     *AGENT_CONDITIONS,
+    "DataVolumesReady",
     "SoftwareEmulation",
     FIDELITY,
     FIRST_BOOT,
@@ -71,8 +72,11 @@ def phase_of(vmi: JsonObject) -> str:
     return (vmi.get("status") or {}).get("phase") or ""
 
 
-def plan_status(vmi: JsonObject, report: Report, now: datetime) -> JsonObject:
-    """`status` of `vmi` after this pass. Fields of others are kept; none of the arguments is changed."""
+def plan_status(vmi: JsonObject, report: Report, now: datetime, *more: JsonObject | None) -> JsonObject:
+    """`status` of `vmi` after this pass. `more` are conditions that others have planned, None for one that goes away.
+
+    Fields of others are kept; none of the arguments is changed.
+    """
     status = copy.deepcopy(vmi.get("status") or {})
     if status.get("phase") != report.phase:
         status["phase"] = report.phase
@@ -88,7 +92,7 @@ def plan_status(vmi: JsonObject, report: Report, now: datetime) -> JsonObject:
         status["memory"] = {"guestAtBoot": memory, "guestCurrent": memory, "guestRequested": memory}
         status["currentCPUTopology"] = {"sockets": size.sockets, "cores": size.cores, "threads": size.threads}
         status["volumeStatus"] = [{"name": volume["name"], "target": ""} for volume in vmi["spec"].get("volumes") or []]
-    wanted = _conditions(vmi["spec"], report)
+    wanted = _conditions(vmi["spec"], report) + [entry for entry in more if entry is not None]
     others = [entry for entry in status.get("conditions") or [] if entry["type"] not in _OWNED]
     kept = {new["type"] for new in wanted} | (_OF_FIDELITY if report.fidelity is None else set())
     if report.phase == "Running" and report.machine.agent is None:
@@ -167,9 +171,14 @@ def _first_boot(exit_code: int | None) -> JsonObject:
 
 
 def _find_unscheduled(pod: JsonObject | None, pressure: str) -> JsonObject | None:
-    """The scheduler's refusal, which KubeVirt shows on the instance for as long as it lasts; it knows a pressure only as a taint."""
+    """The scheduler's refusal, which KubeVirt shows on the instance for as long as it lasts; it knows a pressure only as a taint.
+
+    KubeVirt makes no Pod before its claims are there, so what the scheduler says of claims is said in other words (`PVCNotBound`).
+    """
     for entry in ((pod or {}).get("status") or {}).get("conditions") or []:
         if entry.get("type") == "PodScheduled" and entry.get("status") == "False":
+            if "persistentvolumeclaim" in (entry.get("message") or "").lower():
+                return None
             message = "; ".join(part for part in (pressure, entry.get("message")) if part)
             return condition("PodScheduled", False, entry.get("reason") or "Unschedulable", message)
     return None

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pilvi.api.resource import JsonObject, Key
 from pilvi.errors import AlreadyExists, Forbidden, Invalid, UserError, format_chain
 from pilvi.lib.clock import utc_now
-from pilvi.providers.kubevirt.kinds import INSTANCES, MACHINES
+from pilvi.providers.kubevirt.kinds import CLAIMS, DATA_VOLUMES, INSTANCES, MACHINES
+from pilvi.providers.kubevirt.virtualmachine.disks import look_at_disks
 from pilvi.providers.kubevirt.virtualmachine.instance import find_name_taken, new_instance
 from pilvi.providers.kubevirt.virtualmachine.status import Failure, plan_conditions, plan_status
 from pilvi.providers.kubevirt.virtualmachine.strategy import Keep, RunAlways, Start, Stop, Wait, plan_step
@@ -43,6 +44,8 @@ class VirtualMachines:
         self._events = platform.events
         self._machines = platform.informers.get(MACHINES)
         self._instances = platform.informers.get(INSTANCES)
+        self._claims = platform.informers.get(CLAIMS)
+        self._data_volumes = platform.informers.get(DATA_VOLUMES)
 
     async def reconcile(self, key: Key) -> Result:
         """One pass for the machine `key`."""
@@ -142,7 +145,8 @@ class VirtualMachines:
 
     async def _report(self, scope: _Scope, failure: Failure | None = None, *, settled: bool = True) -> None:
         now = utc_now()
-        status = plan_status(scope.vm, scope.vmi, failure, now, settled=settled)
+        disks = look_at_disks(scope.vm, self._claims.get, self._data_volumes.get)
+        status = plan_status(scope.vm, scope.vmi, failure, now, disks=disks, settled=settled)
         wanted = plan_conditions(scope.vm, scope.vmi, failure)
         types = {entry["type"] for entry in wanted}
         status["conditions"] = merge_conditions([entry for entry in conditions_of(scope.vm) if entry["type"] in types], wanted, now=now)
