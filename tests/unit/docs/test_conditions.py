@@ -24,8 +24,8 @@ OTHERS = {
     "status, severity, type of an Event": "False True Unknown Info Normal Warning",
     "reasons in the engine's log only": """AddressConflict ContentIsDeleted InvalidAddress PodExists SubnetNotFound SubnetNotReady
         TenantControlPlaneDeleting""",
-    "the rest": """All Body GuestPanicked InternalError Known ImagePullFailed KubeVirt Linux MemAvailable MemTotal NodeRestriction None Port Refusal
-        Waiting""",
+    "the rest": """All Body GuestPanicked ImagePullFailed InternalError Known KubeVirt Linux MemAvailable MemTotal NodeRestriction None
+        Port Refusal Waiting""",
 }
 
 

@@ -79,8 +79,9 @@ def controllers(platform: Platform, backends: dict[str, MachineBackend] | None =
         concurrency=_MACHINES_AT_ONCE,
         predicate=any_change,
         timeout_s=_LONGEST_STOP_S,
-        beside=[pulls.run, *(backend.run for backend in backends.values())],
+        beside=[pulls.run, instances.attendants.run, *(backend.run for backend in backends.values())],
     )
+    instances.attendants.wake = instance_controller.enqueue
     wake_by_unit(platform, instance_controller)
     wake_by_machine(platform, instance_controller, backends.values())
     wake_by_image(platform, instance_controller, pulls)

@@ -10,6 +10,7 @@ from pilvi.api import JsonObject, Key
 from pilvi.api.kubeovn import DEFAULT_VPC
 from pilvi.errors import UserError
 from pilvi.images import Pulls, Reference, parse_reference
+from pilvi.providers.kubevirt.instance.credentials.credential import secret_names
 from pilvi.providers.kubevirt.instance.volumes.claim import find_claim
 from pilvi.providers.kubevirt.kinds import INSTANCES, IPS, MACHINES, SUBNETS
 from pilvi.providers.kubevirt.machines.backend import MachineBackend
@@ -52,7 +53,7 @@ def instances_of_vpc(informers: Informers, vpc: JsonObject) -> list[Key]:
 
 
 def instances_of_secret(informers: Informers, secret: JsonObject) -> list[Key]:
-    """Those of the Secret's namespace whose volumes name it."""
+    """Those of the Secret's namespace whose volumes or access credentials name it."""
     namespace, name = secret["metadata"]["namespace"], secret["metadata"]["name"]
     return [Key.of(vmi) for vmi in informers.get(INSTANCES).list(namespace) if name in _secret_names(vmi)]
 
@@ -124,6 +125,7 @@ def _references(vmi: JsonObject) -> Iterator[Reference]:
 def _secret_names(vmi: JsonObject) -> set[str | None]:
     volumes = (vmi.get("spec") or {}).get("volumes") or []
     return {
+        *secret_names(vmi.get("spec") or {}),
         *(
             (volume[source].get(field) or {}).get("name")
             for volume in volumes

@@ -10,6 +10,7 @@ from pilvi.api.resource import Key
 from pilvi.errors import AlreadyExists, Forbidden, Invalid, UnitFailed, UserError, format_chain
 from pilvi.images import Pulls
 from pilvi.lib.clock import utc_now
+from pilvi.providers.kubevirt.instance.attendants import Attendants
 from pilvi.providers.kubevirt.instance.backends import fidelity
 from pilvi.providers.kubevirt.instance.network import NoLeg, plan_interfaces, plan_leg
 from pilvi.providers.kubevirt.instance.pod import launcher_name, new_launcher
@@ -40,13 +41,14 @@ NO_IMAGE = "pilvi.dev/no-container-disk"
 class Starting:
     """What is done with an instance that shall run and whose backend is chosen. `host` is the name of the virtual host's Node."""
 
-    def __init__(self, platform: Platform, host: str, caches: Caches, reporter: Reporter, pulls: Pulls) -> None:
+    def __init__(self, platform: Platform, host: str, caches: Caches, reporter: Reporter, pulls: Pulls, attendants: Attendants) -> None:
         self._cloud = platform.cloud
         self._client = platform.client
         self._events = platform.events
         self._host = host
         self._caches = caches
         self._reporter = reporter
+        self._attendants = attendants
         self._claims = ClaimDisks(platform.cloud, caches)
         self._volumes = Volumes(caches, ContainerDisks(pulls, caches), self._claims)
         self._users = MachineUsers(platform, caches)
@@ -121,14 +123,18 @@ class Starting:
         if machine.phase in ("succeeded", "failed"):
             return await self._end(scope, backend, machine)
         first = phase_of(scope.vmi) != "Running" and machine.phase in ("running", "paused")
+        attended = self._attendants.look(scope, backend, leg, machine)
+        is_unready = machine.phase == "running" and bool(attended.unready)
         report = Report(
             "Running" if first or phase_of(scope.vmi) == "Running" else "Scheduled",
-            "GuestNotRunning",
-            machine.message,
+            "ContainersNotReady" if is_unready else "GuestNotRunning",
+            attended.unready if is_unready else machine.message,
             machine,
             scope.pod,
             plan_interfaces(scope.vmi["spec"], leg),
             fidelity=fidelity(backend),
+            unready=attended.unready,
+            conditions=attended.conditions,
         )
         await self._reporter.report_pod(scope, report)
         await self._reporter.report(scope, report)

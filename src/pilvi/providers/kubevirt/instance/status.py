@@ -32,6 +32,7 @@ _OWNED = {
     "Synchronized",
     "LiveMigratable",
     *AGENT_CONDITIONS,
+    "AccessCredentialsSynchronized",
     "DataVolumesReady",
     "SoftwareEmulation",
     FIDELITY,
@@ -47,7 +48,7 @@ class Report:
 
     `ready_reason` and `ready_message` say why the machine is not ready; both are unused for a running machine. `refusal` is a
     reason and message of KubeVirt's Synchronized condition. `fidelity` is the backend's, as reason and message. `pressure` says what the
-    host runs short of.
+    host runs short of. `unready` says why a guest that runs is not ready all the same. `conditions` are those that others have planned.
     """
 
     phase: str
@@ -60,11 +61,13 @@ class Report:
     refusal: tuple[str, str] | None = None
     fidelity: tuple[str, str] | None = None
     pressure: str = ""
+    unready: str = ""
+    conditions: tuple[JsonObject, ...] = ()
 
     @property
     def ready(self) -> bool:
-        """Whether the guest runs."""
-        return self.phase == "Running" and self.machine.phase == "running" and not self.stopping
+        """Whether the guest runs, and is ready to its probe."""
+        return self.phase == "Running" and self.machine.phase == "running" and not self.stopping and not self.unready
 
 
 def phase_of(vmi: JsonObject) -> str:
@@ -92,7 +95,7 @@ def plan_status(vmi: JsonObject, report: Report, now: datetime, *more: JsonObjec
         status["memory"] = {"guestAtBoot": memory, "guestCurrent": memory, "guestRequested": memory}
         status["currentCPUTopology"] = {"sockets": size.sockets, "cores": size.cores, "threads": size.threads}
         status["volumeStatus"] = [{"name": volume["name"], "target": ""} for volume in vmi["spec"].get("volumes") or []]
-    wanted = _conditions(vmi["spec"], report) + [entry for entry in more if entry is not None]
+    wanted = [*_conditions(vmi["spec"], report), *report.conditions, *(entry for entry in more if entry is not None)]
     others = [entry for entry in status.get("conditions") or [] if entry["type"] not in _OWNED]
     kept = {new["type"] for new in wanted} | (_OF_FIDELITY if report.fidelity is None else set())
     if report.phase == "Running" and report.machine.agent is None:

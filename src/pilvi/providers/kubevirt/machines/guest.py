@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-__all__ = ["GuestFacts", "GuestLink"]
+__all__ = ["GuestExit", "GuestFacts", "GuestLink"]
 
 
 @dataclass(frozen=True)
@@ -29,3 +29,11 @@ class GuestFacts:
     os: Mapping[str, str] = field(default_factory=dict)
     links: tuple[GuestLink, ...] | None = None
     is_frozen: bool = False
+
+
+@dataclass(frozen=True)
+class GuestExit:
+    """How a program in a guest ended: its exit code, None when a signal ended it, and what it wrote to both outputs."""
+
+    code: int | None
+    output: str
