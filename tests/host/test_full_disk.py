@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import errno
 import shutil
 import tempfile
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from io import FileIO
 from pathlib import Path
 
 import pytest
@@ -38,12 +38,13 @@ async def small(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Lab]:
 
 
 def fill(path: Path) -> None:
-    with path.open("wb", buffering=0) as file:
-        try:
-            while True:
-                file.write(bytes(4096))
-        except OSError as e:
-            assert e.errno == errno.ENOSPC
+    with path.open("wb", buffering=0) as file, pytest.raises(OSError, match="No space left"):
+        write_for_ever(file)
+
+
+def write_for_ever(file: FileIO) -> None:
+    while True:
+        file.write(bytes(4096))
 
 
 async def test_it_stands_still_until_there_is_room(small: Lab) -> None:
