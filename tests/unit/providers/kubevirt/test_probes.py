@@ -145,6 +145,10 @@ async def test_pages(status: int, good: bool) -> None:
     assert good or str(status) in str(answer)
 
 
+async def test_a_header_that_is_none_is_a_failure() -> None:
+    assert await attempt(probe(AskHttp(80, headers=(("X-Probe", "a\r\nb"),))), target()) is not None
+
+
 async def test_ports() -> None:
     async with page(200) as (port, _):
         assert await attempt(probe(AskPort(port)), target()) is None

@@ -38,7 +38,7 @@ async def attempt(probe: Probe, target: Target) -> str | None:
         return await within(probe.timeout_s, _ask(probe, target), _name(probe))
     except PilviError as e:
         return format_chain(e)[:_MOST_WORDS]
-    except (OSError, aiohttp.ClientError) as e:
+    except (OSError, aiohttp.ClientError, ValueError) as e:  # the last for headers and addresses that are none
         number = e.errno if isinstance(e, OSError) else None
         return f"{_name(probe)}: {os.strerror(number) if number else str(e) or type(e).__name__}"[:_MOST_WORDS]
 
@@ -47,7 +47,8 @@ async def _ask(probe: Probe, target: Target) -> str | None:
     match probe.action:
         case Run(argv=argv):
             ended = await target.control.run(target.uid, argv, probe.timeout_s)
-            return None if ended.code == 0 else f"{argv[0]} ended with {_ending(ended.code)}: {ended.output.strip()}"[:_MOST_WORDS]
+            words = (f"{argv[0]} ended with {_ending(ended.code)}", ended.output.strip())
+            return None if ended.code == 0 else ": ".join(word for word in words if word)[:_MOST_WORDS]
         case Ping():
             await target.control.agent(target.uid, "guest-ping")
             return None
