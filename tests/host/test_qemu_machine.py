@@ -9,6 +9,7 @@ import shutil
 import signal
 import tempfile
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
@@ -82,10 +83,10 @@ class Lab:
         return (machine_folder(self.cloud, UID) / "serial.log").read_text()
 
 
-@pytest_asyncio.fixture
-async def lab() -> AsyncIterator[Lab]:
+@asynccontextmanager
+async def lab_at(home: Path) -> AsyncIterator[Lab]:
+    """A cloud at that folder with a Vpc and a backend; at the end nothing is left but the folder."""
     cloud_id = "t" + secrets.token_hex(2)
-    home = Path(tempfile.mkdtemp(prefix=f"pilvi-{cloud_id}-", dir="/var/tmp"))
     cloud = Cloud(
         id=cloud_id,
         home=home,
@@ -108,9 +109,18 @@ async def lab() -> AsyncIterator[Lab]:
         await lab.units.stop_all(0)
         for name in list_netns(cloud.netns_prefix):
             await delete_netns(name)
-        shutil.rmtree(home)
         shutil.rmtree(cloud.run, ignore_errors=True)
         assert await find_leftovers(cloud) == []
+
+
+@pytest_asyncio.fixture
+async def lab() -> AsyncIterator[Lab]:
+    home = Path(tempfile.mkdtemp(prefix="pilvi-test-", dir="/var/tmp"))
+    try:
+        async with lab_at(home) as lab:
+            yield lab
+    finally:
+        shutil.rmtree(home)
 
 
 async def test_a_machine_runs_with_what_it_was_given_and_leaves_nothing(lab: Lab) -> None:

@@ -25,8 +25,8 @@ OTHERS = {
     "status, severity, type of an Event": "False True Unknown Info Normal Warning",
     "reasons in the engine's log only": """AddressConflict ContentIsDeleted InvalidAddress PodExists SubnetNotFound SubnetNotReady
         TenantControlPlaneDeleting""",
-    "the rest": """All Body DataVolumeName Digest GuestPanicked InternalError Known KubeVirt Linux MemAvailable MemTotal NodeRestriction
-        None Port Refusal Waiting""",
+    "the rest": """All Body DataVolumeName Digest GuestPanicked ImagePullFailed InternalError Known KubeVirt Linux MemAvailable MemTotal
+        NodeRestriction None Port Refusal Waiting""",
     "of instancetypes and replica sets": """CoresThreads DataSource DoesNotExist GraphicsDevice Ignore In InputDevice MemBalloon NotIn
         PodInterface Ref Resumed SerialConsole SocketsCores SocketsCoresThreads""",
 }

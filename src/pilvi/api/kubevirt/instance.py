@@ -5,53 +5,18 @@
 
 from typing import Annotated, ClassVar
 
-from pilvi.api.core import Affinity, Empty, HTTPGetAction, OpenMetadata, TCPSocketAction, Toleration, TopologySpreadConstraint
+from pilvi.api.core import Affinity, OpenMetadata, Toleration, TopologySpreadConstraint
 from pilvi.api.field import Part, accepted, implemented, shape
+from pilvi.api.kubevirt.credentials import AccessCredential
 from pilvi.api.kubevirt.domain import Domain
 from pilvi.api.kubevirt.instance_status import VirtualMachineInstanceStatus
+from pilvi.api.kubevirt.probes import MachineProbe
 from pilvi.api.kubevirt.rules import MACHINE_COLUMNS, machine_rules, machine_variables, memory_rule
 from pilvi.api.kubevirt.volumes import Network, Volume
 from pilvi.api.object import Column, Definition, Object, Rule
 from pilvi.api.resource import Resource
 
 __all__ = ["VirtualMachineInstance", "VirtualMachineInstanceSpec", "VirtualMachineInstanceTemplate"]
-
-
-class GuestAgentUsers(Part):
-    users: Annotated[list[str], shape(list_type="set")]
-
-
-class KeyPropagation(Part):
-    config_drive: Empty | None = None
-    no_cloud: Empty | None = None
-    qemu_guest_agent: GuestAgentUsers | None = None
-
-
-class CredentialSecret(Part):
-    secret_name: str
-
-
-class CredentialSource(Part):
-    secret: CredentialSecret | None = None
-
-
-class SshPublicKey(Part):
-    propagation_method: KeyPropagation
-    source: CredentialSource
-
-
-class PasswordPropagation(Part):
-    qemu_guest_agent: Empty | None = None
-
-
-class UserPassword(Part):
-    propagation_method: PasswordPropagation
-    source: CredentialSource
-
-
-class AccessCredential(Part):
-    ssh_public_key: SshPublicKey | None = None
-    user_password: UserPassword | None = None
 
 
 class DnsOption(Part):
@@ -63,22 +28,6 @@ class DnsConfig(Part):
     nameservers: list[str] = []
     options: list[DnsOption] = []
     searches: list[str] = []
-
-
-class ExecAction(Part):
-    command: list[str] = []
-
-
-class MachineProbe(Part):
-    exec: ExecAction | None = None
-    failure_threshold: int | None = None
-    guest_agent_ping: Empty | None = None
-    http_get: HTTPGetAction | None = None
-    initial_delay_seconds: int | None = None
-    period_seconds: int | None = None
-    success_threshold: int | None = None
-    tcp_socket: TCPSocketAction | None = None
-    timeout_seconds: int | None = None
 
 
 class DeviceClaim(Part):
@@ -96,7 +45,7 @@ class UtilityVolume(Part):
 
 class VirtualMachineInstanceSpec(Part):
     domain: Annotated[Domain, implemented("Hardware of the machine.")]
-    access_credentials: Annotated[list[AccessCredential], accepted("Keys and passwords put into the guest.", max_items=256)] = []
+    access_credentials: Annotated[list[AccessCredential], implemented("Keys and passwords put into the guest.", max_items=256)] = []
     affinity: Annotated[Affinity | None, implemented("Placement: passed to the scheduler.")] = None
     architecture: Annotated[str | None, accepted("CPU architecture.", "machines have the host's", when="self != '' && self != 'amd64'")] = (
         None
@@ -108,11 +57,13 @@ class VirtualMachineInstanceSpec(Part):
         accepted("What an eviction does.", "machines are not migrated: an eviction stops the machine", when="self != '' && self != 'None'"),
     ] = None
     hostname: Annotated[str | None, implemented("Host name; default the machine's name.")] = None
-    liveness_probe: Annotated[MachineProbe | None, accepted("Probe that restarts the machine.")] = None
+    liveness_probe: Annotated[
+        MachineProbe | None, implemented("Probe that ends the machine as failed; the run strategy decides what follows.")
+    ] = None
     networks: Annotated[list[Network], implemented("Networks that interfaces join; default the machine's subnet.", max_items=256)] = []
     node_selector: Annotated[dict[str, str], implemented("Labels of the host: passed to the scheduler.")] = {}
     priority_class_name: Annotated[str | None, implemented("Priority: passed to the scheduler.")] = None
-    readiness_probe: Annotated[MachineProbe | None, accepted("Probe behind the Ready condition.")] = None
+    readiness_probe: Annotated[MachineProbe | None, implemented("Probe behind the Ready condition, of the machine and of its Pod.")] = None
     resource_claims: Annotated[list[DeviceClaim], accepted("Claims for devices.", list_map=["name"])] = []
     scheduler_name: Annotated[str | None, implemented("Scheduler that places the machine.")] = None
     service_account_name: str | None = None

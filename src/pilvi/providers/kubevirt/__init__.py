@@ -37,7 +37,7 @@ from pilvi.providers.kubevirt.virtualhost.facts import read_host_facts
 from pilvi.providers.kubevirt.virtualhost.node import LEASE_NAMESPACE
 from pilvi.providers.kubevirt.virtualhost.pods import StrayPods
 from pilvi.providers.kubevirt.virtualmachine.controller import VirtualMachines
-from pilvi.providers.kubevirt.virtualmachine.datavolumes import machines_of_data_volume, phase_changed
+from pilvi.providers.kubevirt.virtualmachine.disks import data_volume_changed
 from pilvi.providers.kubevirt.wakeups import (
     instance_of_ip,
     instances_of_claim,
@@ -45,6 +45,7 @@ from pilvi.providers.kubevirt.wakeups import (
     instances_of_secret,
     instances_of_subnet,
     instances_of_vpc,
+    machines_of_claim,
     wake_by_image,
     wake_by_machine,
     wake_by_unit,
@@ -80,6 +81,7 @@ def controllers(platform: Platform, backends: dict[str, MachineBackend] | None =
             Watch(SUBNETS, lambda subnet: instances_of_subnet(platform.informers, subnet), conditions_changed),
             Watch(VPCS, lambda vpc: instances_of_vpc(platform.informers, vpc), conditions_changed),
             Watch(CLAIMS, lambda claim: instances_of_claim(platform.informers, claim)),
+            Watch(DATA_VOLUMES, lambda made: instances_of_claim(platform.informers, made)),
             Watch(VOLUMES, _no_keys),
             Watch(MACHINES, _no_keys),
             Watch(SECRETS, lambda secret: instances_of_secret(platform.informers, secret), desire_changed),
@@ -88,8 +90,9 @@ def controllers(platform: Platform, backends: dict[str, MachineBackend] | None =
         concurrency=_MACHINES_AT_ONCE,
         predicate=any_change,
         timeout_s=_LONGEST_STOP_S,
-        beside=[pulls.run, ImagePruning(platform).run, *(backend.run for backend in backends.values())],
+        beside=[pulls.run, ImagePruning(platform).run, instances.attendants.run, *(backend.run for backend in backends.values())],
     )
+    instances.attendants.wake = instance_controller.enqueue
     wake_by_unit(platform, instance_controller)
     wake_by_machine(platform, instance_controller, backends.values())
     wake_by_image(platform, instance_controller, pulls)
@@ -114,8 +117,8 @@ def controllers(platform: Platform, backends: dict[str, MachineBackend] | None =
             VirtualMachines(platform).reconcile,
             owns=[INSTANCES],
             watches=[
-                Watch(DATA_VOLUMES, lambda data_volume: machines_of_data_volume(platform.informers, data_volume), phase_changed),
-                Watch(CLAIMS, _no_keys),
+                Watch(CLAIMS, lambda claim: machines_of_claim(platform.informers, claim)),
+                Watch(DATA_VOLUMES, lambda made: machines_of_claim(platform.informers, made), data_volume_changed),
                 *instancetype_watches(platform.informers),
             ],
             predicate=_machine_changed,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pilvi.api.builtin import PERSISTENT_VOLUME_CLAIMS
 from pilvi.api.cdi import DataVolume
 from pilvi.api.instancetype import (
     VirtualMachineClusterInstancetype,
@@ -14,6 +15,7 @@ from pilvi.api.kubeovn import IP, Subnet, Vpc
 from pilvi.api.kubevirt import VirtualMachine, VirtualMachineInstance, VirtualMachineInstanceReplicaSet
 
 __all__ = [
+    "CLAIMS",
     "CLUSTER_INSTANCETYPES",
     "CLUSTER_PREFERENCES",
     "DATA_VOLUMES",
@@ -40,3 +42,5 @@ IPS = IP.RESOURCE
 SUBNETS = Subnet.RESOURCE
 VPCS = Vpc.RESOURCE
 TENANT_CONTROL_PLANES = TenantControlPlane.RESOURCE
+CLAIMS = PERSISTENT_VOLUME_CLAIMS
+DATA_VOLUMES = DataVolume.RESOURCE

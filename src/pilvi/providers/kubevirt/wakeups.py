@@ -9,11 +9,13 @@ from pilvi.api import JsonObject, Key
 from pilvi.api.builtin import CONFIG_MAPS, SECRETS
 from pilvi.api.kubeovn import DEFAULT_VPC
 from pilvi.images import Pulls, Reference
+from pilvi.providers.kubevirt.instance.credentials.credential import secret_names
 from pilvi.providers.kubevirt.instance.volumes.claim import find_claim
 from pilvi.providers.kubevirt.instance.volumes.filesets import named_objects
 from pilvi.providers.kubevirt.instance.volumes.named import image_references, pull_secrets
-from pilvi.providers.kubevirt.kinds import INSTANCES, IPS, SUBNETS
+from pilvi.providers.kubevirt.kinds import INSTANCES, IPS, MACHINES, SUBNETS
 from pilvi.providers.kubevirt.machines.backend import MachineBackend
+from pilvi.providers.kubevirt.virtualmachine.disks import disk_names
 from pilvi.providers.names import machine_unit
 from pilvi.runtime import Controller, Informers
 
@@ -22,10 +24,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "instance_of_ip",
+    "instances_of_claim",
     "instances_of_config_map",
     "instances_of_secret",
     "instances_of_subnet",
     "instances_of_vpc",
+    "machines_of_claim",
     "wake_by_image",
     "wake_by_machine",
     "wake_by_unit",
@@ -52,7 +56,7 @@ def instances_of_vpc(informers: Informers, vpc: JsonObject) -> list[Key]:
 
 
 def instances_of_secret(informers: Informers, secret: JsonObject) -> list[Key]:
-    """Those of the Secret's namespace whose volumes name it."""
+    """Those of the Secret's namespace whose volumes or access credentials name it."""
     namespace, name = secret["metadata"]["namespace"], secret["metadata"]["name"]
     return [Key.of(vmi) for vmi in informers.get(INSTANCES).list(namespace) if name in _secret_names(vmi)]
 
@@ -64,13 +68,19 @@ def instances_of_config_map(informers: Informers, config_map: JsonObject) -> lis
 
 
 def instances_of_claim(informers: Informers, claim: JsonObject) -> list[Key]:
-    """Those of the claim's namespace whose volumes name it."""
+    """Those of the namespace of the claim, or of the DataVolume of its name, whose volumes name it."""
     namespace, name = claim["metadata"]["namespace"], claim["metadata"]["name"]
-    return [
-        Key.of(vmi)
-        for vmi in informers.get(INSTANCES).list(namespace)
-        if any((named := find_claim(volume)) and named.name == name for volume in (vmi.get("spec") or {}).get("volumes") or [])
-    ]
+    return [Key.of(vmi) for vmi in informers.get(INSTANCES).list(namespace) if _names_claim(vmi.get("spec") or {}, name)]
+
+
+def machines_of_claim(informers: Informers, claim: JsonObject) -> list[Key]:
+    """VirtualMachines of the namespace of the claim, or of the DataVolume of its name, whose templates name it."""
+    namespace, name = claim["metadata"]["namespace"], claim["metadata"]["name"]
+    return [Key.of(vm) for vm in informers.get(MACHINES).list(namespace) if name in disk_names(vm)]
+
+
+def _names_claim(vmi_spec: JsonObject, name: str) -> bool:
+    return any((named := find_claim(volume)) and named.name == name for volume in vmi_spec.get("volumes") or [])
 
 
 def wake_by_unit(platform: Platform, controller: Controller) -> None:
@@ -113,6 +123,7 @@ def wake_by_image(platform: Platform, controller: Controller, pulls: Pulls) -> N
 def _secret_names(vmi: JsonObject) -> set[str | None]:
     volumes = (vmi.get("spec") or {}).get("volumes") or []
     return {
+        *secret_names(vmi.get("spec") or {}),
         *(
             (volume[source].get(field) or {}).get("name")
             for volume in volumes

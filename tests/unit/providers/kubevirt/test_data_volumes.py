@@ -13,7 +13,8 @@ from pilvi.api import JsonObject, Key
 from pilvi.api.builtin import PERSISTENT_VOLUME_CLAIMS as CLAIMS
 from pilvi.providers import kubevirt
 from pilvi.providers.kubevirt.kinds import DATA_VOLUMES, INSTANCES, MACHINES
-from pilvi.providers.kubevirt.virtualmachine.datavolumes import new_data_volume, phase_changed, word_of
+from pilvi.providers.kubevirt.virtualmachine.datavolumes import new_data_volume
+from pilvi.providers.kubevirt.virtualmachine.disks import data_volume_changed
 from pilvi.runtime import find_condition
 from tests.fake_api import FakeApi, status_response
 from tests.unit.providers.kubevirt.fake_machines import FakeMachines
@@ -41,31 +42,12 @@ def test_a_data_volume_is_the_machines_own() -> None:
     assert made["spec"] == SPEC
 
 
-@pytest.mark.parametrize(
-    ("states", "word"),
-    [
-        ([], ""),
-        ([("Succeeded", "Succeeded")], ""),
-        ([("Succeeded", ""), ("ImportInProgress", "TransferRunning")], "Provisioning"),
-        ([("", "")], "Provisioning"),
-        ([("ImportInProgress", ""), ("Failed", "")], "DataVolumeError"),
-        ([("ImportInProgress", "TransferFailed")], "DataVolumeError"),
-        ([("Pending", "StorageClassNotFound")], "DataVolumeError"),
-        ([("Pending", "CloneSourceInUse")], "Provisioning"),
-        ([("WaitForFirstConsumer", "")], "WaitingForVolumeBinding"),
-        ([("WaitForFirstConsumer", ""), ("Pending", "")], "Provisioning"),
-    ],
-)
-def test_the_word(states: list[tuple[str, str]], word: str) -> None:
-    assert word_of(data_volume(*state) for state in states) == word
-
-
 def test_progress_wakes_no_machine() -> None:
     before, after = data_volume("ImportInProgress", "TransferRunning"), data_volume("ImportInProgress", "TransferRunning")
     after["status"]["progress"] = "50.0%"
-    assert not phase_changed(before, after)
-    assert phase_changed(before, data_volume("Succeeded"))
-    assert phase_changed(before, data_volume("ImportInProgress", "NoSpace"))
+    assert not data_volume_changed(before, after)
+    assert data_volume_changed(before, data_volume("Succeeded"))
+    assert data_volume_changed(before, data_volume("ImportInProgress", "NoSpace"))
 
 
 @pytest_asyncio.fixture
@@ -96,6 +78,7 @@ class TestMachines:
         put_vm(stage)
         made = await stage.until(lambda: stage.find(DATA_VOLUMES, "root", "shop"))
         assert made["metadata"]["ownerReferences"][0]["uid"] == stage.get(MACHINES, "web", "shop")["metadata"]["uid"]
+        set_phase(stage, "ImportInProgress", "TransferRunning")
         await stage.until(lambda: word(stage) == "Provisioning")
         await stage.settled()
         assert stage.find(INSTANCES, "web", "shop") is None

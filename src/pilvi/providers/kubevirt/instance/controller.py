@@ -20,8 +20,11 @@ from pilvi.api import JsonObject
 from pilvi.api.resource import Key
 from pilvi.errors import UserError, format_chain
 from pilvi.images import Pulls
+from pilvi.providers.kubevirt.instance.attendants import Attendants
 from pilvi.providers.kubevirt.instance.backends import Backends
+from pilvi.providers.kubevirt.instance.credentials.credential import find_credentials
 from pilvi.providers.kubevirt.instance.ending import Ending
+from pilvi.providers.kubevirt.instance.probes.probe import PROBES, read_probe
 from pilvi.providers.kubevirt.instance.reporter import Reporter
 from pilvi.providers.kubevirt.instance.scope import Caches, Scope
 from pilvi.providers.kubevirt.instance.starting import Starting
@@ -51,12 +54,15 @@ class Instances:
         self._backends = backends
         self._sweep = sweep
         self._reporter = Reporter(platform, self._caches)
-        self._starting = Starting(platform, host, self._caches, self._reporter, pulls)
+        self.attendants = Attendants(self._caches, platform.events)
+        self._starting = Starting(platform, host, self._caches, self._reporter, pulls, self.attendants)
         self._ending = Ending(platform, host, self._caches, backends, self._reporter)
 
     async def reconcile(self, key: Key) -> Result:
         """One pass for the instance `key`."""
         scope = self._caches.find_scope(key)
+        if scope is None or is_deleting(scope.vmi) or phase_of(scope.vmi) in FINAL_PHASES:
+            self.attendants.end(key)
         if scope is None:  # also for the key of no instance, by which the host's first Lease wakes
             await self._sweep.run()
             return Done()
@@ -72,7 +78,10 @@ class Instances:
         if isinstance(backend, Refusal):
             return await self._refuse(scope, backend)
         if scope.pod is not None and is_deleting(scope.pod):
+            self.attendants.end(scope.key)
             return await self._ending.evict(scope, scope.pod, backend)
+        if (death := self.attendants.find_death(scope)) is not None:
+            return await self._ending.fail(scope, backend, death)
         return await self._starting.start(scope, backend)
 
     def _choose(self, vmi: JsonObject) -> MachineBackend | Refusal:
@@ -89,6 +98,9 @@ class Instances:
             find_hugepage_bytes(vmi["spec"])
             find_cloud_init(vmi)
             find_service_account(vmi["spec"])
+            find_credentials(vmi)
+            for probe in PROBES:
+                read_probe(vmi["spec"], probe)
         except UserError as e:
             return Refusal("InvalidSpec", format_chain(e))
         return self._backends[choice]

@@ -8,6 +8,7 @@ from pilvi.api.resource import Key
 from pilvi.errors import DriverError, UnitFailed, format_chain
 from pilvi.providers.kubevirt.instance.backends import Backends, fidelity
 from pilvi.providers.kubevirt.instance.grace import stop_within
+from pilvi.providers.kubevirt.instance.probes.prober import DEAD
 from pilvi.providers.kubevirt.instance.reporter import Reporter
 from pilvi.providers.kubevirt.instance.scope import Caches, Scope
 from pilvi.providers.kubevirt.instance.status import Report, phase_of
@@ -41,6 +42,16 @@ class Ending:
         self._events.record(scope.vmi, "Normal", "Stopped", "The VirtualMachineInstance was shut down.")
         await self._reporter.report(scope, report)
         await self._remove_pod(pod)
+        return Done()
+
+    async def fail(self, scope: Scope, backend: MachineBackend, message: str) -> Result:
+        """The liveness probe asks for an end, which its reason keeps until the machine has ended: the next engine then goes on with it."""
+        await self._say_stopping(scope, DEAD, message)
+        await self._stop(scope)
+        self._events.record(scope.vmi, "Warning", "Unhealthy", f"The VirtualMachineInstance was ended: {message}")
+        report = Report("Failed", DEAD, message, pod=scope.pod, fidelity=fidelity(backend))
+        await self._reporter.report_pod(scope, report)
+        await self._reporter.report(scope, report)
         return Done()
 
     async def rest(self, scope: Scope) -> Result:
@@ -88,15 +99,15 @@ class Ending:
         grace = now.pod["metadata"].get("deletionGracePeriodSeconds") if now.pod is not None else None
         return scope.grace_s if grace is None else min(scope.grace_s, float(grace))
 
-    async def _say_stopping(self, scope: Scope) -> None:
+    async def _say_stopping(self, scope: Scope, reason: str = "PodTerminating", message: str = "the machine is being stopped") -> None:
         """Ready goes first, so that load balancers and clusters turn away before the guest is asked to power off."""
         backend = self._backends.find(scope.uid)
         if backend is None or phase_of(scope.vmi) != "Running":
             return
         report = Report(
             "Running",
-            "PodTerminating",
-            "the machine is being stopped",
+            reason,
+            message,
             backend.state(scope.uid),
             scope.pod,
             stopping=True,

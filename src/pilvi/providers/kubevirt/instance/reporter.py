@@ -5,6 +5,7 @@ from __future__ import annotations
 from pilvi.api.builtin import PODS
 from pilvi.errors import NotFound
 from pilvi.lib.clock import format_time, utc_now
+from pilvi.providers.kubevirt.instance.datavolumes import plan_data_volumes
 from pilvi.providers.kubevirt.instance.pod import plan_pod_status
 from pilvi.providers.kubevirt.instance.scope import Caches, Scope
 from pilvi.providers.kubevirt.instance.status import FINAL_PHASES, Report, plan_status
@@ -30,7 +31,8 @@ class Reporter:
         if vmi["metadata"]["uid"] != scope.uid:
             return False
         try:
-            stored = await write_status(self._client, INSTANCES, vmi, plan_status(vmi, report, utc_now()), subresource=False)
+            status = plan_status(vmi, report, utc_now(), plan_data_volumes(vmi, self._caches.data_volumes.get))
+            stored = await write_status(self._client, INSTANCES, vmi, status, subresource=False)
         except NotFound:
             return False  # gone since it was read, as it should be when its machine has just been removed
         return stored is not vmi

@@ -11,7 +11,7 @@ from pilvi.api.builtin import PERSISTENT_VOLUMES as VOLUMES
 from pilvi.api.kubeovn import DEFAULT_VPC
 from pilvi.providers.kubevirt.instance.network import ip_key
 from pilvi.providers.kubevirt.instance.pod import launcher_name
-from pilvi.providers.kubevirt.kinds import INSTANCES, IPS, MACHINES, SUBNETS, VPCS
+from pilvi.providers.kubevirt.kinds import DATA_VOLUMES, INSTANCES, IPS, MACHINES, SUBNETS, VPCS
 from pilvi.runtime import Informers
 
 __all__ = ["Caches", "Scope"]
@@ -55,6 +55,7 @@ class Caches:
         self.nodes = informers.get(NODES)
         self.claims = informers.get(CLAIMS)
         self.volumes = informers.get(VOLUMES)
+        self.data_volumes = informers.get(DATA_VOLUMES)
         self._pods = informers.get(PODS)
         self._ips = informers.get(IPS)
         self._subnets = informers.get(SUBNETS)

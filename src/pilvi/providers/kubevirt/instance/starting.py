@@ -10,12 +10,14 @@ from pilvi.api.resource import Key
 from pilvi.errors import AlreadyExists, Forbidden, Invalid, UnitFailed, UserError, format_chain
 from pilvi.images import Pulls
 from pilvi.lib.clock import utc_now
+from pilvi.providers.kubevirt.instance.attendants import Attendants
 from pilvi.providers.kubevirt.instance.backends import fidelity
 from pilvi.providers.kubevirt.instance.keeper import find_keeper
 from pilvi.providers.kubevirt.instance.network import NoLeg, plan_interfaces, plan_leg
 from pilvi.providers.kubevirt.instance.pod import launcher_name, new_launcher
 from pilvi.providers.kubevirt.instance.reporter import Reporter
 from pilvi.providers.kubevirt.instance.scope import Caches, Scope
+from pilvi.providers.kubevirt.instance.shortage import describe_shortage
 from pilvi.providers.kubevirt.instance.status import Report, phase_of
 from pilvi.providers.kubevirt.instance.user import MachineUsers
 from pilvi.providers.kubevirt.instance.volumes.claims import ClaimDisks
@@ -41,16 +43,16 @@ NO_IMAGE = "pilvi.dev/no-container-disk"
 class Starting:
     """What is done with an instance that shall run and whose backend is chosen. `host` is the name of the virtual host's Node."""
 
-    def __init__(self, platform: Platform, host: str, caches: Caches, reporter: Reporter, pulls: Pulls) -> None:
+    def __init__(self, platform: Platform, host: str, caches: Caches, reporter: Reporter, pulls: Pulls, attendants: Attendants) -> None:
         self._cloud = platform.cloud
         self._client = platform.client
         self._events = platform.events
         self._host = host
         self._caches = caches
         self._reporter = reporter
-        self._volumes = Volumes(
-            caches, ContainerDisks(pulls, caches), ClaimDisks(platform.cloud, caches), FileDisks(platform.client, caches)
-        )
+        self._attendants = attendants
+        self._claims = ClaimDisks(platform.cloud, caches)
+        self._volumes = Volumes(caches, ContainerDisks(pulls, caches), self._claims, FileDisks(platform.client, caches))
         self._users = MachineUsers(platform, caches)
 
     async def start(self, scope: Scope, backend: MachineBackend) -> Result:
@@ -60,9 +62,20 @@ class Starting:
         if scope.pod["spec"].get("nodeName") != self._host:
             # Unbound, or bound to a host whose engine has to act.
             pressure = describe_pressure(self._caches.nodes.get(Key("", self._host)))
-            await self._reporter.report(scope, _scheduling(scope.pod, backend, pressure))
+            shortage = describe_shortage(scope.pod, self._caches.nodes.list())
+            report = _scheduling(scope.pod, backend, "; ".join(words for words in (shortage, pressure) if words))
+            await self._reporter.report(scope, self._with_claims(scope, report))
             return Done()
         return await self._run(scope, backend)
+
+    def _with_claims(self, scope: Scope, report: Report) -> Report:
+        """A claim that is not there or not bound is said before the scheduler's words about it."""
+        try:
+            self._claims.check(scope)
+        except VolumeNotReady as e:
+            refusal = (e.reason, format_chain(e)) if e.failed else None
+            return dataclasses.replace(report, ready_reason=e.reason, ready_message=format_chain(e), refusal=refusal)
+        return report
 
     async def _make_pod(self, scope: Scope, backend: MachineBackend) -> Result:
         vmi = scope.vmi
@@ -114,14 +127,18 @@ class Starting:
         if machine.phase in ("succeeded", "failed"):
             return await self._end(scope, backend, machine)
         first = phase_of(scope.vmi) != "Running" and machine.phase in ("running", "paused")
+        attended = self._attendants.look(scope, backend, leg, machine)
+        is_unready = machine.phase == "running" and bool(attended.unready)
         report = Report(
             "Running" if first or phase_of(scope.vmi) == "Running" else "Scheduled",
-            "GuestNotRunning",
-            machine.message,
+            "ContainersNotReady" if is_unready else "GuestNotRunning",
+            attended.unready if is_unready else machine.message,
             machine,
             scope.pod,
             plan_interfaces(scope.vmi["spec"], leg),
             fidelity=fidelity(backend),
+            unready=attended.unready,
+            conditions=attended.conditions,
         )
         await self._reporter.report_pod(scope, report)
         await self._reporter.report(scope, report)

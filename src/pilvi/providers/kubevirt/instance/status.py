@@ -13,6 +13,8 @@ from datetime import datetime
 from pilvi.api.resource import JsonObject
 from pilvi.lib.clock import format_time
 from pilvi.lib.quantity import format_bytes
+from pilvi.providers.kubevirt.instance.guest.agent import AGENT_CONDITIONS, plan_agent_conditions
+from pilvi.providers.kubevirt.instance.guest.interfaces import merge_interfaces
 from pilvi.providers.kubevirt.machines.backend import MachineState
 from pilvi.providers.sizing import find_size
 from pilvi.runtime.conditions import condition, merge_conditions
@@ -29,7 +31,9 @@ _OWNED = {
     "PodScheduled",
     "Synchronized",
     "LiveMigratable",
-    "AgentConnected",
+    *AGENT_CONDITIONS,
+    "AccessCredentialsSynchronized",
+    "DataVolumesReady",
     "SoftwareEmulation",
     FIDELITY,
     FIRST_BOOT,
@@ -44,7 +48,7 @@ class Report:
 
     `ready_reason` and `ready_message` say why the machine is not ready; both are unused for a running machine. `refusal` is a
     reason and message of KubeVirt's Synchronized condition. `fidelity` is the backend's, as reason and message. `pressure` says what the
-    host runs short of.
+    host runs short of. `unready` says why a guest that runs is not ready all the same. `conditions` are those that others have planned.
     """
 
     phase: str
@@ -57,11 +61,13 @@ class Report:
     refusal: tuple[str, str] | None = None
     fidelity: tuple[str, str] | None = None
     pressure: str = ""
+    unready: str = ""
+    conditions: tuple[JsonObject, ...] = ()
 
     @property
     def ready(self) -> bool:
-        """Whether the guest runs."""
-        return self.phase == "Running" and self.machine.phase == "running" and not self.stopping
+        """Whether the guest runs, and is ready to its probe."""
+        return self.phase == "Running" and self.machine.phase == "running" and not self.stopping and not self.unready
 
 
 def phase_of(vmi: JsonObject) -> str:
@@ -69,18 +75,18 @@ def phase_of(vmi: JsonObject) -> str:
     return (vmi.get("status") or {}).get("phase") or ""
 
 
-def plan_status(vmi: JsonObject, report: Report, now: datetime) -> JsonObject:
-    """`status` of `vmi` after this pass. Fields of others are kept; none of the arguments is changed."""
+def plan_status(vmi: JsonObject, report: Report, now: datetime, *more: JsonObject | None) -> JsonObject:
+    """`status` of `vmi` after this pass. `more` are conditions that others have planned, None for one that goes away.
+
+    Fields of others are kept; none of the arguments is changed.
+    """
     status = copy.deepcopy(vmi.get("status") or {})
     if status.get("phase") != report.phase:
         status["phase"] = report.phase
         moment = {"phase": report.phase, "phaseTransitionTimestamp": format_time(now)}
         status["phaseTransitionTimestamps"] = [*(status.get("phaseTransitionTimestamps") or []), moment]
     _put_pod(status, report)
-    if report.interfaces is not None:
-        status["interfaces"] = report.interfaces
-    if report.machine.guest_os:
-        status["guestOSInfo"] = report.machine.guest_os
+    _put_guest(status, report)
     if report.machine.machine_type:
         status["machine"] = {"type": report.machine.machine_type}
     size = find_size(vmi["spec"])
@@ -89,9 +95,11 @@ def plan_status(vmi: JsonObject, report: Report, now: datetime) -> JsonObject:
         status["memory"] = {"guestAtBoot": memory, "guestCurrent": memory, "guestRequested": memory}
         status["currentCPUTopology"] = {"sockets": size.sockets, "cores": size.cores, "threads": size.threads}
         status["volumeStatus"] = [{"name": volume["name"], "target": ""} for volume in vmi["spec"].get("volumes") or []]
-    wanted = _conditions(report)
+    wanted = [*_conditions(vmi["spec"], report), *report.conditions, *(entry for entry in more if entry is not None)]
     others = [entry for entry in status.get("conditions") or [] if entry["type"] not in _OWNED]
     kept = {new["type"] for new in wanted} | (_OF_FIDELITY if report.fidelity is None else set())
+    if report.phase == "Running" and report.machine.agent is None:
+        kept.update(AGENT_CONDITIONS)  # an engine that has just started has not heard of the guest yet
     ours = [entry for entry in status.get("conditions") or [] if entry["type"] in kept]
     status["conditions"] = merge_conditions([*others, *ours], wanted, now=now)
     return status
@@ -111,7 +119,25 @@ def _put_pod(status: JsonObject, report: Report) -> None:
         status["qosClass"] = qos
 
 
-def _conditions(report: Report) -> list[JsonObject]:
+def _put_guest(status: JsonObject, report: Report) -> None:
+    """What the guest tells, forgotten when its agent goes. One that answers but has told nothing yet will tell the same as before."""
+    machine = report.machine
+    told = machine.guest
+    if machine.agent and (told is None or told.links is None) and status.get("interfaces"):
+        pass
+    elif report.interfaces is not None:
+        status["interfaces"] = merge_interfaces(report.interfaces, (told.links if told is not None else None) or ())
+    if machine.guest_os:
+        status["guestOSInfo"] = machine.guest_os
+    elif machine.agent is False:
+        status.pop("guestOSInfo", None)
+    if told is not None and told.is_frozen:
+        status["fsFreezeStatus"] = "frozen"
+    elif told is not None or machine.agent is False:
+        status.pop("fsFreezeStatus", None)
+
+
+def _conditions(vmi_spec: JsonObject, report: Report) -> list[JsonObject]:
     if report.ready:
         conditions = [condition("Ready", True, "GuestRunning", "; ".join(report.machine.notes))]
     else:
@@ -132,8 +158,7 @@ def _conditions(report: Report) -> list[JsonObject]:
     machine = report.machine
     if report.phase == "Running" and machine.phase == "paused":
         conditions.append(condition("Paused", True, machine.reason or "PausedByUser", machine.message))
-    if report.phase == "Running" and machine.agent:
-        conditions.append(condition("AgentConnected", True, "GuestAgentConnected"))
+    conditions += plan_agent_conditions(vmi_spec, answers=report.phase == "Running" and bool(machine.agent), facts=machine.guest)
     if report.phase == "Running" and machine.phase != "absent" and machine.first_boot != "unknown":
         conditions.append(_first_boot(machine.first_boot))
     return conditions
@@ -149,9 +174,14 @@ def _first_boot(exit_code: int | None) -> JsonObject:
 
 
 def _find_unscheduled(pod: JsonObject | None, pressure: str) -> JsonObject | None:
-    """The scheduler's refusal, which KubeVirt shows on the instance for as long as it lasts; it knows a pressure only as a taint."""
+    """The scheduler's refusal, which KubeVirt shows on the instance for as long as it lasts; it knows a pressure only as a taint.
+
+    KubeVirt makes no Pod before its claims are there, so what the scheduler says of claims is said in other words (`PVCNotBound`).
+    """
     for entry in ((pod or {}).get("status") or {}).get("conditions") or []:
         if entry.get("type") == "PodScheduled" and entry.get("status") == "False":
+            if "persistentvolumeclaim" in (entry.get("message") or "").lower():
+                return None
             message = "; ".join(part for part in (pressure, entry.get("message")) if part)
             return condition("PodScheduled", False, entry.get("reason") or "Unschedulable", message)
     return None

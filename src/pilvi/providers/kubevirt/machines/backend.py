@@ -15,6 +15,7 @@ from typing import Literal, Protocol
 from pilvi.api.resource import JsonObject
 from pilvi.errors import Transient
 from pilvi.providers.kubevirt.machines.control import MachineControl
+from pilvi.providers.kubevirt.machines.guest import GuestFacts
 from pilvi.providers.kubevirt.machines.volumes import BootFiles, MachineVolume
 from pilvi.providers.sizing import Size
 
@@ -74,7 +75,8 @@ class MachineState:
     `message` says why it does not run, `reason` the same in KubeVirt's word; `notes` say what of its user data has no effect; `guest_os`
     has the fields of KubeVirt's guestOSInfo that are known. `first_boot` is the exit code of what the user data asks to be run once, None
     until it has ended, `unknown` when nobody can see that from outside. `agent` says whether a guest agent answers, None when there is no
-    channel to one. `machine_type` is the concrete one, empty when the machine has none.
+    channel to one or nobody has looked yet; `guest` is what it has told, None before it has. `machine_type` is the concrete one, empty
+    when the machine has none.
     """
 
     phase: MachinePhase
@@ -87,6 +89,7 @@ class MachineState:
     reason: str = ""
     agent: bool | None = None
     machine_type: str = ""
+    guest: GuestFacts | None = None
 
 
 class MachineBackend(Protocol):

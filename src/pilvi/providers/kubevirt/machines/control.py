@@ -6,11 +6,13 @@ Machines are named by the UID of their VirtualMachineInstance, as everywhere bel
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn, Protocol
 
 from pilvi.api import JsonObject
 from pilvi.errors import UserError
+from pilvi.providers.kubevirt.machines.guest import GuestExit
 
 __all__ = ["MachineControl", "MachineRefusal", "SandboxControl"]
 
@@ -51,6 +53,12 @@ class MachineControl(Protocol):
         """What the guest's agent returns for `command` (`guest-get-osinfo`, ...).
 
         Raises MachineRefusal also when the agent is not connected, does not know the command, or answers with an error.
+        """
+
+    async def run(self, uid: str, argv: Sequence[str], timeout_s: float) -> GuestExit:
+        """Have the guest's agent run a program, and wait for its end. One that takes longer goes on in the guest.
+
+        Raises MachineRefusal as `agent` does.
         """
 
     async def freeze(self, uid: str, thaw_after_s: float) -> None:
@@ -97,6 +105,10 @@ class SandboxControl(MachineControl):
     async def agent(self, uid: str, command: str, arguments: JsonObject | None = None) -> Any:
         """Refused."""
         _refuse("a guest agent", "what is known of its system stands in status.guestOSInfo of the VirtualMachineInstance")
+
+    async def run(self, uid: str, argv: Sequence[str], timeout_s: float) -> GuestExit:
+        """Refused."""
+        _refuse("a guest agent", "probe a port of it")
 
     async def freeze(self, uid: str, thaw_after_s: float) -> None:
         """Refused."""

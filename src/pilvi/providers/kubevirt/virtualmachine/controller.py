@@ -13,9 +13,10 @@ from pilvi.errors import AlreadyExists, Forbidden, Invalid, UserError, format_ch
 from pilvi.lib.clock import utc_now
 from pilvi.lib.disk import on_disk
 from pilvi.providers.kubevirt.instancetype.choice import Choices, Unsettled
-from pilvi.providers.kubevirt.kinds import INSTANCES, MACHINES
+from pilvi.providers.kubevirt.kinds import CLAIMS, DATA_VOLUMES, INSTANCES, MACHINES
 from pilvi.providers.kubevirt.machines.folder import remove_kept
-from pilvi.providers.kubevirt.virtualmachine.datavolumes import DataVolumes, Disks
+from pilvi.providers.kubevirt.virtualmachine.datavolumes import DataVolumes, Made
+from pilvi.providers.kubevirt.virtualmachine.disks import look_at_disks
 from pilvi.providers.kubevirt.virtualmachine.instance import find_name_taken, new_instance
 from pilvi.providers.kubevirt.virtualmachine.status import Failure, plan_conditions, plan_status
 from pilvi.providers.kubevirt.virtualmachine.strategy import Keep, RunAlways, Start, Stop, Wait, plan_step
@@ -37,7 +38,7 @@ class _Scope:
     vm: JsonObject
     vmi: JsonObject | None
     taken: str | None = None
-    disks: Disks = field(default_factory=Disks)
+    made: Made = field(default_factory=Made)
 
 
 class VirtualMachines:
@@ -50,7 +51,9 @@ class VirtualMachines:
         self._choices = Choices(platform.client)
         self._machines = platform.informers.get(MACHINES)
         self._instances = platform.informers.get(INSTANCES)
-        self._disks = DataVolumes(platform)
+        self._claims = platform.informers.get(CLAIMS)
+        self._data_volumes = platform.informers.get(DATA_VOLUMES)
+        self._own_disks = DataVolumes(platform)
 
     async def reconcile(self, key: Key) -> Result:
         """One pass for the machine `key`."""
@@ -67,17 +70,17 @@ class VirtualMachines:
     async def _keep(self, scope: _Scope) -> Result:
         vm = await ensure_finalizer(self._client, MACHINES, scope.vm, FINALIZER)
         vm, unsettled = await self._settle(vm)
-        scope = _Scope(vm, scope.vmi, scope.taken, await self._disks.ensure(vm))
+        scope = _Scope(vm, scope.vmi, scope.taken, await self._own_disks.ensure(vm))
         try:
             step = plan_step(vm, scope.vmi, utc_now())
         except UserError as e:
             await self._report_refusal(vm, format_chain(e))
             return Failed(format_chain(e), permanent=True)
         match step:
-            case Start() if scope.disks.failure is not None:
-                await self._report(scope, scope.disks.failure, settled=False)
-                return Failed(scope.disks.failure.message)
-            case Start() if not scope.disks.ready:
+            case Start() if scope.made.failure is not None:
+                await self._report(scope, scope.made.failure, settled=False)
+                return Failed(scope.made.failure.message)
+            case Start() if not scope.made.ready:
                 await self._report(scope, settled=False)
                 return Done()
             case Start():
@@ -85,7 +88,7 @@ class VirtualMachines:
                 if isinstance(outcome, Failure):
                     await self._report(scope, outcome, settled=False)
                     return Failed(outcome.message)
-                scope = _Scope(vm, outcome, disks=scope.disks)
+                scope = _Scope(vm, outcome, made=scope.made)
             case Stop():
                 if scope.vmi is not None:
                     await self._remove_instance(vm, scope.vmi)
@@ -98,7 +101,7 @@ class VirtualMachines:
                 return RequeueAfter(step.seconds)
             case Keep():
                 pass
-        failure = unsettled or scope.disks.failure
+        failure = unsettled or scope.made.failure
         await self._report(scope, failure)
         return Done() if failure is None else Failed(failure.message)
 
@@ -173,8 +176,9 @@ class VirtualMachines:
 
     async def _report(self, scope: _Scope, failure: Failure | None = None, *, settled: bool = True) -> None:
         now = utc_now()
-        failure = failure or scope.disks.failure
-        status = plan_status(scope.vm, scope.vmi, failure, now, settled=settled, disks=scope.disks.word)
+        failure = failure or scope.made.failure
+        disks = look_at_disks(scope.vm, self._claims.get, self._data_volumes.get)
+        status = plan_status(scope.vm, scope.vmi, failure, now, disks=disks, settled=settled)
         wanted = plan_conditions(scope.vm, scope.vmi, failure)
         types = {entry["type"] for entry in wanted}
         status["conditions"] = merge_conditions([entry for entry in conditions_of(scope.vm) if entry["type"] in types], wanted, now=now)

@@ -1,4 +1,4 @@
-"""The DataVolumes that a VirtualMachine has made for itself (`spec.dataVolumeTemplates`), and what it says of its disks.
+"""The DataVolumes that a VirtualMachine has made for itself (`spec.dataVolumeTemplates`).
 
 They are made as soon as the machine is there, also when it does not run, and are its own: the garbage collector takes them with it. An
 instance is started when all are whole, or wait for it as their first consumer. Behaviour is KubeVirt's (pkg/virt-controller/watch/vm).
@@ -6,7 +6,6 @@ instance is started when all are whole, or wait for it as their first consumer. 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,40 +15,22 @@ from pilvi.errors import AlreadyExists, Forbidden, Invalid, format_chain
 from pilvi.providers.kubevirt.instance.pod import CREATED_BY
 from pilvi.providers.kubevirt.kinds import DATA_VOLUMES, MACHINES
 from pilvi.providers.kubevirt.virtualmachine.status import Failure
-from pilvi.runtime import find_condition, is_controlled_by, owner_reference
+from pilvi.runtime import is_controlled_by, owner_reference
 
 if TYPE_CHECKING:
     from pilvi.providers.platform import Platform
-    from pilvi.runtime import Informers
 
-__all__ = ["DataVolumes", "Disks", "machines_of_data_volume", "new_data_volume", "phase_changed", "word_of"]
+__all__ = ["DataVolumes", "Made", "new_data_volume"]
 
-WAITS_FOR_MACHINE = ("WaitForFirstConsumer", "PendingPopulation")
-READY = ("Succeeded", *WAITS_FOR_MACHINE)
-# Reasons of a DataVolume's condition Ready that are no step of its way.
-TROUBLES = (
-    "CloneSourceNotFound",
-    "CloneValidationFailed",
-    "ConfigMapNotFound",
-    "ErrClaimNotValid",
-    "ErrExceededQuota",
-    "ErrResourceExists",
-    "NoSpace",
-    "SecretNotFound",
-    "SourceInvalid",
-    "StorageClassNotFound",
-    "TransferFailed",
-    "TransferRefused",
-)
+READY = ("Succeeded", "WaitForFirstConsumer", "PendingPopulation")
 
 
 @dataclass(frozen=True)
-class Disks:
-    """How it stands with the disks of a machine: whether its instance may start, why one cannot be made, and KubeVirt's word for it."""
+class Made:
+    """Whether the instance may start as far as its own DataVolumes are concerned, and why one cannot be made."""
 
     ready: bool = True
     failure: Failure | None = None
-    word: str = ""
 
 
 class DataVolumes:
@@ -61,7 +42,7 @@ class DataVolumes:
         self._data_volumes = platform.informers.get(DATA_VOLUMES)
         self._claims = platform.informers.get(CLAIMS)
 
-    async def ensure(self, vm: JsonObject) -> Disks:
+    async def ensure(self, vm: JsonObject) -> Made:
         """Make what is missing for `vm`, and say how it stands."""
         ready, failures = True, []
         for template in vm["spec"].get("dataVolumeTemplates") or []:
@@ -69,7 +50,7 @@ class DataVolumes:
             if isinstance(outcome, Failure):
                 failures.append(outcome)
             ready = ready and outcome is True
-        return Disks(ready, failures[0] if failures else None, word_of(self._named_by(vm)))
+        return Made(ready, failures[0] if failures else None)
 
     async def _ensure_one(self, vm: JsonObject, template: JsonObject) -> bool | Failure:
         key = Key(vm["metadata"]["namespace"], template["metadata"]["name"])
@@ -93,12 +74,6 @@ class DataVolumes:
             )
         return (found.get("status") or {}).get("phase") in READY
 
-    def _named_by(self, vm: JsonObject) -> Iterator[JsonObject]:
-        for name in _names(vm):
-            found = self._data_volumes.get(Key(vm["metadata"]["namespace"], name))
-            if found is not None:
-                yield found
-
 
 def new_data_volume(vm: JsonObject, template: JsonObject) -> JsonObject:
     """The DataVolume of a template. Pure."""
@@ -112,38 +87,3 @@ def new_data_volume(vm: JsonObject, template: JsonObject) -> JsonObject:
         },
         spec=template["spec"],
     )
-
-
-def word_of(data_volumes: Iterable[JsonObject]) -> str:
-    """DataVolumeError, Provisioning, WaitingForVolumeBinding, or nothing when all are whole. Pure."""
-    words = {_word(found) for found in data_volumes}
-    return next((word for word in ("DataVolumeError", "Provisioning", "WaitingForVolumeBinding") if word in words), "")
-
-
-def machines_of_data_volume(informers: Informers, data_volume: JsonObject) -> list[Key]:
-    """The machines whose disks are on it."""
-    namespace, name = data_volume["metadata"]["namespace"], data_volume["metadata"]["name"]
-    return [Key.of(vm) for vm in informers.get(MACHINES).list(namespace) if name in _names(vm)]
-
-
-def phase_changed(old: JsonObject, new: JsonObject) -> bool:
-    """Whether a DataVolume's word can be another; its progress changes all the time. Pure."""
-    return (_word(old), (old.get("status") or {}).get("phase")) != (_word(new), (new.get("status") or {}).get("phase"))
-
-
-def _word(data_volume: JsonObject) -> str:
-    phase = (data_volume.get("status") or {}).get("phase")
-    if phase == "Failed" or (find_condition(data_volume, "Ready") or {}).get("reason") in TROUBLES:
-        return "DataVolumeError"
-    if phase in WAITS_FOR_MACHINE:
-        return "WaitingForVolumeBinding"
-    return "" if phase == "Succeeded" else "Provisioning"
-
-
-def _names(vm: JsonObject) -> list[str]:
-    """The DataVolumes that a machine names, in its templates and in its volumes."""
-    spec = vm.get("spec") or {}
-    made = [(template.get("metadata") or {}).get("name") for template in spec.get("dataVolumeTemplates") or []]
-    volumes = ((spec.get("template") or {}).get("spec") or {}).get("volumes") or []
-    used = [volume["dataVolume"]["name"] for volume in volumes if volume.get("dataVolume")]
-    return [*dict.fromkeys(name for name in (*made, *used) if name)]

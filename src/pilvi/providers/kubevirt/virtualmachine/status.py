@@ -12,6 +12,7 @@ from typing import Any
 
 from pilvi.api.resource import JsonObject
 from pilvi.providers.kubevirt.instancetype.matcher import kept_refs
+from pilvi.providers.kubevirt.virtualmachine.disks import NO_DISKS, Disks
 from pilvi.providers.kubevirt.virtualmachine.instance import GENERATION, TEMPLATE_HASH, template_hash
 from pilvi.providers.kubevirt.virtualmachine.startfailure import next_start_failure
 from pilvi.providers.kubevirt.virtualmachine.strategy import FINAL_PHASES, get_strategy, remaining_requests, wants_to_run
@@ -31,7 +32,7 @@ class Failure:
 
 
 def plan_status(
-    vm: JsonObject, vmi: JsonObject | None, failure: Failure | None, now: datetime, *, settled: bool = True, disks: str = ""
+    vm: JsonObject, vmi: JsonObject | None, failure: Failure | None, now: datetime, *, disks: Disks = NO_DISKS, settled: bool = True
 ) -> JsonObject:
     """`status` of `vm` without its conditions. Without `settled` the strategy is not carried out yet and the old one stays named.
 
@@ -84,7 +85,7 @@ def plan_conditions(vm: JsonObject, vmi: JsonObject | None, failure: Failure | N
     return conditions
 
 
-def printable_status(vm: JsonObject, vmi: JsonObject | None, failure: Failure | None = None, disks: str = "") -> str:
+def printable_status(vm: JsonObject, vmi: JsonObject | None, failure: Failure | None = None, disks: Disks = NO_DISKS) -> str:
     """The one word of `kubectl get vm`: the first line of the table that holds."""
     scene = _Scene(vm, vmi, failure, disks)
     return next((word for word, holds in _WORDS if holds(scene)), "Unknown")
@@ -93,7 +94,7 @@ def printable_status(vm: JsonObject, vmi: JsonObject | None, failure: Failure | 
 class _Scene:
     """What the lines of the table ask about."""
 
-    def __init__(self, vm: JsonObject, vmi: JsonObject | None, failure: Failure | None, disks: str) -> None:
+    def __init__(self, vm: JsonObject, vmi: JsonObject | None, failure: Failure | None, disks: Disks) -> None:
         self.vm, self.vmi, self.failure, self.disks = vm, vmi, failure, disks
         self.phase: str = ((vmi or {}).get("status") or {}).get("phase") or ""
         self.deleting = bool(vm["metadata"].get("deletionTimestamp"))
@@ -138,10 +139,10 @@ _WORDS: tuple[tuple[str, Callable[[_Scene], bool]], ...] = (
     ("Paused", lambda scene: _condition_status(scene.vmi, "Paused") == "True"),
     ("Running", lambda scene: scene.phase == "Running"),
     ("ErrorPvcNotFound", lambda scene: scene.unsynchronized("FailedPvcNotFound")),
-    ("DataVolumeError", lambda scene: scene.disks == "DataVolumeError"),
+    ("DataVolumeError", lambda scene: scene.disks.failed),
     ("ErrorUnschedulable", lambda scene: scene.unschedulable),
-    ("Provisioning", lambda scene: scene.disks == "Provisioning"),
-    ("WaitingForVolumeBinding", lambda scene: scene.wanted and scene.disks == "WaitingForVolumeBinding"),
+    ("Provisioning", lambda scene: scene.disks.provisioning),
+    ("WaitingForVolumeBinding", lambda scene: scene.wanted and scene.disks.unbound),
     ("ErrImagePull", lambda scene: scene.unsynchronized("ErrImagePull")),
     ("ImagePullBackOff", lambda scene: scene.unsynchronized("ImagePullBackOff")),
     ("CrashLoopBackOff", lambda scene: scene.crash_looping),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pilvi.api.resource import Key
+from pilvi.api.resource import JsonObject, Key
 from pilvi.errors import UserError
 from pilvi.providers.claims import find_volume, volume_file
 from pilvi.providers.kubevirt.instance.scope import Caches, Scope
@@ -26,15 +26,18 @@ class ClaimDisks:
         self._claims = caches.claims
         self._volumes = caches.volumes
 
+    def check(self, scope: Scope) -> None:
+        """Raises VolumeNotReady when a claim of the instance does not exist or is not bound; those that do not exist come first."""
+        names = [named.name for volume in scope.vmi["spec"].get("volumes") or [] if (named := find_claim(volume)) is not None]
+        claims = [self._get(Key(scope.key.namespace, name)) for name in names]
+        for claim in claims:
+            self._get_bound(claim)
+
     def resolve(self, scope: Scope, name: str, named: NamedClaim) -> VolumeDisk:
         """The disk. Raises VolumeNotReady until the claim is bound, which is when its data are whole; UserError for a foreign volume."""
         key = Key(scope.key.namespace, named.name)
-        claim = self._claims.get(key)
-        if claim is None:
-            raise VolumeNotReady("FailedPvcNotFound", f"PersistentVolumeClaim {key} does not exist", failed=True)
-        volume = self._volumes.get(Key("", (claim.get("spec") or {}).get("volumeName") or ""))
-        if volume is None or (claim.get("status") or {}).get("phase") != "Bound":
-            raise VolumeNotReady("PVCNotBound", f"PersistentVolumeClaim {key} is not bound yet; `pilvi why pvc/{key}` says why")
+        claim = self._get(key)
+        volume = self._get_bound(claim)
         folder = find_volume(volume)
         reference = (volume.get("spec") or {}).get("claimRef") or {}
         if folder is None or reference.get("uid") != claim["metadata"]["uid"]:
@@ -46,3 +49,16 @@ class ClaimDisks:
             raise UserError(f"the disk of PersistentVolumeClaim {key} is gone from {path.parent}", hint="restore it from a backup") from e
         modes = (claim.get("spec") or {}).get("accessModes") or []
         return VolumeDisk(name, path, size_bytes, named.read_only or modes == ["ReadOnlyMany"], named.ephemeral)
+
+    def _get(self, key: Key) -> JsonObject:
+        claim = self._claims.get(key)
+        if claim is None:
+            raise VolumeNotReady("FailedPvcNotFound", f"PersistentVolumeClaim {key} does not exist", failed=True)
+        return claim
+
+    def _get_bound(self, claim: JsonObject) -> JsonObject:
+        volume = self._volumes.get(Key("", (claim.get("spec") or {}).get("volumeName") or ""))
+        if volume is None or (claim.get("status") or {}).get("phase") != "Bound":
+            key = Key.of(claim)
+            raise VolumeNotReady("PVCNotBound", f"PersistentVolumeClaim {key} is not bound yet; `pilvi why pvc/{key}` says why")
+        return volume

@@ -6,6 +6,7 @@ from pilvi.api.resource import JsonObject
 from pilvi.errors import UserError
 from pilvi.lib.quantity import quantity_bytes
 from pilvi.node import parse_node_image
+from pilvi.providers.kubevirt.instance.credentials.credential import find_credentials, get_secret, read_public_keys
 from pilvi.providers.kubevirt.instance.scope import Caches, Scope
 from pilvi.providers.kubevirt.instance.status import phase_of
 from pilvi.providers.kubevirt.instance.volumes.claims import ClaimDisks, find_claim
@@ -61,12 +62,20 @@ class Volumes:
             source=found.source,
             user_data=self._read(scope, found.user_data),
             network_data=self._read(scope, found.network_data) or b"",
+            public_keys=self._public_keys(scope),
             # KubeVirt's cloud-init meta-data; the values are what templates in bootstrap data refer to.
             meta_data={
                 "local_hostname": scope.vmi["spec"].get("hostname") or metadata["name"],
                 "instance_id": f"{metadata['name']}.{metadata['namespace']}",
             },
         )
+
+    def _public_keys(self, scope: Scope) -> tuple[str, ...]:
+        """Of the access credentials that take this way. A guest that runs has read its seed and needs no Secret any more."""
+        runs = phase_of(scope.vmi) == "Running"
+        named = [key for key in find_credentials(scope.vmi).by_seed if not runs or self._secrets.get(key) is not None]
+        found = (read_public_keys(get_secret(self._secrets.get, key)) for key in named)
+        return tuple(dict.fromkeys(line for lines in found for line in lines))
 
     def _read(self, scope: Scope, source: Given | InSecret) -> bytes | None:
         if isinstance(source, Given):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ from pilvi.host.qemu.agent import Agent
 from pilvi.lib.disk import on_disk
 from pilvi.lib.files import open_below
 from pilvi.providers.kubevirt.machines.control import MachineControl, MachineRefusal
+from pilvi.providers.kubevirt.machines.guest import GuestExit
 from pilvi.providers.kubevirt.machines.qemu.domain import sockets_of
 
 if TYPE_CHECKING:
@@ -75,6 +76,12 @@ class QemuControl(MachineControl):
         """See `MachineControl`."""
         with _refusals():
             return await self._agent(uid).execute(command, arguments)
+
+    async def run(self, uid: str, argv: Sequence[str], timeout_s: float) -> GuestExit:
+        """See `MachineControl`."""
+        with _refusals():
+            ended = await self._agent(uid).run(argv, timeout_s=timeout_s)
+        return GuestExit(ended.code, (ended.stdout + ended.stderr).decode(errors="replace"))
 
     async def freeze(self, uid: str, thaw_after_s: float) -> None:
         """See `MachineControl`. A guest that an engine finds frozen when it begins to follow it is thawed."""

@@ -13,9 +13,13 @@ from pilvi.errors import MachineRefused, MachineUnreachable, TimedOut, format_ch
 from pilvi.host.qemu.agent import Agent
 from pilvi.host.qemu.monitor import Monitor
 from pilvi.host.qemu.status import GuestStatus
+from pilvi.host.qemu.trouble import has_no_space
 from pilvi.lib.deadline import wait_for
 from pilvi.providers.kubevirt.machines.backend import MachinePhase, MachineState
+from pilvi.providers.kubevirt.machines.guest import GuestFacts
 from pilvi.providers.kubevirt.machines.qemu.domain import sockets_of
+from pilvi.providers.kubevirt.machines.qemu.facts import ask_guest
+from pilvi.providers.kubevirt.machines.qemu.room import NO_ROOM, wait_for_room
 from pilvi.providers.names import machine_unit
 
 if TYPE_CHECKING:
@@ -31,7 +35,11 @@ _STATES: dict[str, tuple[MachinePhase, str, str]] = {
     "paused": ("paused", "PausedByUser", "VMI was paused by user"),
     "prelaunch": ("paused", "PausedByUser", "VMI was started paused"),
     "suspended": ("paused", "PausedByUser", "the guest has suspended itself"),
-    "io-error": ("paused", "PausedIOError", "VMI was paused, IO error"),
+    "io-error": (
+        "paused",
+        "PausedIOError",
+        "VMI was paused, IO error: the host failed to read or write a disk of the machine; mend it (its kernel's log tells), then unpause",
+    ),
     "watchdog": ("paused", "PausedByWatchdog", "the guest has stopped to feed its watchdog"),
     "shutdown": ("succeeded", "", "the guest has powered off"),
     "guest-panicked": ("failed", "GuestPanicked", "the guest's kernel has panicked"),
@@ -49,7 +57,9 @@ class Guests:
         self._cloud = cloud
         self._monitors: dict[str, Monitor] = {}
         self._statuses: dict[str, GuestStatus] = {}
-        self._agents: set[str] = set()
+        self._agents: dict[str, Agent] = {}  # of those that answered when it was last looked
+        self._facts: dict[str, GuestFacts] = {}
+        self._full: set[str] = set()  # of those that stand still because there was no room for what they wrote
         self._looking: dict[str, asyncio.Event] = {}
         self._following: dict[str, asyncio.Task[None]] = {}
         self._group: asyncio.TaskGroup | None = None
@@ -88,7 +98,8 @@ class Guests:
 
     def agent(self, uid: str) -> Agent:
         """The agent of the machine, whether it answers or not."""
-        return Agent(machine_unit(uid), sockets_of(self._cloud, uid).agent)
+        # The same for all that talk with it, since the channel has one line.
+        return self._agents.get(uid) or Agent(machine_unit(uid), sockets_of(self._cloud, uid).agent)
 
     def thaw_later(self, uid: str, agent: Agent, after_s: float) -> None:
         """Thaw the guest's file systems after that time, unless it has been done by then."""
@@ -99,17 +110,28 @@ class Guests:
         """What was heard last."""
         status = self._statuses.get(uid)
         phase, reason, message = _UNHEARD if status is None else _STATES.get(status.value, ("starting", "", f"QEMU is in state {status}"))
+        if uid in self._full:
+            message = NO_ROOM
+        guest = self._facts.get(uid)
         return MachineState(
-            phase, started_at, message=message, reason=reason, first_boot="unknown", agent=uid in self._agents, machine_type=machine_type
+            phase,
+            started_at,
+            message=message,
+            reason=reason,
+            first_boot="unknown",
+            agent=uid in self._agents if status is not None else None,
+            machine_type=machine_type,
+            guest_os=dict(guest.os) if guest is not None else {},
+            guest=guest,
         )
 
     def forget(self, uid: str) -> None:
         """The machine is gone."""
         if (task := self._following.pop(uid, None)) is not None:
             task.cancel()
-        for known in (self._monitors, self._statuses, self._looking):
+        for known in (self._monitors, self._statuses, self._looking, self._agents, self._facts):
             known.pop(uid, None)
-        self._agents.discard(uid)
+        self._full.discard(uid)
 
     def _begin(self, uid: str) -> None:
         if self._group is None or uid in self._following:
@@ -120,6 +142,7 @@ class Guests:
 
     async def _follow(self, uid: str, monitor: Monitor, wake: asyncio.Event) -> None:
         """Events only wake: what is true is asked for, since some may have been missed."""
+        asking: asyncio.Task[None] | None = None
         async with asyncio.TaskGroup() as group:
             group.create_task(monitor.run())
             while True:
@@ -127,16 +150,50 @@ class Guests:
                 wake.clear()
                 try:
                     status, has_agent = await monitor.query_status(), await monitor.is_agent_there()
+                    is_full = status is GuestStatus.IO_ERROR and await has_no_space(monitor)
                 except (MachineUnreachable, MachineRefused, TimedOut) as e:
                     log.debug("machine=%s %s", uid, format_chain(e))
                     continue
                 if has_agent and uid not in self._agents and uid not in self._statuses:
                     await _thaw(self.agent(uid), 0)  # what an earlier engine has frozen and did not live to thaw
-                if status != self._statuses.get(uid) or has_agent != (uid in self._agents):
-                    self._statuses[uid] = status
-                    (self._agents.add if has_agent else self._agents.discard)(uid)
-                    for changed in self._callbacks:
-                        changed(uid)
+                if (status, has_agent, is_full) == (self._statuses.get(uid), uid in self._agents, uid in self._full):
+                    continue
+                self._statuses[uid] = status
+                if is_full and uid not in self._full:
+                    self._full.add(uid)
+                    group.create_task(self._resume(uid, monitor, wake))
+                elif not is_full:
+                    self._full.discard(uid)
+                if has_agent and uid not in self._agents:
+                    self._agents[uid] = self.agent(uid)
+                    asking = group.create_task(self._ask(uid, self._agents[uid]))
+                elif not has_agent and asking is not None:
+                    asking.cancel()
+                    self._agents.pop(uid, None)
+                    self._facts.pop(uid, None)
+                self._tell(uid)
+
+    async def _ask(self, uid: str, agent: Agent) -> None:
+        def told(facts: GuestFacts) -> None:
+            self._facts[uid] = facts
+            self._tell(uid)
+
+        await ask_guest(agent, lambda: self._statuses.get(uid) is GuestStatus.RUNNING, told)
+
+    async def _resume(self, uid: str, monitor: Monitor, wake: asyncio.Event) -> None:
+        """Let a guest go on once there is room for what it writes, unless somebody else has done that meanwhile."""
+        await wait_for_room([self._cloud.home / "machines", self._cloud.home / "volumes"])
+        if uid in self._full:
+            with contextlib.suppress(MachineRefused, MachineUnreachable, TimedOut):
+                if await monitor.query_status() is GuestStatus.IO_ERROR:
+                    log.info("machine=%s goes on: there is room again", uid)
+                    await monitor.cont()
+            self._full.discard(uid)
+        wake.set()
+
+    def _tell(self, uid: str) -> None:
+        for changed in self._callbacks:
+            changed(uid)
 
 
 async def _thaw(agent: Agent, after_s: float) -> None:
