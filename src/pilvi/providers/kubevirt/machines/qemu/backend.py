@@ -24,12 +24,15 @@ from pilvi.lib.disk import on_disk
 from pilvi.lib.files import remove_tree
 from pilvi.providers.kubevirt.machines.backend import MachineBackend, MachineSpec, MachineState, NetworkNotReady
 from pilvi.providers.kubevirt.machines.folder import list_machine_folders, machine_folder
+from pilvi.providers.kubevirt.machines.qemu.changes import Wanted
+from pilvi.providers.kubevirt.machines.qemu.changing import Changing, place_drives
 from pilvi.providers.kubevirt.machines.qemu.control import QemuControl
 from pilvi.providers.kubevirt.machines.qemu.domain import plan_machine, sockets_of
 from pilvi.providers.kubevirt.machines.qemu.drives import MachineFiles
 from pilvi.providers.kubevirt.machines.qemu.files import prepare_files
 from pilvi.providers.kubevirt.machines.qemu.guests import Guests
 from pilvi.providers.kubevirt.machines.qemu.offer import Offers
+from pilvi.providers.kubevirt.machines.volumes import VolumeDisk
 from pilvi.providers.names import machine_netns, machine_port, machine_unit, vpc_netns_prefix
 from pilvi.providers.sizing import Size
 
@@ -56,6 +59,7 @@ class QemuBackend(MachineBackend):
         self._units = units
         self._offers = Offers(cloud)
         self._guests = Guests(cloud)
+        self._changing = Changing(self._guests)
         self.control = QemuControl(cloud, self._guests)
 
     @classmethod
@@ -82,18 +86,22 @@ class QemuBackend(MachineBackend):
         return overhead_bytes(size.memory_bytes, size.vcpus, accelerator="kvm")
 
     async def ensure(self, spec: MachineSpec) -> MachineState:
-        """Give the machine its tap and its files and start it; one that runs, or has ended, is only looked at."""
+        """Give the machine its tap and its files and start it; one that runs is changed where that can be, one that has ended looked at."""
         await self._attach(spec)
+        offer = await self._offers.get()
+        files = MachineFiles(machine_folder(self._cloud, spec.uid))
+        machine = plan_machine(self._cloud, spec, files, spec.user, offer)
         if self._units.state(machine_unit(spec.uid)).state == "absent":
-            offer = await self._offers.get()
-            files = MachineFiles(machine_folder(self._cloud, spec.uid))
-            machine = plan_machine(self._cloud, spec, files, spec.user, offer)
             secure = isinstance(machine.firmware, Uefi) and machine.firmware.secure_boot
             uefi = offer.find_uefi(secure_boot=secure) if isinstance(machine.firmware, Uefi) else None
             await prepare_files(files, spec.volumes, uefi.variables if uefi is not None else None)
             _make_socket_folder(machine.sockets, spec.user)
-            await self._units.ensure(qemu_unit(machine))
+            self._changing.forget(spec.uid)
+            await self._units.ensure(qemu_unit(await place_drives(machine, files.places)))
         await self._guests.follow(spec.uid, _FIRST_LOOK_S)
+        if self.state(spec.uid).phase in ("running", "paused"):
+            sizes = {volume.name: volume.size_bytes for volume in spec.volumes if isinstance(volume, VolumeDisk) and not volume.ephemeral}
+            await self._changing.bring(spec.uid, Wanted(machine, sizes), files.places)
         return self.state(spec.uid)
 
     def state(self, uid: str) -> MachineState:
@@ -106,7 +114,7 @@ class QemuBackend(MachineBackend):
             last = " | ".join(unit.log_tail.strip().splitlines()[-3:])
             message = f"QEMU has ended ({unit.exit or 'unknown'}); its last lines: {last or 'none'}"
             return MachineState("failed", started, message=message, first_boot="unknown")
-        return self._guests.describe(uid, started)
+        return self._changing.add_to(uid, self._guests.describe(uid, started))
 
     def subscribe(self, changed: Callable[[str], None]) -> None:
         """See `MachineBackend`."""
@@ -131,6 +139,7 @@ class QemuBackend(MachineBackend):
                     break
         await self._units.stop(unit, grace_s=1.0)
         self._guests.forget(uid)
+        self._changing.forget(uid)
 
     def _has(self, uid: str) -> bool:
         """Whether the machine of this UID runs under QEMU: backends share the names of units."""
@@ -145,6 +154,7 @@ class QemuBackend(MachineBackend):
 
         await self._units.stop(machine_unit(uid), grace_s=0)
         self._guests.forget(uid)
+        self._changing.forget(uid)
         # The Subnet that it was in may be gone, or another one by now.
         for netns in list_netns(vpc_netns_prefix(self._cloud)):
             await delete_link(netns, machine_port(uid))

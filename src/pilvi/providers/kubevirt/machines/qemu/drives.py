@@ -45,6 +45,11 @@ class MachineFiles:
         return self.folder / "uefi-variables.fd"
 
     @property
+    def places(self) -> Path:
+        """Where its disks sit on their buses."""
+        return self.folder / "places.json"
+
+    @property
     def serial_log(self) -> Path:
         """What the guest has written to its serial console."""
         return self.folder / "serial.log"
