@@ -14,20 +14,29 @@ from pilvi.lib.quantity import format_bytes, format_milli, quantity_bytes
 from pilvi.providers.kubevirt.instance.volumes.claim import find_claim
 from pilvi.providers.sizing import Size, get_size
 
-__all__ = ["CREATED_BY", "LAUNCHER", "launcher_name", "machine_container_id", "new_launcher", "plan_pod_status"]
+__all__ = [
+    "CREATED_BY",
+    "LAUNCHER",
+    "RESTRICTED",
+    "TOLERATIONS",
+    "launcher_name",
+    "machine_container_id",
+    "new_launcher",
+    "plan_pod_status",
+]
 
 LAUNCHER = {"kubevirt.io": "virt-launcher"}
 CREATED_BY = "kubevirt.io/created-by"
 CONTAINER = "compute"
 
 # The host runs nothing but machines, and a machine outlives an engine that is away: neither taint may end it.
-_TOLERATIONS: list[JsonObject] = [
+TOLERATIONS: list[JsonObject] = [
     {"key": "pilvi.dev/machines-only", "operator": "Exists", "effect": "NoSchedule"},
     {"key": "node.kubernetes.io/not-ready", "operator": "Exists", "effect": "NoExecute"},
     {"key": "node.kubernetes.io/unreachable", "operator": "Exists", "effect": "NoExecute"},
 ]
 # Nothing runs in it, so it may as well pass the strictest pod security standard of its namespace.
-_RESTRICTED: JsonObject = {
+RESTRICTED: JsonObject = {
     "allowPrivilegeEscalation": False,
     "capabilities": {"drop": ["ALL"]},
     "runAsNonRoot": True,
@@ -81,7 +90,7 @@ def new_launcher(vmi: JsonObject, image: str, overhead_bytes: int = 0) -> JsonOb
                     "image": image,
                     "imagePullPolicy": "Never",
                     "resources": _resources(vmi, overhead_bytes),
-                    "securityContext": _RESTRICTED,
+                    "securityContext": RESTRICTED,
                 }
             ],
             "restartPolicy": "Never",
@@ -90,7 +99,7 @@ def new_launcher(vmi: JsonObject, image: str, overhead_bytes: int = 0) -> JsonOb
             "hostname": metadata["name"].replace(".", "-")[:63].rstrip("-"),
             # Machines are stopped by the engine; the grace of an eviction is the guest's own.
             "terminationGracePeriodSeconds": _grace_s(spec),
-            "tolerations": [*(spec.get("tolerations") or []), *_TOLERATIONS],
+            "tolerations": [*(spec.get("tolerations") or []), *TOLERATIONS],
             "nodeSelector": {**(spec.get("nodeSelector") or {}), "kubevirt.io/schedulable": "true"},
             **_volumes(spec),
             **{
@@ -119,7 +128,7 @@ def plan_pod_status(
     the same in one word while it has not begun. Times of conditions are left to the caller's merge.
     """
     container: JsonObject = {
-        "name": CONTAINER,
+        "name": pod["spec"]["containers"][0]["name"],
         "image": pod["spec"]["containers"][0]["image"],
         "imageID": "",
         "ready": ready,
@@ -175,8 +184,9 @@ def _memory_bytes(asked: JsonObject, size: Size) -> int:
 
 
 def _volumes(spec: JsonObject) -> JsonObject:
-    """The claims of the machine: so they are bound for it, and not deleted under it."""
-    named = {volume["name"]: claim for volume in spec.get("volumes") or [] if (claim := find_claim(volume)) is not None}
+    """The claims of the machine: so they are bound for it, and not deleted under it. Those that come and go have Pods of their own."""
+    found = {volume["name"]: find_claim(volume) for volume in spec.get("volumes") or []}
+    named = {name: claim for name, claim in found.items() if claim is not None and not claim.hotpluggable}
     volumes = [
         {"name": name, "persistentVolumeClaim": {"claimName": claim.name, **({"readOnly": True} if claim.read_only else {})}}
         for name, claim in named.items()

@@ -8,6 +8,7 @@ from pilvi.api.resource import Key
 from pilvi.errors import AlreadyExists, Forbidden, Invalid, UnitFailed, UserError, format_chain
 from pilvi.images import Pulls
 from pilvi.lib.clock import utc_now
+from pilvi.providers.kubevirt.instance.attachments import Attached, Attachments, in_order
 from pilvi.providers.kubevirt.instance.backends import fidelity
 from pilvi.providers.kubevirt.instance.network import NoLeg, plan_interfaces, plan_leg
 from pilvi.providers.kubevirt.instance.pod import launcher_name, new_launcher
@@ -19,6 +20,7 @@ from pilvi.providers.kubevirt.instance.volumes.claims import ClaimDisks
 from pilvi.providers.kubevirt.instance.volumes.images import ContainerDisks
 from pilvi.providers.kubevirt.instance.volumes.ready import VolumeNotReady
 from pilvi.providers.kubevirt.instance.volumes.resolve import Volumes
+from pilvi.providers.kubevirt.instance.volumestatus import plan_volume_status
 from pilvi.providers.kubevirt.machines.backend import MachineBackend, MachineLeg, MachineSpec, MachineState, NetworkNotReady
 from pilvi.providers.kubevirt.machines.choice import find_boot_image
 from pilvi.providers.kubevirt.machines.volumes import MachineVolume
@@ -37,7 +39,7 @@ NO_IMAGE = "pilvi.dev/no-container-disk"
 class Starting:
     """What is done with an instance that shall run and whose backend is chosen. `host` is the name of the virtual host's Node."""
 
-    def __init__(self, platform: Platform, host: str, caches: Caches, reporter: Reporter, pulls: Pulls) -> None:
+    def __init__(self, platform: Platform, host: str, caches: Caches, reporter: Reporter, pulls: Pulls, attachments: Attachments) -> None:
         self._cloud = platform.cloud
         self._client = platform.client
         self._events = platform.events
@@ -46,6 +48,7 @@ class Starting:
         self._reporter = reporter
         self._volumes = Volumes(caches, ContainerDisks(pulls, caches), ClaimDisks(platform.cloud, caches))
         self._users = MachineUsers(platform, caches)
+        self._attachments = attachments
 
     async def start(self, scope: Scope, backend: MachineBackend) -> Result:
         """One step: make the Pod, wait for its binding, or have the machine run."""
@@ -91,7 +94,10 @@ class Starting:
         if isinstance(leg, NoLeg):
             return await self._wait(scope, backend, "NetworkNotReady", leg.message)
         try:
-            volumes = self._volumes.resolve(scope)
+            attached = await self._attachments.ensure(scope)
+            if attached.soon and phase_of(scope.vmi) != "Running":
+                return await self._wait(scope, backend, "ContainerCreating", "the Pods of its disks are being scheduled")
+            volumes = in_order(scope.vmi, [*self._volumes.resolve(scope), *attached.disks])
             machine = await backend.ensure(_machine_spec(scope, leg, volumes, await self._users.ensure(scope.vmi)))
         except NetworkNotReady as e:
             # The last write of the controller that makes it wakes us; the retry is for a signal that got lost.
@@ -114,16 +120,23 @@ class Starting:
             scope.pod,
             plan_interfaces(scope.vmi["spec"], leg),
             fidelity=fidelity(backend),
+            volumes=self._volume_status(scope, machine, attached),
         )
         await self._reporter.report_pod(scope, report)
         await self._reporter.report(scope, report)
+        await self._attachments.release(scope, attached, machine)
         if first:
             self._events.record(scope.vmi, "Normal", "Started", "VirtualMachineInstance started.")
+        if machine.look_again_s is not None:
+            return RequeueAfter(machine.look_again_s)
         if machine.phase != "running" or machine.first_boot is not None or machine.started_at is None:
             return Done()
         # Nothing tells us that the guest's first boot has ended. It does within seconds; one that hangs is looked at ever less often.
         age_s = (utc_now() - machine.started_at).total_seconds()
         return RequeueAfter(max(FIRST_BOOT_LOOK_S, age_s / 10))
+
+    def _volume_status(self, scope: Scope, machine: MachineState, attached: Attached) -> list[JsonObject]:
+        return plan_volume_status(scope.vmi, machine, attached, lambda name: self._caches.claims.get(Key(scope.key.namespace, name)))
 
     async def _end(self, scope: Scope, backend: MachineBackend, machine: MachineState) -> Result:
         """The guest has ended by itself. Its process is ended by the pass that this write wakes."""

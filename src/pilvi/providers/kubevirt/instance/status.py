@@ -44,7 +44,7 @@ class Report:
 
     `ready_reason` and `ready_message` say why the machine is not ready; both are unused for a running machine. `refusal` is a
     reason and message of KubeVirt's Synchronized condition. `fidelity` is the backend's, as reason and message. `pressure` says what the
-    host runs short of.
+    host runs short of. `volumes` is `status.volumeStatus`, None to leave it as it is.
     """
 
     phase: str
@@ -57,6 +57,7 @@ class Report:
     refusal: tuple[str, str] | None = None
     fidelity: tuple[str, str] | None = None
     pressure: str = ""
+    volumes: list[JsonObject] | None = None
 
     @property
     def ready(self) -> bool:
@@ -88,7 +89,8 @@ def plan_status(vmi: JsonObject, report: Report, now: datetime) -> JsonObject:
         memory = format_bytes(size.memory_bytes)
         status["memory"] = {"guestAtBoot": memory, "guestCurrent": memory, "guestRequested": memory}
         status["currentCPUTopology"] = {"sockets": size.sockets, "cores": size.cores, "threads": size.threads}
-        status["volumeStatus"] = [{"name": volume["name"], "target": ""} for volume in vmi["spec"].get("volumes") or []]
+    if report.volumes is not None:
+        status["volumeStatus"] = report.volumes
     wanted = _conditions(report)
     others = [entry for entry in status.get("conditions") or [] if entry["type"] not in _OWNED]
     kept = {new["type"] for new in wanted} | (_OF_FIDELITY if report.fidelity is None else set())
