@@ -100,12 +100,17 @@ class Virtctl:
     async def unfreeze(self, name: str) -> None:
         await self._put("virtualmachineinstances", name, "unfreeze")
 
-    async def add_volume(self, name: str, volume: str, *, persist: bool) -> None:
-        body = {"name": volume, "disk": {"disk": {"bus": "scsi"}, "serial": volume}, "volumeSource": {"dataVolume": {"name": volume}}}
+    async def add_volume(
+        self, name: str, volume: str, *, persist: bool = False, bus: str = "scsi", claim: bool = False, dry_run: bool = False
+    ) -> None:
+        # virtctl looks whether there is a DataVolume of that name, and takes the claim if there is none.
+        source = {"persistentVolumeClaim": {"claimName": volume}} if claim else {"dataVolume": {"name": volume}}
+        body = {"name": volume, "disk": {"disk": {"bus": bus}, "serial": volume}, "volumeSource": source, **_dry(dry_run)}
         await self._put("virtualmachines" if persist else "virtualmachineinstances", name, "addvolume", body)
 
-    async def remove_volume(self, name: str, volume: str, *, persist: bool) -> None:
-        await self._put("virtualmachines" if persist else "virtualmachineinstances", name, "removevolume", {"name": volume})
+    async def remove_volume(self, name: str, volume: str, *, persist: bool = False, dry_run: bool = False) -> None:
+        body = {"name": volume, **_dry(dry_run)}
+        await self._put("virtualmachines" if persist else "virtualmachineinstances", name, "removevolume", body)
 
     # virtctl guestosinfo|userlist|fslist NAME, virtctl version
 

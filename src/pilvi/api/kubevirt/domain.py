@@ -73,7 +73,9 @@ class Cpu(Part):
     dedicated_cpu_placement: Annotated[bool | None, accepted("Pins vCPUs to host CPUs.", when="self")] = None
     features: Annotated[list[CpuFeature], implemented("Features added to the model or taken from it.")] = []
     isolate_emulator_thread: bool | None = None
-    max_sockets: int | None = None
+    max_sockets: Annotated[
+        int | None, implemented("Sockets that the machine can have while it runs; default four times what it starts with.")
+    ] = None
     model: Annotated[str | None, implemented("CPU model; default the host's, under TCG all that it can emulate.")] = None
     numa: Numa | None = None
     realtime: Realtime | None = None
@@ -222,7 +224,9 @@ class Memory(Part):
     hugepages: Annotated[
         Hugepages | None, accepted("Memory from huge pages.", "the memory is ordinary, of one page's size when no other is given")
     ] = None
-    max_guest: Quantity | None = None
+    max_guest: Annotated[
+        Quantity | None, implemented("Memory that the machine can have while it runs; default four times guest, from 1Gi on.")
+    ] = None
     reserved_overhead: ReservedOverhead | None = None
 
 

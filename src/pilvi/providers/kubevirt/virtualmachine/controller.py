@@ -13,10 +13,11 @@ from pilvi.errors import AlreadyExists, Forbidden, Invalid, UserError, format_ch
 from pilvi.lib.clock import utc_now
 from pilvi.providers.kubevirt.kinds import INSTANCES, MACHINES
 from pilvi.providers.kubevirt.virtualmachine.instance import find_name_taken, new_instance
+from pilvi.providers.kubevirt.virtualmachine.liveupdate import plan_live_update
 from pilvi.providers.kubevirt.virtualmachine.status import Failure, plan_conditions, plan_status
 from pilvi.providers.kubevirt.virtualmachine.strategy import Keep, RunAlways, Start, Stop, Wait, plan_step
 from pilvi.providers.platform import Platform
-from pilvi.providers.status import write_status
+from pilvi.providers.status import merge_patch, write_status
 from pilvi.runtime import Done, Failed, RequeueAfter, Result
 from pilvi.runtime.conditions import condition, conditions_of, merge_conditions
 from pilvi.runtime.finalizers import ensure_finalizer, has_finalizer, is_deleting, remove_finalizer
@@ -28,11 +29,15 @@ FINALIZER = "kubevirt.io/virtualMachineControllerFinalize"
 
 @dataclass(frozen=True)
 class _Scope:
-    """All that one pass looks at. `taken` is why it can have no instance: one of its name is there that belongs to somebody else."""
+    """All that one pass looks at. `taken` is why it can have no instance: one of its name is there that belongs to somebody else.
+
+    `restart` says what of the template waits for a restart.
+    """
 
     vm: JsonObject
     vmi: JsonObject | None
     taken: str | None = None
+    restart: tuple[str, ...] = ()
 
 
 class VirtualMachines:
@@ -82,7 +87,7 @@ class VirtualMachines:
                 await self._report(scope, settled=False)
                 return RequeueAfter(step.seconds)
             case Keep():
-                pass
+                scope = await self._update_live(scope)
         await self._report(scope)
         return Done()
 
@@ -118,6 +123,22 @@ class VirtualMachines:
         )
         return instance
 
+    async def _update_live(self, scope: _Scope) -> _Scope:
+        """Pass on to the instance what of the template can change while it runs."""
+        vm, vmi = scope.vm, scope.vmi
+        if vmi is None or is_deleting(vmi) or (vmi.get("status") or {}).get("phase") != "Running":
+            return scope
+        update = plan_live_update(vm, vmi, new_instance(vm)["spec"])
+        patch: JsonObject = {}
+        if update.spec is not None:
+            patch["spec"] = merge_patch(vmi["spec"], update.spec)
+        metadata: JsonObject = {"uid": vmi["metadata"]["uid"], **_version(vmi)}
+        if update.annotations is not None:
+            metadata["annotations"] = update.annotations
+        if update.spec is not None or update.annotations is not None:
+            vmi = await self._client.patch(INSTANCES, Key.of(vmi), {**patch, "metadata": metadata})
+        return _Scope(vm, vmi, scope.taken, update.restart)
+
     async def _remove_instance(self, vm: JsonObject, vmi: JsonObject) -> None:
         await self._client.ensure_absent(INSTANCES, Key.of(vmi), uid=vmi["metadata"]["uid"])
         self._events.record(
@@ -142,8 +163,8 @@ class VirtualMachines:
 
     async def _report(self, scope: _Scope, failure: Failure | None = None, *, settled: bool = True) -> None:
         now = utc_now()
-        status = plan_status(scope.vm, scope.vmi, failure, now, settled=settled)
-        wanted = plan_conditions(scope.vm, scope.vmi, failure)
+        status = plan_status(scope.vm, scope.vmi, failure, now, settled=settled, restart=scope.restart)
+        wanted = plan_conditions(scope.vm, scope.vmi, failure, scope.restart)
         types = {entry["type"] for entry in wanted}
         status["conditions"] = merge_conditions([entry for entry in conditions_of(scope.vm) if entry["type"] in types], wanted, now=now)
         await write_status(self._client, MACHINES, scope.vm, status)

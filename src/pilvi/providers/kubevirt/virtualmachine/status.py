@@ -5,20 +5,20 @@ Order and words of `printableStatus` and the conditions are KubeVirt's (pkg/virt
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from pilvi.api.resource import JsonObject
-from pilvi.providers.kubevirt.virtualmachine.instance import GENERATION, TEMPLATE_HASH, template_hash
+from pilvi.providers.kubevirt.virtualmachine.instance import GENERATION
 from pilvi.providers.kubevirt.virtualmachine.startfailure import next_start_failure
 from pilvi.providers.kubevirt.virtualmachine.strategy import FINAL_PHASES, get_strategy, remaining_requests, wants_to_run
 
 __all__ = ["Failure", "plan_conditions", "plan_status", "printable_status"]
 
 # Conditions of the instance that the machine shows as its own.
-_MIRRORED = ("Paused", "LiveMigratable", "StorageLiveMigratable", "AgentConnected", "DataVolumesReady")
+_MIRRORED = ("Paused", "LiveMigratable", "StorageLiveMigratable", "AgentConnected", "DataVolumesReady", "HotVCPUChange", "HotMemoryChange")
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,11 @@ class Failure:
     message: str
 
 
-def plan_status(vm: JsonObject, vmi: JsonObject | None, failure: Failure | None, now: datetime, *, settled: bool = True) -> JsonObject:
+def plan_status(
+    vm: JsonObject, vmi: JsonObject | None, failure: Failure | None, now: datetime, *, settled: bool = True, restart: Sequence[str] = ()
+) -> JsonObject:
     """`status` of `vm` without its conditions. Without `settled` the strategy is not carried out yet and the old one stays named.
+    `restart` as in `plan_conditions`.
 
     Raises UserError when the specification names no valid strategy.
     """
@@ -41,7 +44,7 @@ def plan_status(vm: JsonObject, vmi: JsonObject | None, failure: Failure | None,
         "created": vmi is not None,
         "ready": _condition_status(vmi, "Ready") == "True",
         "desiredGeneration": generation,
-        "observedGeneration": _observed_generation(vm, vmi),
+        "observedGeneration": _observed_generation(vm, vmi, restart),
     }
     carried_out = strategy if settled else old.get("runStrategy")
     if carried_out:
@@ -56,8 +59,11 @@ def plan_status(vm: JsonObject, vmi: JsonObject | None, failure: Failure | None,
     return status
 
 
-def plan_conditions(vm: JsonObject, vmi: JsonObject | None, failure: Failure | None) -> list[JsonObject]:
-    """The conditions that hold now, as type, status, reason, message; types that are not in the list are to go away."""
+def plan_conditions(vm: JsonObject, vmi: JsonObject | None, failure: Failure | None, restart: Sequence[str] = ()) -> list[JsonObject]:
+    """The conditions that hold now, as type, status, reason, message; types that are not in the list are to go away.
+
+    `restart` says what of the template waits for a restart (`liveupdate`).
+    """
     conditions = [_ready(vmi)]
     if failure is not None:
         conditions.append({"type": "Failure", "status": "True", "reason": failure.reason, "message": failure.message})
@@ -66,13 +72,13 @@ def plan_conditions(vm: JsonObject, vmi: JsonObject | None, failure: Failure | N
         if condition is not None:
             fields = ("type", "status", "reason", "message")
             conditions.append({name: condition[name] for name in fields if condition.get(name)})
-    if _runs_older_template(vm, vmi):
+    if restart:
         conditions.append(
             {
                 "type": "RestartRequired",
                 "status": "True",
                 "reason": "SpecChanged",
-                "message": "spec.template changed since the machine was started; stop and start it to apply the change",
+                "message": f"{'; '.join(restart)}. Restart the machine to apply that",
             }
         )
     return conditions
@@ -151,15 +157,10 @@ def _ready(vmi: JsonObject | None) -> JsonObject:
     return {"reason": "GuestRunning", "message": "", **ready}
 
 
-def _runs_older_template(vm: JsonObject, vmi: JsonObject | None) -> bool:
-    started_with = ((vmi or {}).get("metadata", {}).get("annotations") or {}).get(TEMPLATE_HASH)
-    return started_with is not None and started_with != template_hash(vm)
-
-
-def _observed_generation(vm: JsonObject, vmi: JsonObject | None) -> int:
+def _observed_generation(vm: JsonObject, vmi: JsonObject | None, restart: Sequence[str]) -> int:
     """Generation of the specification that runs, or would be started next."""
     current = int(vm["metadata"].get("generation") or 1)
-    if vmi is None or not _runs_older_template(vm, vmi):
+    if vmi is None or not restart:
         return current
     text = (vmi["metadata"].get("annotations") or {}).get(GENERATION) or ""
     return int(text) if text.isdigit() else current
