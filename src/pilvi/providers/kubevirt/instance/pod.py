@@ -23,6 +23,7 @@ __all__ = [
     "machine_container_id",
     "new_launcher",
     "plan_pod_status",
+    "plan_requests",
 ]
 
 LAUNCHER = {"kubevirt.io": "virt-launcher"}
@@ -135,6 +136,9 @@ def plan_pod_status(
         "started": ready,
         "restartCount": 0,
         "state": _container_state(phase, started_at, reason, message),
+        # A kubelet says so that it has taken up what the Pod requests by now.
+        "resources": pod["spec"]["containers"][0].get("resources") or {},
+        "allocatedResources": (pod["spec"]["containers"][0].get("resources") or {}).get("requests") or {},
     }
     if started_at is not None:
         container["containerID"] = machine_container_id(pod)
@@ -169,14 +173,16 @@ def machine_container_id(pod: JsonObject) -> str:
 
 
 def _resources(vmi: JsonObject, overhead_bytes: int) -> dict[str, Any]:
-    size = get_size(vmi["spec"])
-    domain = vmi["spec"].get("domain") or {}
-    asked = (domain.get("resources") or {}).get("requests") or {}
-    requests = {
-        "cpu": asked.get("cpu") or format_milli(size.vcpus * _MILLI_PER_VCPU),
+    return {"requests": plan_requests(vmi["spec"], get_size(vmi["spec"]), overhead_bytes)}
+
+
+def plan_requests(spec: JsonObject, size: Size, overhead_bytes: int) -> dict[str, str]:
+    """What the Pod of a machine of that size requests: what the instance's specification says, else what the size needs."""
+    asked = ((spec.get("domain") or {}).get("resources") or {}).get("requests") or {}
+    return {
+        "cpu": str(asked.get("cpu") or format_milli(size.vcpus * _MILLI_PER_VCPU)),
         "memory": format_bytes(_memory_bytes(asked, size) + overhead_bytes),
     }
-    return {"requests": requests}
 
 
 def _memory_bytes(asked: JsonObject, size: Size) -> int:

@@ -13,6 +13,7 @@ from pilvi.providers.kubevirt.instance.backends import fidelity
 from pilvi.providers.kubevirt.instance.network import NoLeg, plan_interfaces, plan_leg
 from pilvi.providers.kubevirt.instance.pod import launcher_name, new_launcher
 from pilvi.providers.kubevirt.instance.reporter import Reporter
+from pilvi.providers.kubevirt.instance.resizing import Resizing, size_conditions
 from pilvi.providers.kubevirt.instance.scope import Caches, Scope
 from pilvi.providers.kubevirt.instance.status import Report, phase_of
 from pilvi.providers.kubevirt.instance.user import MachineUsers
@@ -26,12 +27,13 @@ from pilvi.providers.kubevirt.machines.choice import find_boot_image
 from pilvi.providers.kubevirt.machines.volumes import MachineVolume
 from pilvi.providers.kubevirt.virtualhost.pressure import describe_pressure
 from pilvi.providers.platform import Platform
-from pilvi.providers.sizing import find_cpu_limit, get_size
+from pilvi.providers.sizing import Size, find_cpu_limit, get_size
 from pilvi.runtime import Done, Failed, RequeueAfter, Result, Waiting
 
 __all__ = ["Starting"]
 
 FIRST_BOOT_LOOK_S = 1.0
+LOOK_FOR_ROOM_S = 20.0
 NO_IMAGE = "pilvi.dev/no-container-disk"
 """What stands for an image in the Pod of a machine that has none: a Pod must name one."""
 
@@ -49,6 +51,7 @@ class Starting:
         self._volumes = Volumes(caches, ContainerDisks(pulls, caches), ClaimDisks(platform.cloud, caches))
         self._users = MachineUsers(platform, caches)
         self._attachments = attachments
+        self._resizing = Resizing(platform, host, caches)
 
     async def start(self, scope: Scope, backend: MachineBackend) -> Result:
         """One step: make the Pod, wait for its binding, or have the machine run."""
@@ -59,7 +62,7 @@ class Starting:
             pressure = describe_pressure(self._caches.nodes.get(Key("", self._host)))
             await self._reporter.report(scope, _scheduling(scope.pod, backend, pressure))
             return Done()
-        return await self._run(scope, backend)
+        return await self._run(scope, scope.pod, backend)
 
     async def _make_pod(self, scope: Scope, backend: MachineBackend) -> Result:
         vmi = scope.vmi
@@ -89,7 +92,7 @@ class Starting:
         await self._reporter.report(scope, _scheduling(pod, backend))
         return Done()
 
-    async def _run(self, scope: Scope, backend: MachineBackend) -> Result:
+    async def _run(self, scope: Scope, pod: JsonObject, backend: MachineBackend) -> Result:
         leg = plan_leg(self._cloud, scope.ip, scope.subnet, scope.vpc)
         if isinstance(leg, NoLeg):
             return await self._wait(scope, backend, "NetworkNotReady", leg.message)
@@ -97,8 +100,9 @@ class Starting:
             attached = await self._attachments.ensure(scope)
             if attached.soon and phase_of(scope.vmi) != "Running":
                 return await self._wait(scope, backend, "ContainerCreating", "the Pods of its disks are being scheduled")
+            granted = await self._resizing.grant(scope, pod, backend)
             volumes = in_order(scope.vmi, [*self._volumes.resolve(scope), *attached.disks])
-            machine = await backend.ensure(_machine_spec(scope, leg, volumes, await self._users.ensure(scope.vmi)))
+            machine = await backend.ensure(_machine_spec(scope, leg, volumes, await self._users.ensure(scope.vmi), granted.size))
         except NetworkNotReady as e:
             # The last write of the controller that makes it wakes us; the retry is for a signal that got lost.
             return await self._wait(scope, backend, "NetworkNotReady", format_chain(e), retry_s=1.0)
@@ -121,12 +125,17 @@ class Starting:
             plan_interfaces(scope.vmi["spec"], leg),
             fidelity=fidelity(backend),
             volumes=self._volume_status(scope, machine, attached),
+            size=granted.size,
+            size_conditions=size_conditions(get_size(scope.vmi["spec"]), granted, machine),
         )
         await self._reporter.report_pod(scope, report)
         await self._reporter.report(scope, report)
         await self._attachments.release(scope, attached, machine)
+        await self._resizing.give_back(scope, pod, backend, granted, machine)
         if first:
             self._events.record(scope.vmi, "Normal", "Started", "VirtualMachineInstance started.")
+        if granted.refusal:
+            return RequeueAfter(LOOK_FOR_ROOM_S)
         if machine.look_again_s is not None:
             return RequeueAfter(machine.look_again_s)
         if machine.phase != "running" or machine.first_boot is not None or machine.started_at is None:
@@ -171,14 +180,14 @@ def _scheduling(pod: JsonObject, backend: MachineBackend, pressure: str = "") ->
     return Report("Scheduling", "PodNotReady", message, pod=pod, fidelity=fidelity(backend), pressure=pressure)
 
 
-def _machine_spec(scope: Scope, leg: MachineLeg, volumes: tuple[MachineVolume, ...], user: int) -> MachineSpec:
+def _machine_spec(scope: Scope, leg: MachineLeg, volumes: tuple[MachineVolume, ...], user: int, size: Size) -> MachineSpec:
     metadata, spec = scope.vmi["metadata"], scope.vmi["spec"]
     return MachineSpec(
         uid=scope.uid,
         name=spec.get("hostname") or metadata["name"],
         namespace=metadata["namespace"],
         instance=spec,
-        size=get_size(spec),
+        size=size,
         leg=leg,
         volumes=volumes,
         user=user,

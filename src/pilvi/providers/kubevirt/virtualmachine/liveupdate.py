@@ -21,6 +21,7 @@ from pilvi.providers.kubevirt.instance.volumes.claim import find_claim
 from pilvi.providers.kubevirt.machines.qemu.pluggable import check_pluggable
 from pilvi.providers.kubevirt.virtualmachine.headroom import MEMORY_BLOCK
 from pilvi.providers.kubevirt.virtualmachine.instance import GENERATION, TEMPLATE_HASH, template_hash
+from pilvi.providers.sizing import find_size
 from pilvi.runtime import find_condition
 
 __all__ = ["ADDED_VOLUMES", "LiveUpdate", "added_volumes", "is_hotpluggable", "plan_live_update"]
@@ -194,6 +195,8 @@ class _Update:
             self.notes.append(f"{field} is less than the {status.get('guestAtBoot') or has} that the guest was started with")
         elif (size - least) % MEMORY_BLOCK:
             self.notes.append(f"{field}: memory comes in blocks of 2Mi while the machine runs")
+        elif find_size(self.wanted) is None:
+            self.notes.append(f"{field} is more than {_PATH}.domain.resources.limits.memory")
         else:
             self.spec["domain"]["memory"] = {**memory, "guest": asked}
             return

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from pilvi.errors import DriverError, MachineRefused, MachineUnreachable, TimedOut
 from pilvi.host.netns import list_netns
 from pilvi.host.qemu.spec import Sockets, Uefi
-from pilvi.host.qemu.unit import overhead_bytes, qemu_unit
+from pilvi.host.qemu.unit import limits, overhead_bytes, qemu_unit
 from pilvi.lib.deadline import wait_for
 from pilvi.lib.disk import on_disk
 from pilvi.lib.files import remove_tree
@@ -38,7 +38,8 @@ from pilvi.providers.sizing import Size
 
 if TYPE_CHECKING:
     from pilvi.host.cloud import Cloud
-    from pilvi.host.units import Units
+    from pilvi.host.qemu.spec import QemuSpec
+    from pilvi.host.units import CgroupLimits, Units
     from pilvi.providers.platform import Platform
 
 __all__ = ["QemuBackend"]
@@ -60,6 +61,7 @@ class QemuBackend(MachineBackend):
         self._offers = Offers(cloud)
         self._guests = Guests(cloud)
         self._changing = Changing(self._guests)
+        self._limits: dict[str, CgroupLimits] = {}
         self.control = QemuControl(cloud, self._guests)
 
     @classmethod
@@ -97,10 +99,12 @@ class QemuBackend(MachineBackend):
             await prepare_files(files, spec.volumes, uefi.variables if uefi is not None else None)
             _make_socket_folder(machine.sockets, spec.user)
             self._changing.forget(spec.uid)
+            self._limits.pop(spec.uid, None)
             await self._units.ensure(qemu_unit(await place_drives(machine, files.places)))
         await self._guests.follow(spec.uid, _FIRST_LOOK_S)
         if self.state(spec.uid).phase in ("running", "paused"):
             sizes = {volume.name: volume.size_bytes for volume in spec.volumes if isinstance(volume, VolumeDisk) and not volume.ephemeral}
+            await self._limit(spec.uid, machine)
             await self._changing.bring(spec.uid, Wanted(machine, sizes), files.places)
         return self.state(spec.uid)
 
@@ -140,6 +144,16 @@ class QemuBackend(MachineBackend):
         await self._units.stop(unit, grace_s=1.0)
         self._guests.forget(uid)
         self._changing.forget(uid)
+        self._limits.pop(uid, None)
+
+    async def _limit(self, uid: str, machine: QemuSpec) -> None:
+        """A guest can write to memory that it was not offered, and the host would have to find it; so its process may have no more."""
+        wanted = limits(machine, max(machine.memory.size_bytes, self.state(uid).memory_bytes or 0))
+        if self._limits.get(uid) == wanted:
+            return
+        with contextlib.suppress(OSError):  # it uses more still; tried again at the next pass
+            await on_disk(self._units.cgroups.create, self._cloud.cgroup(machine_unit(uid)), wanted)
+            self._limits[uid] = wanted
 
     def _has(self, uid: str) -> bool:
         """Whether the machine of this UID runs under QEMU: backends share the names of units."""
@@ -155,6 +169,7 @@ class QemuBackend(MachineBackend):
         await self._units.stop(machine_unit(uid), grace_s=0)
         self._guests.forget(uid)
         self._changing.forget(uid)
+        self._limits.pop(uid, None)
         # The Subnet that it was in may be gone, or another one by now.
         for netns in list_netns(vpc_netns_prefix(self._cloud)):
             await delete_link(netns, machine_port(uid))
