@@ -40,8 +40,9 @@ def qemu_unit(spec: QemuSpec) -> UnitSpec:
     """The unit that runs `spec`. Pure. Raises UserError for what no machine can be.
 
     It may use what the guest may come to have, and the overhead of that, until somebody sets lower `limits`. Its network namespace, its
-    sockets' folder (0700, the machine's user) and all files of its drives must be there before it starts. It is never started again by itself: a guest that ended is for
-    others to judge. SIGTERM has QEMU end at once, whatever the guest does; a guest is shut down through the monitor first.
+    sockets' folder (0700, the machine's user) and all files of its drives must be there before it starts. It is never started again by
+    itself: a guest that ended is for others to judge. SIGTERM has QEMU end at once, whatever the guest does; a guest is shut down through
+    the monitor first.
     """
     command = argv(spec)
     timezone = timezone_of(spec)
