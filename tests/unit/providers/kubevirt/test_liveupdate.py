@@ -163,6 +163,16 @@ def test_what_was_added_to_one_run_stays_until_the_template_has_it() -> None:
     assert (update.annotations or {})[ADDED_VOLUMES] is None
 
 
+def test_processors_that_the_guest_never_got_can_be_taken_back() -> None:
+    vm, vmi = started(currentCPUTopology={"sockets": 3})
+    vmi["spec"]["domain"]["cpu"]["sockets"] = 8
+    update = plan(changed(vm, put("domain.cpu.sockets", 3)), vmi)
+    assert update.spec is not None
+    assert (update.spec["domain"]["cpu"]["sockets"], update.restart) == (3, ())
+    (said,) = plan(changed(vm, put("domain.cpu.sockets", 2)), vmi).restart
+    assert "less than the 3" in said
+
+
 def test_a_sandbox_changes_nothing_while_it_runs() -> None:
     vm, vmi = started(conditions=[{"type": "pilvi.dev/Fidelity", "status": "True", "reason": "Sandbox"}])
     update = plan(changed(vm, put("domain.cpu.sockets", 3)), vmi)

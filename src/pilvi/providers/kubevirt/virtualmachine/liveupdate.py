@@ -53,7 +53,8 @@ def plan_live_update(vm: JsonObject, vmi: JsonObject, wanted: JsonObject) -> Liv
     if (find_condition(vmi, FIDELITY) or {}).get("reason") != "Sandbox":
         update.pass_on()
     changed = (vmi["metadata"].get("annotations") or {}).get(TEMPLATE_HASH) != template_hash(vm)
-    restart = tuple(update.find_rest()) if changed else ()
+    # A template that is the same has no other fields, also when another version of pilvi would give it other defaults.
+    restart = (*update.notes, *(update.find_rest() if changed else ()))
     annotations = update.annotations()
     if not restart and changed:
         annotations |= {TEMPLATE_HASH: template_hash(vm), GENERATION: str(vm["metadata"].get("generation") or 1)}
@@ -107,7 +108,6 @@ class _Update:
 
     def find_rest(self) -> Iterator[str]:
         """What is different still."""
-        yield from self.notes
         fields = sorted(set(_differences(_comparable(self.spec, self.settled), _comparable(self.wanted, self.settled), _PATH)))
         if fields:
             yield f"{', '.join(fields)} changed since the machine was started"
@@ -166,8 +166,10 @@ class _Update:
             return
         field = f"{_PATH}.domain.cpu.sockets"
         most = int(cpu.get("maxSockets") or has)
-        if asked < has:
-            self.notes.append(f"{field} is less than the {has} that the guest has: processors do not go while it runs")
+        # What it was asked to have and the host has no room for can be taken back.
+        least = int(((self.vmi.get("status") or {}).get("currentCPUTopology") or {}).get("sockets") or has)
+        if asked < least:
+            self.notes.append(f"{field} is less than the {least} that the guest has: processors do not go while it runs")
         elif asked > most:
             self.notes.append(f"{field} is more than the {most} that the machine was made for (maxSockets)")
         elif self.wanted["domain"].get("devices", {}).get("networkInterfaceMultiqueue"):
