@@ -15,6 +15,8 @@ from pilvi.providers.kubevirt.machines.backend import DiskState, MachineState
 
 __all__ = ["plan_volume_status"]
 
+_HOTPLUG = ("hotplugVolume", "phase", "reason", "message")
+
 
 def plan_volume_status(
     vmi: JsonObject, machine: MachineState, attached: Attached, get_claim: Callable[[str], JsonObject | None]
@@ -35,7 +37,8 @@ def plan_volume_status(
         if claim is not None:
             entry["persistentVolumeClaimInfo"] = _claim_info(claim)
         if named is not None and named.hotpluggable:
-            entry |= _hotplug(name, disk, attached, claim)
+            # Where nobody has looked yet, as after a start of the engine, what was true is true.
+            entry |= _hotplug(name, disk, attached, claim) if machine.disks is not None else _kept(before.get(name, {}), _HOTPLUG)
         entries.append(entry)
     return [*entries, *_detaching({volume["name"] for volume in volumes}, machine, before)]
 
@@ -68,13 +71,13 @@ def _detaching(wanted: set[str], machine: MachineState, before: dict[str, JsonOb
         return
     for disk in machine.disks:
         if disk.attached and disk.name not in wanted:
-            kept = {
-                key: value
-                for key, value in before.get(disk.name, {}).items()
-                if key in ("target", "size", "hotplugVolume", "persistentVolumeClaimInfo")
-            }
+            kept = _kept(before.get(disk.name, {}), ("target", "size", "hotplugVolume", "persistentVolumeClaimInfo"))
             message = "the guest has not let go of the disk yet; unmount it there, and see that the guest runs"
             yield {"target": "", **kept, "name": disk.name, "phase": "Detaching", "reason": "GuestHoldsDisk", "message": message}
+
+
+def _kept(entry: JsonObject, fields: tuple[str, ...]) -> JsonObject:
+    return {name: entry[name] for name in fields if name in entry}
 
 
 def _claim_info(claim: JsonObject) -> JsonObject:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from dataclasses import dataclass, field
 from string import ascii_lowercase
 from typing import TYPE_CHECKING
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Changing", "place_drives"]
 
+log = logging.getLogger(__name__)
+
 # Most guests let go of a disk at once. What takes longer is told by an event, which wakes the machine's controller.
 _LET_GO_S = 2.0
 _TRY_AGAIN_S = 15.0
@@ -59,6 +62,7 @@ class Changing:
     def __init__(self, guests: Guests) -> None:
         self._guests = guests
         self._seen: dict[str, _Seen] = {}
+        self._unanswered: set[str] = set()
         guests.subscribe(self._look_again)
 
     async def bring(self, uid: str, wanted: Wanted, places: Path) -> None:
@@ -69,14 +73,17 @@ class Changing:
         try:
             await self._bring(uid, wanted, places)
         except (MachineRefused, MachineUnreachable, TimedOut) as e:
-            if before is not None:
-                self._seen[uid] = dataclasses.replace(before, wanted=None, failures={"machine": format_chain(e)})
+            log.debug("machine=%s %s", uid, format_chain(e))
+            self._unanswered.add(uid)
+        else:
+            self._unanswered.discard(uid)
 
     def add_to(self, uid: str, state: MachineState) -> MachineState:
         """`state` with what is known of the machine's hardware."""
+        again_s = _TRY_AGAIN_S if uid in self._unanswered else None
         seen = self._seen.get(uid)
         if seen is None:
-            return state
+            return dataclasses.replace(state, look_again_s=again_s)
         return dataclasses.replace(
             state,
             disks=tuple(_disks(seen)),
@@ -84,12 +91,13 @@ class Changing:
             memory_at_start_bytes=seen.present.memory_bytes,
             memory_bytes=seen.present.memory_bytes + seen.present.more_bytes,
             unchanged=dict(seen.failures),
-            look_again_s=_TRY_AGAIN_S if seen.wanted is None else None,
+            look_again_s=_TRY_AGAIN_S if seen.wanted is None else again_s,
         )
 
     def forget(self, uid: str) -> None:
         """The machine is gone."""
         self._seen.pop(uid, None)
+        self._unanswered.discard(uid)
 
     async def _bring(self, uid: str, wanted: Wanted, places: Path) -> None:
         monitor = self._guests.get(uid)
