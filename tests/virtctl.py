@@ -6,6 +6,7 @@ where that looks odd: an option that is not set is left out, and so is a false o
 
 from __future__ import annotations
 
+import asyncio
 import json
 import ssl
 from collections.abc import AsyncIterator, Mapping
@@ -19,6 +20,7 @@ from pilvi.kube import Kubeconfig
 
 GROUP = "/apis/subresources.kubevirt.io/v1"
 PROTOCOL = "plain.kubevirt.io"
+GOODBYE_S = 0.1
 
 
 class VirtctlError(Exception):
@@ -58,6 +60,8 @@ class Virtctl:
         connector = aiohttp.TCPConnector(ssl=tls if tls is not None else True)
         async with aiohttp.ClientSession(connector=connector) as session:
             yield cls(session, kubeconfig.server, namespace, sent)
+        # aiohttp does not wait until TLS has said goodbye, and a loop that ends meanwhile leaves the connection open.
+        await asyncio.sleep(GOODBYE_S)
 
     # virtctl start|stop|restart|migrate NAME
 

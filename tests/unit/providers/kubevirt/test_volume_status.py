@@ -8,7 +8,7 @@ import pytest
 
 from pilvi.api import JsonObject
 from pilvi.providers.kubevirt.instance.attachments import Attached
-from pilvi.providers.kubevirt.instance.volumestatus import plan_volume_status
+from pilvi.providers.kubevirt.instance.volumestatus import find_arrived, plan_volume_status
 from pilvi.providers.kubevirt.machines.backend import DiskState, MachineState
 
 ROOT = {"name": "root", "containerDisk": {"image": "a"}}
@@ -69,6 +69,11 @@ def test_a_disk_that_goes_stays_until_the_guest_has_let_go_of_it() -> None:
     assert (found["phase"], found["target"], found["hotplugVolume"]) == ("Detaching", "sda", ATTACHED["hotplugVolume"])
     assert "unmount it there" in found["message"]
     assert plan(disks=(), before=before) == []
+
+
+def test_an_event_is_for_what_the_guest_did_not_see_before() -> None:
+    entries = [{"name": "root"}, {"name": "a", "phase": "Ready"}, {"name": "b", "phase": "Ready"}, {"name": "c", "phase": "Pending"}]
+    assert find_arrived({"status": {"volumeStatus": [entries[1]]}}, entries) == [entries[2]]
 
 
 def test_where_nobody_has_looked_yet_what_was_true_stays() -> None:

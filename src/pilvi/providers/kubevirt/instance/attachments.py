@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from pilvi.api import JsonObject, Key
 from pilvi.api.builtin import PODS
 from pilvi.errors import AlreadyExists, Forbidden, Invalid, UserError, format_chain
-from pilvi.lib.clock import format_time, parse_time
 from pilvi.providers.kubevirt.instance.attachment import new_attachment, volume_of
 from pilvi.providers.kubevirt.instance.pod import CREATED_BY, plan_pod_status
 from pilvi.providers.kubevirt.instance.scope import Scope
@@ -122,7 +121,7 @@ class Attachments:
             pod,
             phase="Running",
             address=None,
-            started_at=format_time(parse_time(pod["metadata"]["creationTimestamp"])),
+            started_at=pod["metadata"].get("creationTimestamp"),
             ready=True,
             message="",
             host=str(self._cloud.host_address.ip),

@@ -21,7 +21,7 @@ from pilvi.providers.kubevirt.instance.volumes.claims import ClaimDisks
 from pilvi.providers.kubevirt.instance.volumes.images import ContainerDisks
 from pilvi.providers.kubevirt.instance.volumes.ready import VolumeNotReady
 from pilvi.providers.kubevirt.instance.volumes.resolve import Volumes
-from pilvi.providers.kubevirt.instance.volumestatus import plan_volume_status
+from pilvi.providers.kubevirt.instance.volumestatus import find_arrived, plan_volume_status
 from pilvi.providers.kubevirt.machines.backend import MachineBackend, MachineLeg, MachineSpec, MachineState, NetworkNotReady
 from pilvi.providers.kubevirt.machines.choice import find_boot_image
 from pilvi.providers.kubevirt.machines.volumes import MachineVolume
@@ -130,6 +130,8 @@ class Starting:
         )
         await self._reporter.report_pod(scope, report)
         await self._reporter.report(scope, report)
+        for entry in find_arrived(scope.vmi, report.volumes or []):
+            self._events.record(scope.vmi, "Normal", entry["reason"], entry["message"])
         await self._attachments.release(scope, attached, machine)
         await self._resizing.give_back(scope, pod, backend, granted, machine)
         if first:

@@ -13,7 +13,7 @@ from pilvi.providers.kubevirt.instance.attachments import Attached
 from pilvi.providers.kubevirt.instance.volumes.claim import find_claim
 from pilvi.providers.kubevirt.machines.backend import DiskState, MachineState
 
-__all__ = ["plan_volume_status"]
+__all__ = ["find_arrived", "plan_volume_status"]
 
 _HOTPLUG = ("hotplugVolume", "phase", "reason", "message")
 
@@ -41,6 +41,12 @@ def plan_volume_status(
             entry |= _hotplug(name, disk, attached, claim) if machine.disks is not None else _kept(before.get(name, {}), _HOTPLUG)
         entries.append(entry)
     return [*entries, *_detaching({volume["name"] for volume in volumes}, machine, before)]
+
+
+def find_arrived(vmi: JsonObject, entries: list[JsonObject]) -> list[JsonObject]:
+    """The entries of `plan_volume_status` whose disk the guest sees now and did not before."""
+    before = {entry["name"]: entry.get("phase") for entry in (vmi.get("status") or {}).get("volumeStatus") or []}
+    return [entry for entry in entries if entry.get("phase") == "Ready" and before.get(entry["name"]) != "Ready"]
 
 
 def _hotplug(name: str, disk: DiskState | None, attached: Attached, claim: JsonObject | None) -> JsonObject:
