@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from pilvi.kube import load_kubeconfig
+from pilvi.lib.quantity import quantity_bytes
 from tests.e2e.cloud import CloudUnderTest, find_condition, is_true, wait_until
 from tests.e2e.guests import console, push_guest
 from tests.e2e.host import kill_engine
@@ -115,6 +116,13 @@ def test_a_machine_that_grows_while_it_runs(cloud: CloudUnderTest, namespace: st
     (pod,) = cloud.items("-n", namespace, "pods", "-l", "kubevirt.io=virt-launcher")
     assert pod["spec"]["containers"][0]["resources"]["requests"]["cpu"] == "300m"
     assert machine.restart_required() == ""
+
+    # A virtio disk goes when the guest has heard of it, and memory as far as the guest gives it back.
+    machine.virtctl(lambda virtctl: virtctl.remove_volume(NAME, "extra"))
+    wait_until(lambda: not machine.volume("extra") and len(machine.attachments()) == 1, "the virtio disk to be gone")
+    assert machine.run("ls /dev/vdd 2>/dev/null") == ""
+    machine.change(domain={"memory": {"guest": "256Mi"}})
+    wait_until(lambda: quantity_bytes(machine.get()["status"]["memory"]["guestCurrent"]) < 448 * MIB, "the guest to give some back")
 
     # What cannot change is named, and no longer when it is taken back.
     machine.change(hostname="other")

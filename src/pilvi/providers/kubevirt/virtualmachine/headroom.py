@@ -1,7 +1,7 @@
 """How far a machine can grow while it runs, when nobody says: KubeVirt's defaults (pkg/defaults, pkg/liveupdate/memory). Pure.
 
-Sockets that are not there cost a guest some kilobytes each. Room for memory makes a Linux guest reserve 64 MiB (swiotlb), so machines
-below 1 GiB get none unless they ask by `maxGuest`, as in KubeVirt.
+Processors that are not there cost a Linux guest some hundred kilobytes each. Room for memory makes it reserve 64 MiB (swiotlb, seen in
+Debian's), so machines below 1 GiB get none unless they ask by `maxGuest`, as in KubeVirt.
 """
 
 from __future__ import annotations
