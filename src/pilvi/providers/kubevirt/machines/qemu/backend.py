@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from pilvi.errors import DriverError, MachineRefused, MachineUnreachable, TimedOut
+from pilvi.errors import DriverError, MachineRefused, MachineUnreachable, TimedOut, UserError, format_chain
 from pilvi.host.netns import list_netns
 from pilvi.host.qemu.spec import Sockets, Uefi
 from pilvi.host.qemu.unit import limits, overhead_bytes, qemu_unit
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
     from pilvi.providers.platform import Platform
 
 __all__ = ["QemuBackend"]
+
+log = logging.getLogger(__name__)
 
 _FIDELITIES = {"kvm": "Kvm", "tcg": "Tcg"}
 _FIRST_LOOK_S = 5.0
@@ -90,10 +93,10 @@ class QemuBackend(MachineBackend):
     async def ensure(self, spec: MachineSpec) -> MachineState:
         """Give the machine its tap and its files and start it; one that runs is changed where that can be, one that has ended looked at."""
         await self._attach(spec)
-        offer = await self._offers.get()
-        files = MachineFiles(machine_folder(self._cloud, spec.uid))
-        machine = plan_machine(self._cloud, spec, files, spec.user, offer)
         if self._units.state(machine_unit(spec.uid)).state == "absent":
+            offer = await self._offers.get()
+            files = MachineFiles(machine_folder(self._cloud, spec.uid))
+            machine = plan_machine(self._cloud, spec, files, spec.user, offer)
             secure = isinstance(machine.firmware, Uefi) and machine.firmware.secure_boot
             uefi = offer.find_uefi(secure_boot=secure) if isinstance(machine.firmware, Uefi) else None
             await prepare_files(files, spec.volumes, uefi.variables if uefi is not None else None)
@@ -103,10 +106,20 @@ class QemuBackend(MachineBackend):
             await self._units.ensure(qemu_unit(await place_drives(machine, files.places)))
         await self._guests.follow(spec.uid, _FIRST_LOOK_S)
         if self.state(spec.uid).phase in ("running", "paused"):
-            sizes = {volume.name: volume.size_bytes for volume in spec.volumes if isinstance(volume, VolumeDisk) and not volume.ephemeral}
-            await self._limit(spec.uid, machine)
-            await self._changing.bring(spec.uid, Wanted(machine, sizes), files.places)
+            await self._change(spec)
         return self.state(spec.uid)
+
+    async def _change(self, spec: MachineSpec) -> None:
+        """Have a machine that runs be as it is wanted now, as far as it can be."""
+        files = MachineFiles(machine_folder(self._cloud, spec.uid))
+        try:
+            machine = plan_machine(self._cloud, spec, files, spec.user, await self._offers.get())
+        except UserError as e:  # what it could not be started with any more does it no harm while it runs
+            log.warning("machine=%s stays as it is: %s", spec.uid, format_chain(e))
+            return
+        sizes = {volume.name: volume.size_bytes for volume in spec.volumes if isinstance(volume, VolumeDisk) and not volume.ephemeral}
+        await self._limit(spec.uid, machine)
+        await self._changing.bring(spec.uid, Wanted(machine, sizes), files.places)
 
     def state(self, uid: str) -> MachineState:
         """From the unit and from what QEMU has said last."""
