@@ -6,6 +6,7 @@ where that looks odd: an option that is not set is left out, and so is a false o
 
 from __future__ import annotations
 
+import asyncio
 import json
 import ssl
 from collections.abc import AsyncIterator, Mapping
@@ -19,6 +20,7 @@ from pilvi.kube import Kubeconfig
 
 GROUP = "/apis/subresources.kubevirt.io/v1"
 PROTOCOL = "plain.kubevirt.io"
+GOODBYE_S = 0.1
 
 
 class VirtctlError(Exception):
@@ -58,6 +60,8 @@ class Virtctl:
         connector = aiohttp.TCPConnector(ssl=tls if tls is not None else True)
         async with aiohttp.ClientSession(connector=connector) as session:
             yield cls(session, kubeconfig.server, namespace, sent)
+        # aiohttp does not wait until TLS has said goodbye, and a loop that ends meanwhile leaves the connection open.
+        await asyncio.sleep(GOODBYE_S)
 
     # virtctl start|stop|restart|migrate NAME
 
@@ -100,12 +104,17 @@ class Virtctl:
     async def unfreeze(self, name: str) -> None:
         await self._put("virtualmachineinstances", name, "unfreeze")
 
-    async def add_volume(self, name: str, volume: str, *, persist: bool) -> None:
-        body = {"name": volume, "disk": {"disk": {"bus": "scsi"}, "serial": volume}, "volumeSource": {"dataVolume": {"name": volume}}}
+    async def add_volume(
+        self, name: str, volume: str, *, persist: bool = False, bus: str = "scsi", claim: bool = False, dry_run: bool = False
+    ) -> None:
+        # virtctl looks whether there is a DataVolume of that name, and takes the claim if there is none.
+        source = {"persistentVolumeClaim": {"claimName": volume}} if claim else {"dataVolume": {"name": volume}}
+        body = {"name": volume, "disk": {"disk": {"bus": bus}, "serial": volume}, "volumeSource": source, **_dry(dry_run)}
         await self._put("virtualmachines" if persist else "virtualmachineinstances", name, "addvolume", body)
 
-    async def remove_volume(self, name: str, volume: str, *, persist: bool) -> None:
-        await self._put("virtualmachines" if persist else "virtualmachineinstances", name, "removevolume", {"name": volume})
+    async def remove_volume(self, name: str, volume: str, *, persist: bool = False, dry_run: bool = False) -> None:
+        body = {"name": volume, **_dry(dry_run)}
+        await self._put("virtualmachines" if persist else "virtualmachineinstances", name, "removevolume", body)
 
     # virtctl guestosinfo|userlist|fslist NAME, virtctl version
 

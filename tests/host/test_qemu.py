@@ -25,9 +25,11 @@ from pilvi.host.netns import ensure_netns, in_netns
 from pilvi.host.network import Bridge, NamespaceNetwork, Tap, ensure_network, ensure_tap
 from pilvi.host.qemu.accelerator import find_kernel, probe_kvm, try_boot
 from pilvi.host.qemu.agent import Agent
-from pilvi.host.qemu.hotplug import list_devices, plug_drive, plug_memory, plug_nic, plug_sockets, unplug_drive
+from pilvi.host.qemu.drives import node_name
+from pilvi.host.qemu.hotplug import offer_memory, plug_drive, plug_nic, plug_sockets, resize_drive, unplug_drive
 from pilvi.host.qemu.installed import find_qemu, find_uefi
 from pilvi.host.qemu.monitor import Monitor
+from pilvi.host.qemu.present import list_devices, look
 from pilvi.host.qemu.probe import WORD, tiny_initrd
 from pilvi.host.qemu.spec import Cpu, DirectKernel, Drive, Layer, Memory, Nic, QemuSpec, Sockets, Timers, Uefi, Watchdog
 from pilvi.host.qemu.status import Event, GuestStatus
@@ -287,8 +289,8 @@ async def test_disks_come_and_go(cloud: Cloud, place: dict[str, Any]) -> None:
             await plug_drive(monitor, drive, 3)
             assert {str(base), str(overlay)} <= opened()
             assert "disk-extra" in await list_devices(monitor)
-            await unplug_drive(monitor, drive)
-            await unplug_drive(monitor, drive)
+            await unplug_drive(monitor, "extra")
+            await unplug_drive(monitor, "extra")
             assert not {str(base), str(overlay)} & opened()
             assert "disk-extra" not in await list_devices(monitor)
 
@@ -324,12 +326,29 @@ async def test_cards_processors_and_memory_come(cloud: Cloud, place: dict[str, A
         for sockets in (3, 3, 2):
             await plug_sockets(monitor, sockets)
             assert len(await monitor.execute("query-cpus-fast")) == 3
-        for size in (512, 512, 768):
-            await plug_memory(monitor, size * MIB)
-            found = await monitor.execute("query-memory-size-summary")
-            assert found["base-memory"] + found["plugged-memory"] == size * MIB
+        for size in (512, 512, 256):
+            await offer_memory(monitor, size * MIB)
+            found = await look(monitor)
+            assert (found.memory_bytes, found.more_bytes, found.offered_bytes) == (256 * MIB, 0, size * MIB), "no guest takes it"
         with pytest.raises(MachineRefused):
-            await plug_memory(monitor, 2048 * MIB)
+            await offer_memory(monitor, 2048 * MIB)
+
+
+async def test_a_disk_of_the_start_goes_and_one_that_has_grown_is_seen(cloud: Cloud, place: dict[str, Any]) -> None:
+    path = raw_disk(cloud.home, "d")
+    first = Drive(name="first", layers=(Layer(path=path),), bus="scsi")
+    async with running(cloud, QemuSpec(**place, drives=(first,))) as (units, monitor, _):
+        seen = await look(monitor)
+        node = node_name("first")
+        os.truncate(path, seen.nodes[node] + MIB)
+        await resize_drive(monitor, "first", seen.nodes[node] + MIB)
+        assert (await look(monitor)).nodes[node] == seen.nodes[node] + MIB
+        await unplug_drive(monitor, "first")
+        pid = units.state("m-1").pid
+        assert str(path) not in {os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")}
+        left = await look(monitor)
+        assert "disk-first" not in left.devices
+        assert node not in left.nodes
 
 
 @pytest.mark.parametrize("firmware", ["bios", "uefi", "secure"])

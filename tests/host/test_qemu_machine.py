@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import os
 import secrets
 import shutil
@@ -27,11 +28,13 @@ from pilvi.host.qemu.probe import WORD, tiny_initrd
 from pilvi.host.qemu.tpm import tpm_unit_name
 from pilvi.host.units import Units
 from pilvi.lib.deadline import wait_for
-from pilvi.providers.kubevirt.machines.backend import MachineLeg, MachinePhase, MachineSpec, NetworkNotReady
+from pilvi.providers.kubevirt.machines.backend import MachineLeg, MachinePhase, MachineSpec, MachineState, NetworkNotReady
 from pilvi.providers.kubevirt.machines.folder import kept_folder, machine_folder
 from pilvi.providers.kubevirt.machines.qemu.backend import QemuBackend
 from pilvi.providers.kubevirt.machines.qemu.domain import sockets_of
-from pilvi.providers.kubevirt.machines.volumes import BootFiles, CloudInitDisk, EmptyDisk, ImageDisk, MachineVolume
+from pilvi.providers.kubevirt.machines.qemu.drives import MachineFiles
+from pilvi.providers.kubevirt.machines.qemu.places import read_places
+from pilvi.providers.kubevirt.machines.volumes import BootFiles, CloudInitDisk, EmptyDisk, ImageDisk, MachineVolume, VolumeDisk
 from pilvi.providers.names import machine_port, machine_unit
 from pilvi.providers.sizing import Size
 from tests.guests import guest_image
@@ -245,3 +248,40 @@ async def test_what_firmware_and_tpm_remember_outlives_the_instance(lab: Lab) ->
         assert sorted(path.name for path in kept.iterdir()) == ["tpm", "uefi-variables.fd"]
     assert ["Formatting" in log for log in said] == [True, False], "it is made once"
     assert await lab.backend.list_uids() == []
+
+
+async def test_disks_processors_and_memory_change_while_it_runs(lab: Lab) -> None:
+    def raw(name: str, size_bytes: int) -> VolumeDisk:
+        path = lab.cloud.home / name
+        with path.open("ab") as file:
+            file.truncate(size_bytes)
+        return VolumeDisk(name, path, size_bytes)
+
+    def wanted(*volumes: VolumeDisk, sockets: int = 1, memory: int = 32 << 20) -> MachineSpec:
+        shown = [{"name": volume.name, "disk": {"bus": "scsi"}} for volume in volumes]
+        spec = lab.spec(boot_disk("up"), *volumes)
+        domain = {"cpu": {"maxSockets": 4}, "memory": {"maxGuest": "64Mi"}, "devices": {"disks": [{"name": "root"}, *shown]}}
+        return dataclasses.replace(spec, instance={"domain": domain}, size=Size(sockets, 1, 1, memory))
+
+    def seen(state: MachineState) -> dict[str, int | None]:
+        return {disk.name: disk.size_bytes for disk in state.disks or () if disk.attached}
+
+    assert seen(await lab.backend.ensure(wanted(raw("a", 1 << 20)))) == {"root": SIZE, "a": 1 << 20}
+    pid = lab.units.state(machine_unit(UID)).pid
+    state = await lab.backend.ensure(wanted(raw("a", 2 << 20), raw("b", 1 << 20), sockets=2))
+    assert seen(state) == {"root": SIZE, "a": 2 << 20, "b": 1 << 20}
+    assert (state.sockets, state.unchanged, state.look_again_s) == (2, {}, None)
+    # The engine goes in between, and the first disk of the start goes: the other one stays where it is.
+    await lab.end_backend()
+    lab.start_backend()
+    state = await lab.backend.ensure(wanted(raw("b", 1 << 20), sockets=2, memory=64 << 20))
+    assert seen(state) == {"root": SIZE, "b": 1 << 20}
+    opened = {os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")}
+    assert str(lab.cloud.home / "a") not in opened
+    # Nobody in this guest takes memory: it is offered, and said to be missing.
+    assert (state.memory_at_start_bytes, state.memory_bytes, state.unchanged) == (32 << 20, 32 << 20, {})
+    assert read_places(MachineFiles(machine_folder(lab.cloud, UID)).places).disks["b"] == ("scsi", 1)
+    state = await lab.backend.ensure(wanted(VolumeDisk("gone", lab.cloud.home / "gone", 1), raw("b", 1 << 20)))
+    assert "No such file" in state.unchanged["disk gone"]
+    assert state.look_again_s is not None
+    assert lab.units.state(machine_unit(UID)).pid == pid

@@ -82,7 +82,9 @@ class Cpu(Part):
     isolate_emulator_thread: Annotated[
         bool | None, accepted("A host CPU for the emulator alone.", "nothing is pinned to host CPUs", when="self")
     ] = None
-    max_sockets: int | None = None
+    max_sockets: Annotated[
+        int | None, implemented("Sockets that the machine can have while it runs; default four times what it starts with.")
+    ] = None
     model: Annotated[str | None, implemented("CPU model; default the host's, under TCG all that it can emulate.")] = None
     numa: Annotated[Numa | None, accepted("NUMA nodes of the machine.", "it has one")] = None
     realtime: Annotated[Realtime | None, accepted("Real-time vCPUs.", "nothing is pinned to host CPUs")] = None
@@ -235,7 +237,9 @@ class Memory(Part):
     hugepages: Annotated[Hugepages | None, implemented("Memory from the host's huge pages; a machine waits for a host that has them.")] = (
         None
     )
-    max_guest: Quantity | None = None
+    max_guest: Annotated[
+        Quantity | None, implemented("Memory that the machine can have while it runs; default four times guest, from 1Gi on.")
+    ] = None
     reserved_overhead: Annotated[
         ReservedOverhead | None, accepted("More memory for the machine's process.", "what QEMU needs is reckoned by pilvi")
     ] = None

@@ -31,6 +31,17 @@ def machine_rules(path: str) -> tuple[Rule, ...]:
             f"'{path}.domain.cpu: cores, sockets and threads must be 1 or more; write a positive number or leave them out'",
         ),
         Rule(
+            "variables.domain.?cpu.?maxSockets.orValue(0) == 0"
+            " || variables.domain.?cpu.?sockets.orValue(1) <= variables.domain.?cpu.?maxSockets.orValue(0)",
+            f"'{path}.domain.cpu: sockets is more than maxSockets; write a larger maxSockets, or leave it out'",
+        ),
+        Rule(
+            "!variables.domain.?memory.?guest.hasValue() || !variables.domain.?memory.?maxGuest.hasValue()"
+            " || (isQuantity(string(variables.domain.memory.maxGuest)) && isQuantity(string(variables.domain.memory.guest))"
+            " && quantity(string(variables.domain.memory.guest)).compareTo(quantity(string(variables.domain.memory.maxGuest))) <= 0)",
+            f"'{path}.domain.memory: maxGuest must be a quantity that is not less than guest; write a larger one, or leave it out'",
+        ),
+        Rule(
             "variables.sizes.all(size, isQuantity(size) && quantity(size).isGreaterThan(quantity('0')))",
             f"'{path}.domain: memory.guest and the cpu and memory of resources must be positive quantities such as 2Gi or 500m, not '"
             " + variables.sizes.filter(size, !isQuantity(size) || !quantity(size).isGreaterThan(quantity('0'))).join(', ')",

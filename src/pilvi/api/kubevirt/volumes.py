@@ -55,7 +55,7 @@ class ContainerPath(Part):
 
 class DataVolumeSource(Part):
     name: Annotated[str, implemented("Name of the DataVolume, and of its claim.")]
-    hotpluggable: bool | None = None
+    hotpluggable: Annotated[bool | None, implemented("The disk can come and go while the machine runs.")] = None
 
 
 class FieldRef(Part):
@@ -109,7 +109,7 @@ class HostDisk(Part):
 
 class ClaimVolume(Part):
     claim_name: Annotated[str, implemented("Name of the claim.")]
-    hotpluggable: bool | None = None
+    hotpluggable: Annotated[bool | None, implemented("The disk can come and go while the machine runs.")] = None
     read_only: Annotated[bool | None, implemented("The guest cannot write to it.")] = None
 
 

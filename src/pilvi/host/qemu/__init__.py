@@ -3,7 +3,7 @@
 spec.py         a machine as data
 argv.py         QEMU's command line for it, from drives, cards, firmware, processor, gear, at the addresses of ports
 unit.py         the process, its user and its limits; tpm.py its TPM, another process
-monitor.py      the running QEMU; status.py what it says of its guest; hotplug.py what comes and goes
+monitor.py      the running QEMU; status.py what it says of its guest; present.py what it has; hotplug.py what comes and goes
 agent.py        the agent in the guest; guestinfo.py what that tells
 installed.py    this host's QEMU and firmware
 accelerator.py  whether KVM works, by booting the guest of probe.py

@@ -17,7 +17,7 @@ from pilvi.host.qemu.words import Words, device, given, json_option
 from pilvi.host.units import OpenFile
 from pilvi.lib.hashing import short_hash
 
-__all__ = ["drive_device", "drive_devices", "drive_nodes", "drive_words", "find_drive", "iothread", "is_writable", "node_name"]
+__all__ = ["ROOM", "drive_device", "drive_devices", "drive_nodes", "drive_words", "find_drive", "iothread", "is_writable", "node_name"]
 
 Properties = dict[str, Any]
 
@@ -28,6 +28,8 @@ _PLACES = {
     "sata": (_SATA_PORTS * _SATA_CONTROLLERS, "disks on bus sata", "put further disks on bus scsi"),
     "usb": (15, "disks on bus usb", "put further disks on bus scsi"),
 }
+ROOM = {bus: count for bus, (count, _, _) in _PLACES.items()}
+"""How many disks each bus takes."""
 # Longer ones the hardware cuts off, and two disks would look the same.
 _LONGEST_SERIAL = {"virtio": 20, "sata": 20, "scsi": 36, "usb": 36}
 # What becomes of errors in writing and in reading.

@@ -6,13 +6,16 @@ from collections.abc import Iterator
 
 from pilvi.host.qemu.descriptors import Descriptors
 from pilvi.host.qemu.ports import SLOTS
+from pilvi.host.qemu.processor import MEMORY_BLOCK, memory_backend, more_bytes
 from pilvi.host.qemu.spec import QemuSpec
 from pilvi.host.qemu.words import Words, device, escaped, json_option
 from pilvi.host.units import OpenFile
 
-__all__ = ["AGENT_CHANNEL", "channel_words", "gear_words"]
+__all__ = ["AGENT_CHANNEL", "MORE_MEMORY", "channel_words", "gear_words"]
 
 AGENT_CHANNEL = "org.qemu.guest_agent.0"
+MORE_MEMORY = "memory"
+"""The device that offers the guest memory while it runs."""
 _VIDEO = {"vga": "VGA", "virtio": "virtio-vga", "bochs": "bochs-display", "cirrus": "cirrus-vga"}
 
 
@@ -44,6 +47,11 @@ def gear_words(spec: QemuSpec) -> Iterator[Words]:
         # Pages that the guest frees go back to the host by themselves.
         properties = {"free-page-reporting": True}
         yield device("virtio-balloon-pci", id="balloon", bus="pcie.0", addr=SLOTS["balloon"], **properties)
+    if more := more_bytes(spec):
+        # Of the whole only what the guest has taken costs anything.
+        yield json_option("-object", memory_backend(spec, "more-ram", more))
+        offered = {"memdev": "more-ram", "requested-size": 0, "block-size": MEMORY_BLOCK}
+        yield device("virtio-mem-pci", id=MORE_MEMORY, bus="pcie.0", addr=SLOTS["memory"], **offered)
     if spec.rng:
         yield json_option("-object", {"qom-type": "rng-builtin", "id": "rng"})
         yield device("virtio-rng-pci", rng="rng", bus="pcie.0", addr=SLOTS["rng"])

@@ -8,21 +8,29 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 
 from pilvi.errors import MachineRefused
 from pilvi.host.network import open_tap
 from pilvi.host.qemu.cards import nic_device, nic_properties
 from pilvi.host.qemu.drives import drive_device, drive_devices, drive_nodes, iothread, is_writable, node_name
+from pilvi.host.qemu.gear import MORE_MEMORY
 from pilvi.host.qemu.monitor import Monitor
+from pilvi.host.qemu.present import list_devices
 from pilvi.host.qemu.spec import Drive, Layer, Nic
 from pilvi.lib.disk import on_disk
 
-__all__ = ["list_devices", "plug_drive", "plug_memory", "plug_nic", "plug_sockets", "unplug_drive", "unplug_nic"]
-
-
-async def list_devices(monitor: Monitor) -> set[str]:
-    """Ids of the devices that the machine has. Raises as `Monitor.execute`."""
-    return {found["name"] for found in await monitor.execute("qom-list", {"path": "/machine/peripheral"})}
+__all__ = [
+    "close_drive",
+    "close_files",
+    "offer_memory",
+    "plug_drive",
+    "plug_nic",
+    "plug_sockets",
+    "resize_drive",
+    "unplug_drive",
+    "unplug_nic",
+]
 
 
 async def plug_drive(monitor: Monitor, drive: Drive, number: int) -> None:
@@ -34,7 +42,7 @@ async def plug_drive(monitor: Monitor, drive: Drive, number: int) -> None:
     devices = drive_devices(drive, number, None)
     if drive_device(drive.name) in await list_devices(monitor):
         return
-    await _remove_nodes(monitor, drive)
+    await close_drive(monitor, drive.name)
     try:
         paths: dict[Layer, str] = {}
         for place, layer in enumerate(drive.layers):
@@ -50,17 +58,37 @@ async def plug_drive(monitor: Monitor, drive: Drive, number: int) -> None:
         for properties in devices:
             await monitor.execute("device_add", properties)
     except (MachineRefused, OSError):
-        await _remove_nodes(monitor, drive)
+        await close_drive(monitor, drive.name)
         raise
 
 
-async def unplug_drive(monitor: Monitor, drive: Drive) -> None:
+async def unplug_drive(monitor: Monitor, drive: str, *, timeout_s: float = 30.0) -> None:
     """Take a drive from the guest; returns when QEMU has closed its files. One that is not there is fine.
 
     Raises as `Monitor.remove_device`.
     """
-    await monitor.remove_device(drive_device(drive.name))
-    await _remove_nodes(monitor, drive)
+    await monitor.remove_device(drive_device(drive), timeout_s=timeout_s)
+    await close_drive(monitor, drive)
+
+
+async def close_drive(monitor: Monitor, drive: str) -> None:
+    """Have QEMU close the files of a drive whose device is gone. Raises as `Monitor.execute`."""
+    await close_files(monitor, node_name(drive)[:-1])
+    with contextlib.suppress(MachineRefused):  # there is none
+        await monitor.execute("object-del", {"id": iothread(drive)})
+
+
+async def close_files(monitor: Monitor, prefix: str) -> None:
+    """As `close_drive`, when only the names of its nodes are known: those that begin so. Raises as `Monitor.execute`."""
+    nodes = [node for node in await monitor.execute("query-named-block-nodes", {"flat": True}) if node["node-name"].startswith(prefix)]
+    # The layers are numbered from the uppermost, which has to go before what it lies over.
+    for name in sorted(node["node-name"] for node in nodes):
+        await monitor.execute("blockdev-del", {"node-name": name})
+    # What the machine was started with has no label.
+    numbers = {int(number) for node in nodes for number in re.findall(r"/dev/fdset/(\d+)", node["file"])}
+    for found in await monitor.execute("query-fdsets"):
+        if found["fdset-id"] in numbers or any(str(file.get("opaque") or "").startswith(prefix) for file in found["fds"]):
+            await monitor.execute("remove-fd", {"fdset-id": found["fdset-id"]})
 
 
 async def plug_nic(monitor: Monitor, nic: Nic, port: int) -> None:
@@ -97,34 +125,17 @@ async def plug_sockets(monitor: Monitor, sockets: int) -> None:
             await monitor.execute("device_add", {"driver": place["type"], "id": id, **properties})
 
 
-async def plug_memory(monitor: Monitor, size_bytes: int) -> None:
-    """Have the guest see that much memory at least, in all. Raises as `Monitor.execute`; refused beyond its maximum."""
-    memory = await monitor.execute("query-memory-size-summary")
-    missing = size_bytes - memory["base-memory"] - memory.get("plugged-memory", 0)
-    if missing <= 0:
-        return
-    number = len(await monitor.execute("query-memory-devices"))
-    backend = f"ram{number}"
-    with contextlib.suppress(MachineRefused):  # left over by an engine that was killed between the two steps
-        await monitor.execute("object-del", {"id": backend})
-    await monitor.execute("object-add", {"qom-type": "memory-backend-ram", "id": backend, "size": missing})
-    try:
-        await monitor.execute("device_add", {"driver": "pc-dimm", "id": f"dimm{number}", "memdev": backend})
-    except MachineRefused:
-        await monitor.execute("object-del", {"id": backend})
-        raise
+async def offer_memory(monitor: Monitor, size_bytes: int) -> None:
+    """Offer the guest so much memory beyond what it was started with; what it has and shall give back it may keep for a while, or for ever.
+
+    Raises as `Monitor.execute`; refused beyond its maximum, and by machines that have none.
+    """
+    await monitor.execute("qom-set", {"path": f"/machine/peripheral/{MORE_MEMORY}", "property": "requested-size", "value": size_bytes})
 
 
-async def _remove_nodes(monitor: Monitor, drive: Drive) -> None:
-    present = {node["node-name"] for node in await monitor.execute("query-named-block-nodes", {"flat": True})}
-    for place in range(len(drive.layers)):
-        name = node_name(drive.name, place)
-        if name in present:
-            await monitor.execute("blockdev-del", {"node-name": name})
-        await monitor.remove_files(name)
-    if drive.iothread:
-        with contextlib.suppress(MachineRefused):  # there is none
-            await monitor.execute("object-del", {"id": iothread(drive.name)})
+async def resize_drive(monitor: Monitor, drive: str, size_bytes: int) -> None:
+    """Have the guest see that a drive has another size, which its file has already. Raises as `Monitor.execute`."""
+    await monitor.execute("block_resize", {"node-name": node_name(drive), "size": size_bytes})
 
 
 async def _remove_backend(monitor: Monitor, backend: str) -> None:

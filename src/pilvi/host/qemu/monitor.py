@@ -139,16 +139,10 @@ class Monitor:
     async def add_file(self, descriptor: int, label: str) -> str:
         """Hand an open file over; returns the path under which QEMU opens it. The caller closes its own descriptor.
 
-        The file stays with QEMU until `remove_files` of its label. Raises as `execute`.
+        The file stays with QEMU until its set is removed (`hotplug.close_files`). Raises as `execute`.
         """
         answer = await self._pass(descriptor, "add-fd", {"opaque": label})
         return f"/dev/fdset/{answer['fdset-id']}"
-
-    async def remove_files(self, label: str) -> None:
-        """Have QEMU forget the files of that label as soon as nothing uses them. Raises as `execute`."""
-        for found in await self.execute("query-fdsets"):
-            if any(file.get("opaque") == label for file in found["fds"]):
-                await self.execute("remove-fd", {"fdset-id": found["fdset-id"]})
 
     async def add_descriptor(self, descriptor: int, name: str) -> None:
         """Hand a descriptor over under a name, as `netdev_add` wants it. Raises as `execute`."""

@@ -28,6 +28,7 @@ SLOTS = {
     "panic": "a",
     "sata1": "b",
     "sata2": "c",
+    "memory": "d",
     "ich9": "1b",
 }
 """Addresses on the root complex of what cannot be unplugged. The SATA controller of the chipset itself is at 1f.2."""

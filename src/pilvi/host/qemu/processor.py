@@ -8,10 +8,10 @@ from pilvi.errors import UserError
 from pilvi.host.qemu.spec import QemuSpec
 from pilvi.host.qemu.words import Words, json_option, switch
 
-__all__ = ["MEMORY_SLOTS", "TRANSLATION_BYTES", "processor_words", "timezone_of"]
+__all__ = ["MEMORY_BLOCK", "TRANSLATION_BYTES", "memory_backend", "more_bytes", "processor_words", "timezone_of"]
 
-MEMORY_SLOTS = 16
-"""Pieces of memory that can be added to a running machine."""
+MEMORY_BLOCK = 2 << 20
+"""Memory comes to a running machine, and goes from it, in blocks of this size."""
 
 TRANSLATION_BYTES = 64 << 20
 """Translated code that a guest without KVM has in memory at most; QEMU's own choice is a gigabyte."""
@@ -29,10 +29,10 @@ def processor_words(spec: QemuSpec) -> Iterator[Words]:
     yield "-smp", f"cpus={cpu.sockets * per_socket},maxcpus={max(cpu.max_sockets, cpu.sockets) * per_socket},{topology}"
     memory = spec.memory
     size = f"size={memory.size_bytes}b"
-    if memory.max_bytes > memory.size_bytes:
-        size += f",slots={MEMORY_SLOTS},maxmem={memory.max_bytes}b"
+    if more := more_bytes(spec):
+        size += f",maxmem={memory.size_bytes + more}b"
     yield "-m", size
-    yield json_option("-object", _memory(spec))
+    yield json_option("-object", memory_backend(spec, "ram", memory.size_bytes))
     yield "-rtc", ",".join(_clock(spec))
     if spec.timers.pit and spec.accelerator == "kvm":
         yield "-global", f"kvm-pit.lost_tick_policy={spec.timers.pit}"
@@ -69,9 +69,15 @@ def _model(spec: QemuSpec) -> Iterator[str]:
         yield f"hv-time={switch(spec.timers.hyperv)}"
 
 
-def _memory(spec: QemuSpec) -> dict[str, object]:
+def more_bytes(spec: QemuSpec) -> int:
+    """How much memory the machine can be given while it runs."""
+    return max(0, spec.memory.max_bytes - spec.memory.size_bytes) // MEMORY_BLOCK * MEMORY_BLOCK
+
+
+def memory_backend(spec: QemuSpec, id: str, size_bytes: int) -> dict[str, object]:
+    """Memory of the guest as QEMU takes it from the host."""
     memory = spec.memory
-    backend: dict[str, object] = {"id": "ram", "size": memory.size_bytes}
+    backend: dict[str, object] = {"id": id, "size": size_bytes}
     if memory.hugepage_bytes is not None:
         # From memfd, not from a mounted folder: that needs no right to any path.
         return {"qom-type": "memory-backend-memfd", **backend, "hugetlb": True, "hugetlbsize": memory.hugepage_bytes, "share": True}

@@ -45,7 +45,7 @@ class Cpu(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Memory(msgspec.Struct, frozen=True, kw_only=True):
-    """`max_bytes` above `size_bytes` leaves room for memory that is added while the guest runs.
+    """`max_bytes` above `size_bytes` leaves room for memory that is added while the guest runs, in blocks of 2 MiB.
 
     `hugepage_bytes` takes it from the host's huge pages of that size, which must be free. `shared` lets another process of the
     host map it (virtiofs); memory that is not shared may get transparent huge pages.

@@ -9,7 +9,7 @@ from pilvi.host.qemu.processor import TRANSLATION_BYTES, timezone_of
 from pilvi.host.qemu.spec import QemuSpec
 from pilvi.host.units import CgroupLimits, SocketProbe, UnitSpec
 
-__all__ = ["overhead_bytes", "qemu_unit"]
+__all__ = ["limits", "overhead_bytes", "qemu_unit"]
 
 _MIB = 1 << 20
 # QEMU answers disks with up to 64 threads; beside them the main loop, VNC, RCU, and one for each disk that has its own.
@@ -26,17 +26,26 @@ def overhead_bytes(memory_bytes: int, vcpus: int, *, accelerator: Literal["kvm",
     return (50 + 32 + 16 + 8 * vcpus) * _MIB + memory_bytes // 512 + translation
 
 
+def limits(spec: QemuSpec, memory_bytes: int) -> CgroupLimits:
+    """What the machine may use while its guest has that much memory. Pure."""
+    vcpus = max(spec.cpu.sockets, spec.cpu.max_sockets) * spec.cpu.cores * spec.cpu.threads
+    return CgroupLimits(
+        memory_bytes=memory_bytes + overhead_bytes(memory_bytes, vcpus, accelerator=spec.accelerator),
+        cpu_milli=spec.cpu_milli,
+        pids=_THREADS + 2 * vcpus,
+    )
+
+
 def qemu_unit(spec: QemuSpec) -> UnitSpec:
     """The unit that runs `spec`. Pure. Raises UserError for what no machine can be.
 
-    It may use what the guest may come to have, and the overhead of that. Its network namespace, its sockets' folder (0700, the machine's
-    user) and all files of its drives must be there before it starts. It is never started again by itself: a guest that ended is for
-    others to judge. SIGTERM has QEMU end at once, whatever the guest does; a guest is shut down through the monitor first.
+    It may use what the guest may come to have, and the overhead of that, until somebody sets lower `limits`. Its network namespace, its
+    sockets' folder (0700, the machine's user) and all files of its drives must be there before it starts. It is never started again by
+    itself: a guest that ended is for others to judge. SIGTERM has QEMU end at once, whatever the guest does; a guest is shut down through
+    the monitor first.
     """
     command = argv(spec)
     timezone = timezone_of(spec)
-    memory_bytes = max(spec.memory.size_bytes, spec.memory.max_bytes)
-    vcpus = max(spec.cpu.sockets, spec.cpu.max_sockets) * spec.cpu.cores * spec.cpu.threads
     return UnitSpec(
         name=spec.name,
         argv=command.argv,
@@ -45,11 +54,7 @@ def qemu_unit(spec: QemuSpec) -> UnitSpec:
         netns=spec.netns,
         uid=spec.user,
         gid=spec.user if spec.group is None else spec.group,
-        cgroup=CgroupLimits(
-            memory_bytes=memory_bytes + overhead_bytes(memory_bytes, vcpus, accelerator=spec.accelerator),
-            cpu_milli=spec.cpu_milli,
-            pids=_THREADS + 2 * vcpus,
-        ),
+        cgroup=limits(spec, max(spec.memory.size_bytes, spec.memory.max_bytes)),
         log_path=spec.log,
         ready=SocketProbe(path=spec.sockets.monitor),
         restart="never",

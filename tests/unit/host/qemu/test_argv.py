@@ -69,7 +69,7 @@ def test_nothing_is_opened_by_its_path() -> None:
             "cpus=12,maxcpus=48,sockets=8,cores=3,threads=2",
         ),
         ({}, "-m", f"size={256 * MIB}b"),
-        ({"memory": Memory(size_bytes=256 * MIB, max_bytes=1024 * MIB)}, "-m", f"size={256 * MIB}b,slots=16,maxmem={1024 * MIB}b"),
+        ({"memory": Memory(size_bytes=256 * MIB, max_bytes=1024 * MIB)}, "-m", f"size={256 * MIB}b,maxmem={1024 * MIB}b"),
         ({}, "-rtc", "base=utc,clock=host"),
         ({"clock_offset_s": 5}, "-rtc", "base=localtime,clock=host"),
         ({"timers": Timers(rtc="catchup")}, "-rtc", "base=utc,clock=host,driftfix=slew"),

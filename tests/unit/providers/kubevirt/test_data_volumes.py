@@ -91,6 +91,7 @@ class TestMachines:
     async def test_start_to_be_the_first_consumer(self, stage: Stage) -> None:
         put_vm(stage)
         await stage.until(lambda: stage.find(DATA_VOLUMES, "root", "shop"))
+        stage.put(CLAIMS, {"metadata": {"name": "root", "namespace": "shop"}, "spec": {}, "status": {"phase": "Pending"}})
         set_phase(stage, "WaitForFirstConsumer")
         await stage.until(lambda: stage.find(INSTANCES, "web", "shop"))
         await stage.until(lambda: word(stage) == "WaitingForVolumeBinding")

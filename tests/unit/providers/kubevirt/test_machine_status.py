@@ -71,9 +71,12 @@ def test_a_changed_template_asks_for_a_restart() -> None:
     assert [entry["type"] for entry in plan_conditions(vm, vmi, None)] == ["Ready"]
     vm["metadata"]["generation"] = 4
     assert plan_status(vm, vmi, None, NOW)["observedGeneration"] == 4
-    vm["spec"]["template"]["spec"]["domain"]["memory"]["guest"] = "2Gi"
-    assert [entry["type"] for entry in plan_conditions(vm, vmi, None)] == ["Ready", "RestartRequired"]
-    assert plan_status(vm, vmi, None, NOW)["observedGeneration"] == 3
+    _, required = plan_conditions(vm, vmi, None, ["a changed since the machine was started"])
+    assert (required["type"], required["message"]) == (
+        "RestartRequired",
+        "a changed since the machine was started. Restart the machine to apply that",
+    )
+    assert plan_status(vm, vmi, None, NOW, restart=["a"])["observedGeneration"] == 3
 
 
 def test_conditions_say_why() -> None:

@@ -20,6 +20,7 @@ from pilvi.api import JsonObject
 from pilvi.api.resource import Key
 from pilvi.errors import UserError, format_chain
 from pilvi.images import Pulls
+from pilvi.providers.kubevirt.instance.attachments import Attachments
 from pilvi.providers.kubevirt.instance.attendants import Attendants
 from pilvi.providers.kubevirt.instance.backends import Backends
 from pilvi.providers.kubevirt.instance.credentials.credential import find_credentials
@@ -30,6 +31,7 @@ from pilvi.providers.kubevirt.instance.scope import Caches, Scope
 from pilvi.providers.kubevirt.instance.starting import Starting
 from pilvi.providers.kubevirt.instance.status import FINAL_PHASES, Report, phase_of
 from pilvi.providers.kubevirt.instance.sweep import MachineSweep
+from pilvi.providers.kubevirt.instance.volumes.claims import ClaimDisks
 from pilvi.providers.kubevirt.instance.volumes.cloudinit import find_cloud_init
 from pilvi.providers.kubevirt.instance.volumes.serviceaccount import find_service_account
 from pilvi.providers.kubevirt.kinds import INSTANCES
@@ -55,8 +57,9 @@ class Instances:
         self._sweep = sweep
         self._reporter = Reporter(platform, self._caches)
         self.attendants = Attendants(self._caches, platform.events)
-        self._starting = Starting(platform, host, self._caches, self._reporter, pulls, self.attendants)
-        self._ending = Ending(platform, host, self._caches, backends, self._reporter)
+        attachments = Attachments(platform, host, ClaimDisks(platform.cloud, self._caches))
+        self._starting = Starting(platform, host, self._caches, self._reporter, pulls, self.attendants, attachments)
+        self._ending = Ending(platform, host, self._caches, backends, self._reporter, attachments)
 
     async def reconcile(self, key: Key) -> Result:
         """One pass for the instance `key`."""

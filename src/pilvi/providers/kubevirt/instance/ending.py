@@ -6,6 +6,7 @@ from pilvi.api import JsonObject
 from pilvi.api.builtin import PODS
 from pilvi.api.resource import Key
 from pilvi.errors import DriverError, UnitFailed, format_chain
+from pilvi.providers.kubevirt.instance.attachments import Attachments
 from pilvi.providers.kubevirt.instance.backends import Backends, fidelity
 from pilvi.providers.kubevirt.instance.grace import stop_within
 from pilvi.providers.kubevirt.instance.probes.prober import DEAD
@@ -24,13 +25,16 @@ __all__ = ["Ending"]
 class Ending:
     """What is done with an instance whose machine is to end or has ended. `host` is the name of the virtual host's Node."""
 
-    def __init__(self, platform: Platform, host: str, caches: Caches, backends: Backends, reporter: Reporter) -> None:
+    def __init__(
+        self, platform: Platform, host: str, caches: Caches, backends: Backends, reporter: Reporter, attachments: Attachments
+    ) -> None:
         self._client = platform.client
         self._events = platform.events
         self._host = host
         self._caches = caches
         self._backends = backends
         self._reporter = reporter
+        self._attachments = attachments
 
     async def evict(self, scope: Scope, pod: JsonObject, backend: MachineBackend) -> Result:
         """The Pod is being deleted: an eviction, `kubectl delete pod`, or a namespace that ends."""
@@ -60,6 +64,7 @@ class Ending:
         # Stopping wakes this key, so it must not be done again for nothing.
         if backend is not None:
             await backend.stop(scope.uid, scope.grace_s)
+        await self._attachments.remove(scope)
         if scope.pod is not None:
             if is_deleting(scope.pod):
                 await self._remove_pod(scope.pod)
@@ -79,6 +84,7 @@ class Ending:
             message = f"the machine cannot be removed: {format_chain(e)}"
             await self._reporter.report(scope, Report(phase_of(scope.vmi) or "Pending", "RemovalFailed", message, pod=scope.pod))
             return Failed(message)
+        await self._attachments.remove(scope)
         if scope.pod is not None:
             await self._remove_pod(scope.pod)
         if phase_of(scope.vmi) == "Running":

@@ -15,20 +15,30 @@ from pilvi.providers.kubevirt.instance.volumes.claim import find_claim
 from pilvi.providers.kubevirt.instance.volumes.serviceaccount import find_service_account
 from pilvi.providers.sizing import Size, find_hugepage_bytes, get_size
 
-__all__ = ["CREATED_BY", "LAUNCHER", "launcher_name", "machine_container_id", "new_launcher", "plan_pod_status"]
+__all__ = [
+    "CREATED_BY",
+    "LAUNCHER",
+    "RESTRICTED",
+    "TOLERATIONS",
+    "launcher_name",
+    "machine_container_id",
+    "new_launcher",
+    "plan_pod_status",
+    "plan_requests",
+]
 
 LAUNCHER = {"kubevirt.io": "virt-launcher"}
 CREATED_BY = "kubevirt.io/created-by"
 CONTAINER = "compute"
 
 # The host runs nothing but machines, and a machine outlives an engine that is away: neither taint may end it.
-_TOLERATIONS: list[JsonObject] = [
+TOLERATIONS: list[JsonObject] = [
     {"key": "pilvi.dev/machines-only", "operator": "Exists", "effect": "NoSchedule"},
     {"key": "node.kubernetes.io/not-ready", "operator": "Exists", "effect": "NoExecute"},
     {"key": "node.kubernetes.io/unreachable", "operator": "Exists", "effect": "NoExecute"},
 ]
 # Nothing runs in it, so it may as well pass the strictest pod security standard of its namespace.
-_RESTRICTED: JsonObject = {
+RESTRICTED: JsonObject = {
     "allowPrivilegeEscalation": False,
     "capabilities": {"drop": ["ALL"]},
     "runAsNonRoot": True,
@@ -84,7 +94,7 @@ def new_launcher(vmi: JsonObject, image: str, overhead_bytes: int = 0) -> JsonOb
                     "image": image,
                     "imagePullPolicy": "Never",
                     "resources": _resources(vmi, overhead_bytes),
-                    "securityContext": _RESTRICTED,
+                    "securityContext": RESTRICTED,
                 }
             ],
             "restartPolicy": "Never",
@@ -93,7 +103,7 @@ def new_launcher(vmi: JsonObject, image: str, overhead_bytes: int = 0) -> JsonOb
             "hostname": metadata["name"].replace(".", "-")[:63].rstrip("-"),
             # Machines are stopped by the engine; the grace of an eviction is the guest's own.
             "terminationGracePeriodSeconds": _grace_s(spec),
-            "tolerations": [*(spec.get("tolerations") or []), *_TOLERATIONS],
+            "tolerations": [*(spec.get("tolerations") or []), *TOLERATIONS],
             "nodeSelector": {**(spec.get("nodeSelector") or {}), "kubevirt.io/schedulable": "true"},
             **({"serviceAccountName": account} if account else {}),
             **_volumes(spec),
@@ -123,13 +133,16 @@ def plan_pod_status(
     the same in one word while it has not begun. Times of conditions are left to the caller's merge.
     """
     container: JsonObject = {
-        "name": CONTAINER,
+        "name": pod["spec"]["containers"][0]["name"],
         "image": pod["spec"]["containers"][0]["image"],
         "imageID": "",
         "ready": ready,
         "started": ready,
         "restartCount": 0,
         "state": _container_state(phase, started_at, reason, message),
+        # A kubelet says so that it has taken up what the Pod requests by now.
+        "resources": pod["spec"]["containers"][0].get("resources") or {},
+        "allocatedResources": (pod["spec"]["containers"][0].get("resources") or {}).get("requests") or {},
     }
     if started_at is not None:
         container["containerID"] = machine_container_id(pod)
@@ -164,19 +177,25 @@ def machine_container_id(pod: JsonObject) -> str:
 
 
 def _resources(vmi: JsonObject, overhead_bytes: int) -> dict[str, Any]:
-    size = get_size(vmi["spec"])
-    domain = vmi["spec"].get("domain") or {}
-    resources = domain.get("resources") or {}
+    requests = plan_requests(vmi["spec"], get_size(vmi["spec"]), overhead_bytes)
+    # Kubernetes wants limits for huge pages.
+    huge = {name: amount for name, amount in requests.items() if name.startswith("hugepages-")}
+    return {"requests": requests, **({"limits": huge} if huge else {})}
+
+
+def plan_requests(spec: JsonObject, size: Size, overhead_bytes: int) -> dict[str, str]:
+    """What the Pod of a machine of that size requests: what the instance's specification says, else what the size needs."""
+    resources = (spec.get("domain") or {}).get("resources") or {}
     asked = resources.get("requests") or {}
     if resources.get("overcommitGuestOverhead"):
         overhead_bytes = 0
-    cpu = asked.get("cpu") or format_milli(size.vcpus * _MILLI_PER_VCPU)
-    page_bytes = find_hugepage_bytes(vmi["spec"])
+    cpu = str(asked.get("cpu") or format_milli(size.vcpus * _MILLI_PER_VCPU))
+    page_bytes = find_hugepage_bytes(spec)
     if page_bytes is None:
-        return {"requests": {"cpu": cpu, "memory": format_bytes(_memory_bytes(asked, size) + overhead_bytes)}}
+        return {"cpu": cpu, "memory": format_bytes(_memory_bytes(asked, size) + overhead_bytes)}
+    # Something beside the huge pages is wanted by Kubernetes too.
     huge = {f"hugepages-{format_bytes(page_bytes)}": format_bytes(size.memory_bytes)}
-    # Kubernetes wants limits for huge pages, and something beside them.
-    return {"requests": {"cpu": cpu, "memory": format_bytes(overhead_bytes or _LEAST_MEMORY), **huge}, "limits": huge}
+    return {"cpu": cpu, "memory": format_bytes(overhead_bytes or _LEAST_MEMORY), **huge}
 
 
 def _memory_bytes(asked: JsonObject, size: Size) -> int:
@@ -184,8 +203,9 @@ def _memory_bytes(asked: JsonObject, size: Size) -> int:
 
 
 def _volumes(spec: JsonObject) -> JsonObject:
-    """The claims of the machine: so they are bound for it, and not deleted under it."""
-    named = {volume["name"]: claim for volume in spec.get("volumes") or [] if (claim := find_claim(volume)) is not None}
+    """The claims of the machine: so they are bound for it, and not deleted under it. Those that come and go have Pods of their own."""
+    found = {volume["name"]: find_claim(volume) for volume in spec.get("volumes") or []}
+    named = {name: claim for name, claim in found.items() if claim is not None and not claim.hotpluggable}
     volumes = [
         {"name": name, "persistentVolumeClaim": {"claimName": claim.name, **({"readOnly": True} if claim.read_only else {})}}
         for name, claim in named.items()

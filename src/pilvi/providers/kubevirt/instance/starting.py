@@ -10,12 +10,14 @@ from pilvi.api.resource import Key
 from pilvi.errors import AlreadyExists, Forbidden, Invalid, UnitFailed, UserError, format_chain
 from pilvi.images import Pulls
 from pilvi.lib.clock import utc_now
+from pilvi.providers.kubevirt.instance.attachments import Attached, Attachments, in_order
 from pilvi.providers.kubevirt.instance.attendants import Attendants
 from pilvi.providers.kubevirt.instance.backends import fidelity
 from pilvi.providers.kubevirt.instance.keeper import find_keeper
 from pilvi.providers.kubevirt.instance.network import NoLeg, plan_interfaces, plan_leg
 from pilvi.providers.kubevirt.instance.pod import launcher_name, new_launcher
 from pilvi.providers.kubevirt.instance.reporter import Reporter
+from pilvi.providers.kubevirt.instance.resizing import Resizing, size_conditions
 from pilvi.providers.kubevirt.instance.scope import Caches, Scope
 from pilvi.providers.kubevirt.instance.shortage import describe_shortage
 from pilvi.providers.kubevirt.instance.status import Report, phase_of
@@ -25,17 +27,19 @@ from pilvi.providers.kubevirt.instance.volumes.filesets import FileDisks
 from pilvi.providers.kubevirt.instance.volumes.images import ContainerDisks
 from pilvi.providers.kubevirt.instance.volumes.ready import VolumeNotReady
 from pilvi.providers.kubevirt.instance.volumes.resolve import Volumes
+from pilvi.providers.kubevirt.instance.volumestatus import find_arrived, plan_volume_status
 from pilvi.providers.kubevirt.machines.backend import MachineBackend, MachineLeg, MachineSpec, MachineState, NetworkNotReady
 from pilvi.providers.kubevirt.machines.choice import find_boot_image
 from pilvi.providers.kubevirt.machines.volumes import MachineVolume
 from pilvi.providers.kubevirt.virtualhost.pressure import describe_pressure
 from pilvi.providers.platform import Platform
-from pilvi.providers.sizing import find_cpu_limit, get_size
+from pilvi.providers.sizing import Size, find_cpu_limit, get_size
 from pilvi.runtime import Done, Failed, RequeueAfter, Result, Waiting
 
 __all__ = ["Starting"]
 
 FIRST_BOOT_LOOK_S = 1.0
+LOOK_FOR_ROOM_S = 20.0
 NO_IMAGE = "pilvi.dev/no-container-disk"
 """What stands for an image in the Pod of a machine that has none: a Pod must name one."""
 
@@ -43,7 +47,16 @@ NO_IMAGE = "pilvi.dev/no-container-disk"
 class Starting:
     """What is done with an instance that shall run and whose backend is chosen. `host` is the name of the virtual host's Node."""
 
-    def __init__(self, platform: Platform, host: str, caches: Caches, reporter: Reporter, pulls: Pulls, attendants: Attendants) -> None:
+    def __init__(
+        self,
+        platform: Platform,
+        host: str,
+        caches: Caches,
+        reporter: Reporter,
+        pulls: Pulls,
+        attendants: Attendants,
+        attachments: Attachments,
+    ) -> None:
         self._cloud = platform.cloud
         self._client = platform.client
         self._events = platform.events
@@ -54,6 +67,8 @@ class Starting:
         self._claims = ClaimDisks(platform.cloud, caches)
         self._volumes = Volumes(caches, ContainerDisks(pulls, caches), self._claims, FileDisks(platform.client, caches))
         self._users = MachineUsers(platform, caches)
+        self._attachments = attachments
+        self._resizing = Resizing(platform, host, caches)
 
     async def start(self, scope: Scope, backend: MachineBackend) -> Result:
         """One step: make the Pod, wait for its binding, or have the machine run."""
@@ -66,7 +81,7 @@ class Starting:
             report = _scheduling(scope.pod, backend, "; ".join(words for words in (shortage, pressure) if words))
             await self._reporter.report(scope, self._with_claims(scope, report))
             return Done()
-        return await self._run(scope, backend)
+        return await self._run(scope, scope.pod, backend)
 
     def _with_claims(self, scope: Scope, report: Report) -> Report:
         """A claim that is not there or not bound is said before the scheduler's words about it."""
@@ -105,15 +120,22 @@ class Starting:
         await self._reporter.report(scope, _scheduling(pod, backend))
         return Done()
 
-    async def _run(self, scope: Scope, backend: MachineBackend) -> Result:
+    async def _run(self, scope: Scope, pod: JsonObject, backend: MachineBackend) -> Result:
         leg = plan_leg(self._cloud, scope.ip, scope.subnet, scope.vpc)
         if isinstance(leg, NoLeg):
             return await self._wait(scope, backend, "NetworkNotReady", leg.message)
         try:
-            volumes, kernel = await self._volumes.resolve(scope), self._volumes.resolve_kernel(scope)
-            keeper = find_keeper(scope.vmi, self._caches.machines.get(scope.key))
-            user = await self._users.ensure(scope.vmi)
-            machine = await backend.ensure(dataclasses.replace(_machine_spec(scope, leg, volumes, user), kernel=kernel, keeper=keeper))
+            attached = await self._attachments.ensure(scope)
+            if attached.soon and phase_of(scope.vmi) != "Running":
+                return await self._wait(scope, backend, "ContainerCreating", "the Pods of its disks are being scheduled")
+            granted = await self._resizing.grant(scope, pod, backend)
+            volumes = in_order(scope.vmi, [*await self._volumes.resolve(scope), *attached.disks])
+            spec = dataclasses.replace(
+                _machine_spec(scope, leg, volumes, await self._users.ensure(scope.vmi), granted.size),
+                kernel=self._volumes.resolve_kernel(scope),
+                keeper=find_keeper(scope.vmi, self._caches.machines.get(scope.key)),
+            )
+            machine = await backend.ensure(spec)
         except NetworkNotReady as e:
             # The last write of the controller that makes it wakes us; the retry is for a signal that got lost.
             return await self._wait(scope, backend, "NetworkNotReady", format_chain(e), retry_s=1.0)
@@ -139,16 +161,30 @@ class Starting:
             fidelity=fidelity(backend),
             unready=attended.unready,
             conditions=attended.conditions,
+            volumes=self._volume_status(scope, machine, attached),
+            size=granted.size,
+            size_conditions=size_conditions(get_size(scope.vmi["spec"]), granted, machine),
         )
         await self._reporter.report_pod(scope, report)
         await self._reporter.report(scope, report)
+        for entry in find_arrived(scope.vmi, report.volumes or []):
+            self._events.record(scope.vmi, "Normal", entry["reason"], entry["message"])
+        await self._attachments.release(scope, attached, machine)
+        await self._resizing.give_back(scope, pod, backend, granted, machine)
         if first:
             self._events.record(scope.vmi, "Normal", "Started", "VirtualMachineInstance started.")
+        if granted.refusal:
+            return RequeueAfter(LOOK_FOR_ROOM_S)
+        if machine.look_again_s is not None:
+            return RequeueAfter(machine.look_again_s)
         if machine.phase != "running" or machine.first_boot is not None or machine.started_at is None:
             return Done()
         # Nothing tells us that the guest's first boot has ended. It does within seconds; one that hangs is looked at ever less often.
         age_s = (utc_now() - machine.started_at).total_seconds()
         return RequeueAfter(max(FIRST_BOOT_LOOK_S, age_s / 10))
+
+    def _volume_status(self, scope: Scope, machine: MachineState, attached: Attached) -> list[JsonObject]:
+        return plan_volume_status(scope.vmi, machine, attached, lambda name: self._caches.claims.get(Key(scope.key.namespace, name)))
 
     async def _end(self, scope: Scope, backend: MachineBackend, machine: MachineState) -> Result:
         """The guest has ended by itself. Its process is ended by the pass that this write wakes."""
@@ -183,14 +219,14 @@ def _scheduling(pod: JsonObject, backend: MachineBackend, pressure: str = "") ->
     return Report("Scheduling", "PodNotReady", message, pod=pod, fidelity=fidelity(backend), pressure=pressure)
 
 
-def _machine_spec(scope: Scope, leg: MachineLeg, volumes: tuple[MachineVolume, ...], user: int) -> MachineSpec:
+def _machine_spec(scope: Scope, leg: MachineLeg, volumes: tuple[MachineVolume, ...], user: int, size: Size) -> MachineSpec:
     metadata, spec = scope.vmi["metadata"], scope.vmi["spec"]
     return MachineSpec(
         uid=scope.uid,
         name=spec.get("hostname") or metadata["name"],
         namespace=metadata["namespace"],
         instance=spec,
-        size=get_size(spec),
+        size=size,
         leg=leg,
         volumes=volumes,
         user=user,

@@ -16,7 +16,7 @@ from pilvi.lib.quantity import format_bytes
 from pilvi.providers.kubevirt.instance.guest.agent import AGENT_CONDITIONS, plan_agent_conditions
 from pilvi.providers.kubevirt.instance.guest.interfaces import merge_interfaces
 from pilvi.providers.kubevirt.machines.backend import MachineState
-from pilvi.providers.sizing import find_size
+from pilvi.providers.sizing import Size, find_size
 from pilvi.runtime.conditions import condition, merge_conditions
 
 __all__ = ["FIDELITY", "FINAL_PHASES", "FIRST_BOOT", "Report", "phase_of", "plan_status"]
@@ -35,6 +35,8 @@ _OWNED = {
     "AccessCredentialsSynchronized",
     "DataVolumesReady",
     "SoftwareEmulation",
+    "HotVCPUChange",
+    "HotMemoryChange",
     FIDELITY,
     FIRST_BOOT,
 }
@@ -49,6 +51,8 @@ class Report:
     `ready_reason` and `ready_message` say why the machine is not ready; both are unused for a running machine. `refusal` is a
     reason and message of KubeVirt's Synchronized condition. `fidelity` is the backend's, as reason and message. `pressure` says what the
     host runs short of. `unready` says why a guest that runs is not ready all the same. `conditions` are those that others have planned.
+    `volumes` is `status.volumeStatus`, None to leave it as it is. `size` is what the machine may have, None when that is what its
+    specification asks for, and `size_conditions` say what of that is under way.
     """
 
     phase: str
@@ -63,6 +67,9 @@ class Report:
     pressure: str = ""
     unready: str = ""
     conditions: tuple[JsonObject, ...] = ()
+    volumes: list[JsonObject] | None = None
+    size: Size | None = None
+    size_conditions: list[JsonObject] = field(default_factory=list)
 
     @property
     def ready(self) -> bool:
@@ -89,12 +96,19 @@ def plan_status(vmi: JsonObject, report: Report, now: datetime, *more: JsonObjec
     _put_guest(status, report)
     if report.machine.machine_type:
         status["machine"] = {"type": report.machine.machine_type}
-    size = find_size(vmi["spec"])
-    if size is not None and report.phase in ("Scheduled", "Running"):
-        memory = format_bytes(size.memory_bytes)
-        status["memory"] = {"guestAtBoot": memory, "guestCurrent": memory, "guestRequested": memory}
+    size = report.size or find_size(vmi["spec"])
+    # Once the machine has a size, only a pass that knows what it may have changes that.
+    if size is not None and report.phase in ("Scheduled", "Running") and (report.size is not None or "memory" not in status):
+        machine, memory = report.machine, size.memory_bytes
+        sizes = {
+            "guestAtBoot": machine.memory_at_start_bytes or memory,
+            "guestCurrent": machine.memory_bytes or memory,
+            "guestRequested": memory,
+        }
+        status["memory"] = {name: format_bytes(size_bytes) for name, size_bytes in sizes.items()}
         status["currentCPUTopology"] = {"sockets": size.sockets, "cores": size.cores, "threads": size.threads}
-        status["volumeStatus"] = [{"name": volume["name"], "target": ""} for volume in vmi["spec"].get("volumes") or []]
+    if report.volumes is not None:
+        status["volumeStatus"] = report.volumes
     wanted = [*_conditions(vmi["spec"], report), *report.conditions, *(entry for entry in more if entry is not None)]
     others = [entry for entry in status.get("conditions") or [] if entry["type"] not in _OWNED]
     kept = {new["type"] for new in wanted} | (_OF_FIDELITY if report.fidelity is None else set())
@@ -155,6 +169,7 @@ def _conditions(vmi_spec: JsonObject, report: Report) -> list[JsonObject]:
         conditions.append(
             condition("LiveMigratable", False, "NotImplemented", "machines of this cloud cannot migrate yet: it has one host")
         )
+    conditions += report.size_conditions
     machine = report.machine
     if report.phase == "Running" and machine.phase == "paused":
         conditions.append(condition("Paused", True, machine.reason or "PausedByUser", machine.message))

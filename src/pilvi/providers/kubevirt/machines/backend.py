@@ -19,7 +19,7 @@ from pilvi.providers.kubevirt.machines.guest import GuestFacts
 from pilvi.providers.kubevirt.machines.volumes import BootFiles, MachineVolume
 from pilvi.providers.sizing import Size
 
-__all__ = ["MachineBackend", "MachineLeg", "MachinePhase", "MachineSpec", "MachineState", "NetworkNotReady"]
+__all__ = ["DiskState", "MachineBackend", "MachineLeg", "MachinePhase", "MachineSpec", "MachineState", "NetworkNotReady"]
 
 
 class NetworkNotReady(Transient):
@@ -69,6 +69,21 @@ class MachineSpec:
 
 
 @dataclass(frozen=True)
+class DiskState:
+    """A disk of a machine that runs: `attached` when the guest sees it, `detaching` when it shall let go of it.
+
+    `target` is what a guest would call it (`vda`), `size_bytes` what the guest sees. `message` says what went wrong with it last.
+    """
+
+    name: str
+    attached: bool = True
+    detaching: bool = False
+    target: str = ""
+    size_bytes: int | None = None
+    message: str = ""
+
+
+@dataclass(frozen=True)
 class MachineState:
     """What is seen of a machine now.
 
@@ -77,6 +92,10 @@ class MachineState:
     until it has ended, `unknown` when nobody can see that from outside. `agent` says whether a guest agent answers, None when there is no
     channel to one or nobody has looked yet; `guest` is what it has told, None before it has. `machine_type` is the concrete one, empty
     when the machine has none.
+
+    Of a machine whose hardware can change while it runs: `disks`, None where nobody has looked yet; `sockets` that the guest has; its
+    memory at its start and now; `unchanged` says of what (`disk data`, `memory`) the wanted change could not be made, and why;
+    `look_again_s` is when it should be tried again.
     """
 
     phase: MachinePhase
@@ -90,6 +109,12 @@ class MachineState:
     agent: bool | None = None
     machine_type: str = ""
     guest: GuestFacts | None = None
+    disks: tuple[DiskState, ...] | None = None
+    sockets: int | None = None
+    memory_at_start_bytes: int | None = None
+    memory_bytes: int | None = None
+    unchanged: dict[str, str] = field(default_factory=dict)
+    look_again_s: float | None = None
 
 
 class MachineBackend(Protocol):
@@ -111,6 +136,7 @@ class MachineBackend(Protocol):
     async def ensure(self, spec: MachineSpec) -> MachineState:
         """Make the machine run as `spec` says: start it, or adopt the one that runs. Its writable layer is kept if there is one.
 
+        What of its hardware can change while it runs is changed; what cannot is told by the state, and is no error.
         Returns `starting` while it is busy. Raises UserError for what a person must mend, NetworkNotReady, UnitFailed when its
         first process cannot be started, and OSError when the file system refuses.
         """

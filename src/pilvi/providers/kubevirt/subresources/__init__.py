@@ -3,6 +3,7 @@
 machine.py, lifecycle.py   of a VirtualMachine: start, stop, restart; which change a strategy needs is pure
 instance.py, guest.py      of a VirtualMachineInstance: pause, reset, freeze; what its guest's agent says
 streams.py                 console, screen, ports: web sockets (splice.py) to sockets of the machine (peers.py)
+volumes.py                 of both: disks that are added and removed
 refused.py                 what upstream has and this does not
 """
 
@@ -20,6 +21,7 @@ from pilvi.providers.kubevirt.subresources.machine import MachineHandlers
 from pilvi.providers.kubevirt.subresources.objects import Objects
 from pilvi.providers.kubevirt.subresources.refused import refused_endpoints
 from pilvi.providers.kubevirt.subresources.streams import StreamHandlers
+from pilvi.providers.kubevirt.subresources.volumes import VolumeHandlers
 
 if TYPE_CHECKING:
     from pilvi.providers.platform import Platform
@@ -40,12 +42,17 @@ def subresources(platform: Platform, controls: Mapping[str, MachineControl] | No
     machine = MachineHandlers(platform.client, objects)
     instance = InstanceHandlers(objects)
     stream = StreamHandlers(platform, objects)
+    volume = VolumeHandlers(platform.client, objects)
     about = AboutHandlers(platform.client)
     endpoints = (
         Endpoint("PUT", _MACHINES, machine.start, "start"),
         Endpoint("PUT", _MACHINES, machine.stop, "stop"),
         Endpoint("PUT", _MACHINES, machine.restart, "restart"),
         Endpoint("PUT", _MACHINES, machine.migrate, "migrate"),
+        Endpoint("PUT", _MACHINES, volume.add_to_machine, "addvolume"),
+        Endpoint("PUT", _MACHINES, volume.remove_from_machine, "removevolume"),
+        Endpoint("PUT", _INSTANCES, volume.add_to_instance, "addvolume"),
+        Endpoint("PUT", _INSTANCES, volume.remove_from_instance, "removevolume"),
         Endpoint("GET", _MACHINES, machine.expand_spec, "expand-spec"),
         Endpoint("GET", _MACHINES, stream.forward_machine, "portforward", tail="/{port}"),
         Endpoint("GET", _MACHINES, stream.forward_machine, "portforward", tail="/{port}/{protocol}"),

@@ -11,7 +11,6 @@ from pilvi.providers.aggregation import Endpoint, Handler, refusal
 
 __all__ = ["refused_endpoints"]
 
-_HOTPLUG = "disks cannot be added to a machine that runs, or taken from it; change spec.template of the VirtualMachine and restart it"
 _DUMP = "memory dumps are not made; take the guest's own (kdump)"
 _SEV = "no machine has encrypted memory (launchSecurity)"
 _EVACUATE = "machines are not evacuated, as the cloud has one host"
@@ -20,8 +19,6 @@ _BACKUP = "backups are not made; back up from inside the guest"
 _PROFILER = "the engine has no profiler"
 
 _REFUSED: tuple[tuple[Literal["GET", "PUT"], str, tuple[str, ...], str], ...] = (
-    ("PUT", "addvolume", ("virtualmachines", "virtualmachineinstances"), _HOTPLUG),
-    ("PUT", "removevolume", ("virtualmachines", "virtualmachineinstances"), _HOTPLUG),
     ("PUT", "memorydump", ("virtualmachines",), _DUMP),
     ("PUT", "removememorydump", ("virtualmachines",), _DUMP),
     ("PUT", "evacuate/cancel", ("virtualmachines", "virtualmachineinstances"), _EVACUATE),

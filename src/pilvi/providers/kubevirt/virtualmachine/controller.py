@@ -6,6 +6,7 @@ One pass does one step; the write that it makes wakes the next pass. The machine
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
 
 from pilvi.api.resource import JsonObject, Key
@@ -18,10 +19,11 @@ from pilvi.providers.kubevirt.machines.folder import remove_kept
 from pilvi.providers.kubevirt.virtualmachine.datavolumes import DataVolumes, Made
 from pilvi.providers.kubevirt.virtualmachine.disks import look_at_disks
 from pilvi.providers.kubevirt.virtualmachine.instance import find_name_taken, new_instance
+from pilvi.providers.kubevirt.virtualmachine.liveupdate import plan_live_update
 from pilvi.providers.kubevirt.virtualmachine.status import Failure, plan_conditions, plan_status
 from pilvi.providers.kubevirt.virtualmachine.strategy import Keep, RunAlways, Start, Stop, Wait, plan_step
 from pilvi.providers.platform import Platform
-from pilvi.providers.status import write_status
+from pilvi.providers.status import merge_patch, write_status
 from pilvi.runtime import Done, Failed, RequeueAfter, Result
 from pilvi.runtime.conditions import condition, conditions_of, merge_conditions
 from pilvi.runtime.finalizers import ensure_finalizer, has_finalizer, is_deleting, remove_finalizer
@@ -33,12 +35,16 @@ FINALIZER = "kubevirt.io/virtualMachineControllerFinalize"
 
 @dataclass(frozen=True)
 class _Scope:
-    """All that one pass looks at. `taken` is why it can have no instance: one of its name is there that belongs to somebody else."""
+    """All that one pass looks at. `taken` is why it can have no instance: one of its name is there that belongs to somebody else.
+
+    `restart` says what of the template waits for a restart.
+    """
 
     vm: JsonObject
     vmi: JsonObject | None
     taken: str | None = None
     made: Made = field(default_factory=Made)
+    restart: tuple[str, ...] = ()
 
 
 class VirtualMachines:
@@ -100,7 +106,7 @@ class VirtualMachines:
                 await self._report(scope, settled=False)
                 return RequeueAfter(step.seconds)
             case Keep():
-                pass
+                scope = await self._update_live(scope)
         failure = unsettled or scope.made.failure
         await self._report(scope, failure)
         return Done() if failure is None else Failed(failure.message)
@@ -152,6 +158,26 @@ class VirtualMachines:
         """The instance that `vm` is started with now. Raises Unsettled."""
         return new_instance(vm, await self._choices.expand(vm))
 
+    async def _update_live(self, scope: _Scope) -> _Scope:
+        """Pass on to the instance what of the template can change while it runs."""
+        vm, vmi = scope.vm, scope.vmi
+        if vmi is None or is_deleting(vmi) or (vmi.get("status") or {}).get("phase") != "Running":
+            return scope
+        try:
+            wanted = await self._plan_instance(vm)
+        except Unsettled:  # said by `_settle`; the machine runs on as it was settled
+            return scope
+        update = plan_live_update(vm, vmi, wanted["spec"])
+        patch: JsonObject = {}
+        if update.spec is not None:
+            patch["spec"] = merge_patch(vmi["spec"], update.spec)
+        metadata: JsonObject = {"uid": vmi["metadata"]["uid"], **_version(vmi)}
+        if update.annotations is not None:
+            metadata["annotations"] = update.annotations
+        if update.spec is not None or update.annotations is not None:
+            vmi = await self._client.patch(INSTANCES, Key.of(vmi), {**patch, "metadata": metadata})
+        return dataclasses.replace(scope, vmi=vmi, restart=update.restart)
+
     async def _remove_instance(self, vm: JsonObject, vmi: JsonObject) -> None:
         await self._client.ensure_absent(INSTANCES, Key.of(vmi), uid=vmi["metadata"]["uid"])
         self._events.record(
@@ -178,8 +204,8 @@ class VirtualMachines:
         now = utc_now()
         failure = failure or scope.made.failure
         disks = look_at_disks(scope.vm, self._claims.get, self._data_volumes.get)
-        status = plan_status(scope.vm, scope.vmi, failure, now, disks=disks, settled=settled)
-        wanted = plan_conditions(scope.vm, scope.vmi, failure)
+        status = plan_status(scope.vm, scope.vmi, failure, now, disks=disks, settled=settled, restart=scope.restart)
+        wanted = plan_conditions(scope.vm, scope.vmi, failure, scope.restart)
         types = {entry["type"] for entry in wanted}
         status["conditions"] = merge_conditions([entry for entry in conditions_of(scope.vm) if entry["type"] in types], wanted, now=now)
         await write_status(self._client, MACHINES, scope.vm, status)

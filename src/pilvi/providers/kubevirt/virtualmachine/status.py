@@ -5,7 +5,7 @@ Order and words of `printableStatus` and the conditions are KubeVirt's (pkg/virt
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -13,14 +13,14 @@ from typing import Any
 from pilvi.api.resource import JsonObject
 from pilvi.providers.kubevirt.instancetype.matcher import kept_refs
 from pilvi.providers.kubevirt.virtualmachine.disks import NO_DISKS, Disks
-from pilvi.providers.kubevirt.virtualmachine.instance import GENERATION, TEMPLATE_HASH, template_hash
+from pilvi.providers.kubevirt.virtualmachine.instance import GENERATION
 from pilvi.providers.kubevirt.virtualmachine.startfailure import next_start_failure
 from pilvi.providers.kubevirt.virtualmachine.strategy import FINAL_PHASES, get_strategy, remaining_requests, wants_to_run
 
 __all__ = ["Failure", "plan_conditions", "plan_status", "printable_status"]
 
 # Conditions of the instance that the machine shows as its own.
-_MIRRORED = ("Paused", "LiveMigratable", "StorageLiveMigratable", "AgentConnected", "DataVolumesReady")
+_MIRRORED = ("Paused", "LiveMigratable", "StorageLiveMigratable", "AgentConnected", "DataVolumesReady", "HotVCPUChange", "HotMemoryChange")
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,17 @@ class Failure:
 
 
 def plan_status(
-    vm: JsonObject, vmi: JsonObject | None, failure: Failure | None, now: datetime, *, disks: Disks = NO_DISKS, settled: bool = True
+    vm: JsonObject,
+    vmi: JsonObject | None,
+    failure: Failure | None,
+    now: datetime,
+    *,
+    disks: Disks = NO_DISKS,
+    settled: bool = True,
+    restart: Sequence[str] = (),
 ) -> JsonObject:
     """`status` of `vm` without its conditions. Without `settled` the strategy is not carried out yet and the old one stays named.
+    `restart` as in `plan_conditions`.
 
     `disks` is KubeVirt's word for disks that are not whole, such as `Provisioning`.
 
@@ -47,7 +55,7 @@ def plan_status(
         "created": vmi is not None,
         "ready": _condition_status(vmi, "Ready") == "True",
         "desiredGeneration": generation,
-        "observedGeneration": _observed_generation(vm, vmi),
+        "observedGeneration": _observed_generation(vm, vmi, restart),
         **kept_refs(vm),
     }
     carried_out = strategy if settled else old.get("runStrategy")
@@ -63,8 +71,11 @@ def plan_status(
     return status
 
 
-def plan_conditions(vm: JsonObject, vmi: JsonObject | None, failure: Failure | None) -> list[JsonObject]:
-    """The conditions that hold now, as type, status, reason, message; types that are not in the list are to go away."""
+def plan_conditions(vm: JsonObject, vmi: JsonObject | None, failure: Failure | None, restart: Sequence[str] = ()) -> list[JsonObject]:
+    """The conditions that hold now, as type, status, reason, message; types that are not in the list are to go away.
+
+    `restart` says what of the template waits for a restart (`liveupdate`).
+    """
     conditions = [_ready(vmi)]
     if failure is not None:
         conditions.append({"type": "Failure", "status": "True", "reason": failure.reason, "message": failure.message})
@@ -73,13 +84,13 @@ def plan_conditions(vm: JsonObject, vmi: JsonObject | None, failure: Failure | N
         if condition is not None:
             fields = ("type", "status", "reason", "message")
             conditions.append({name: condition[name] for name in fields if condition.get(name)})
-    if _runs_older_template(vm, vmi):
+    if restart:
         conditions.append(
             {
                 "type": "RestartRequired",
                 "status": "True",
                 "reason": "SpecChanged",
-                "message": "spec.template changed since the machine was started; stop and start it to apply the change",
+                "message": f"{'; '.join(restart)}. Restart the machine to apply that",
             }
         )
     return conditions
@@ -161,15 +172,10 @@ def _ready(vmi: JsonObject | None) -> JsonObject:
     return {"reason": "GuestRunning", "message": "", **ready}
 
 
-def _runs_older_template(vm: JsonObject, vmi: JsonObject | None) -> bool:
-    started_with = ((vmi or {}).get("metadata", {}).get("annotations") or {}).get(TEMPLATE_HASH)
-    return started_with is not None and started_with != template_hash(vm)
-
-
-def _observed_generation(vm: JsonObject, vmi: JsonObject | None) -> int:
+def _observed_generation(vm: JsonObject, vmi: JsonObject | None, restart: Sequence[str]) -> int:
     """Generation of the specification that runs, or would be started next."""
     current = int(vm["metadata"].get("generation") or 1)
-    if vmi is None or not _runs_older_template(vm, vmi):
+    if vmi is None or not restart:
         return current
     text = (vmi["metadata"].get("annotations") or {}).get(GENERATION) or ""
     return int(text) if text.isdigit() else current

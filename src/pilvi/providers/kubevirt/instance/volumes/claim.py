@@ -11,19 +11,23 @@ __all__ = ["NamedClaim", "find_claim"]
 
 @dataclass(frozen=True)
 class NamedClaim:
-    """A claim by its name. With `ephemeral` it is only read, and what is written goes with the machine."""
+    """A claim by its name. With `ephemeral` it is only read, and what is written goes with the machine.
+
+    `hotpluggable`: its disk can come and go while the machine runs.
+    """
 
     name: str
     read_only: bool = False
     ephemeral: bool = False
+    hotpluggable: bool = False
 
 
 def find_claim(volume: JsonObject) -> NamedClaim | None:
     """The claim behind a volume of the specification; None for volumes of other kinds. A DataVolume's claim has its name."""
     if source := volume.get("persistentVolumeClaim"):
-        return NamedClaim(source["claimName"], read_only=bool(source.get("readOnly")))
+        return NamedClaim(source["claimName"], read_only=bool(source.get("readOnly")), hotpluggable=bool(source.get("hotpluggable")))
     if source := volume.get("dataVolume"):
-        return NamedClaim(source["name"])
+        return NamedClaim(source["name"], hotpluggable=bool(source.get("hotpluggable")))
     if source := (volume.get("ephemeral") or {}).get("persistentVolumeClaim"):
         return NamedClaim(source["claimName"], read_only=True, ephemeral=True)
     return None

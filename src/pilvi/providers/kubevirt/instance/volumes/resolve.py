@@ -28,7 +28,7 @@ class Volumes:
         self._files = files
 
     async def resolve(self, scope: Scope) -> tuple[MachineVolume, ...]:
-        """The volumes of the instance, in their order.
+        """The volumes of the instance, in their order, but those that can come and go (`instance/attachments.py`).
 
         Raises UserError for what a person must mend, VolumeNotReady for what is being made, of which the last write or signal wakes.
         """
@@ -49,6 +49,8 @@ class Volumes:
             version = parse_node_image(volume["containerDisk"]["image"])
             return self._images.resolve(scope, volume) if version is None else NodeDisk(name, version)
         if (named := find_claim(volume)) is not None:
+            if named.hotpluggable:
+                return None
             return self._claims.resolve(scope, name, named)
         if volume.get("emptyDisk") is not None:
             return EmptyDisk(name, quantity_bytes(volume["emptyDisk"]["capacity"]))

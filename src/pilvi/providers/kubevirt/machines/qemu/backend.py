@@ -11,16 +11,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import logging
 import os
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from pilvi.errors import DriverError, MachineRefused, MachineUnreachable, TimedOut
+from pilvi.errors import DriverError, MachineRefused, MachineUnreachable, TimedOut, UserError, format_chain
 from pilvi.host.netns import list_netns
 from pilvi.host.qemu.spec import Sockets
-from pilvi.host.qemu.unit import overhead_bytes, qemu_unit
+from pilvi.host.qemu.unit import limits, overhead_bytes, qemu_unit
 from pilvi.kit.store import Store
 from pilvi.lib.deadline import wait_for
 from pilvi.lib.disk import on_disk
@@ -28,6 +29,8 @@ from pilvi.lib.files import remove_tree
 from pilvi.node import SEED
 from pilvi.providers.kubevirt.machines.backend import MachineBackend, MachineSpec, MachineState, NetworkNotReady
 from pilvi.providers.kubevirt.machines.folder import kept_folder, list_machine_folders, machine_folder
+from pilvi.providers.kubevirt.machines.qemu.changes import Wanted
+from pilvi.providers.kubevirt.machines.qemu.changing import Changing, place_drives
 from pilvi.providers.kubevirt.machines.qemu.control import QemuControl
 from pilvi.providers.kubevirt.machines.qemu.domain import plan_machine, sockets_of
 from pilvi.providers.kubevirt.machines.qemu.drives import MachineFiles
@@ -36,15 +39,19 @@ from pilvi.providers.kubevirt.machines.qemu.guests import Guests
 from pilvi.providers.kubevirt.machines.qemu.node import find_first_boot, find_image, plan_node, with_node_disk, write_seed
 from pilvi.providers.kubevirt.machines.qemu.offer import Offers
 from pilvi.providers.kubevirt.machines.qemu.state import Tpms, prepare_state
+from pilvi.providers.kubevirt.machines.volumes import MachineVolume, VolumeDisk
 from pilvi.providers.names import machine_netns, machine_port, machine_unit, vpc_netns_prefix
 from pilvi.providers.sizing import Size
 
 if TYPE_CHECKING:
     from pilvi.host.cloud import Cloud
-    from pilvi.host.units import Units
+    from pilvi.host.qemu.spec import QemuSpec
+    from pilvi.host.units import CgroupLimits, Units
     from pilvi.providers.platform import Platform
 
 __all__ = ["QemuBackend"]
+
+log = logging.getLogger(__name__)
 
 _FIDELITIES = {"kvm": "Kvm", "tcg": "Tcg"}
 _FIRST_LOOK_S = 5.0
@@ -66,6 +73,8 @@ class QemuBackend(MachineBackend):
         self._first_boots: dict[str, int] = {}
         self._tpms = Tpms(units)
         self._types: dict[str, str] = {}
+        self._changing = Changing(self._guests)
+        self._limits: dict[str, CgroupLimits] = {}
         self.control = QemuControl(cloud, self._guests)
 
     @classmethod
@@ -92,32 +101,54 @@ class QemuBackend(MachineBackend):
         return overhead_bytes(size.memory_bytes, size.vcpus, accelerator="kvm")
 
     async def ensure(self, spec: MachineSpec) -> MachineState:
-        """Give the machine its tap and its files and start it; one that runs, or has ended, is only looked at."""
+        """Give the machine its tap and its files and start it; one that runs is changed where that can be, one that has ended looked at."""
         await self._attach(spec)
         if self._units.state(machine_unit(spec.uid)).state == "absent":
-            offer = await self._offers.get()
-            files = MachineFiles(machine_folder(self._cloud, spec.uid), kept_folder(self._cloud, spec.keeper) if spec.keeper else None)
-            image = await on_disk(find_image, spec, self._kit)
-            if image is not None:
-                command_line = await on_disk(write_seed, spec, image, files)
-                spec = await on_disk(with_node_disk, spec, image)
-            machine = plan_machine(self._cloud, spec, files, spec.user, offer)
-            if image is not None:
-                machine = plan_node(machine, image, command_line, files)
-            await prepare_files(files, spec.volumes)
-            await prepare_state(machine, spec, files, offer)
+            files = self._files(spec)
+            machine, volumes = await self._plan(spec, files)
+            await prepare_files(files, volumes)
+            await prepare_state(machine, spec, files, await self._offers.get())
             _make_socket_folder(machine.sockets, spec.user)
             await self._tpms.start(machine, files, spec.instance)
-            await self._units.ensure(qemu_unit(machine))
+            self._changing.forget(spec.uid)
+            self._limits.pop(spec.uid, None)
+            await self._units.ensure(qemu_unit(await place_drives(machine, files.places)))
         await self._guests.follow(spec.uid, _FIRST_LOOK_S)
         await self._learn_type(spec.uid)
+        if self.state(spec.uid).phase in ("running", "paused"):
+            await self._change(spec)
         return self.state(spec.uid)
+
+    async def _plan(self, spec: MachineSpec, files: MachineFiles) -> tuple[QemuSpec, tuple[MachineVolume, ...]]:
+        """The machine as it should be now, and the volumes whose files it has to itself. Raises UserError."""
+        offer = await self._offers.get()
+        image = await on_disk(find_image, spec, self._kit)
+        if image is None:
+            return plan_machine(self._cloud, spec, files, spec.user, offer), spec.volumes
+        command_line = await on_disk(write_seed, spec, image, files)
+        node = await on_disk(with_node_disk, spec, image)
+        return plan_node(plan_machine(self._cloud, node, files, spec.user, offer), image, command_line, files), node.volumes
 
     async def _learn_type(self, uid: str) -> None:
         """QEMU is asked, since it may be of another version than the one that is installed by now."""
         if uid not in self._types:
             with contextlib.suppress(MachineRefused, MachineUnreachable, TimedOut):
                 self._types[uid] = await self._guests.get(uid).machine_type()
+
+    async def _change(self, spec: MachineSpec) -> None:
+        """Have a machine that runs be as it is wanted now, as far as it can be."""
+        files = self._files(spec)
+        try:
+            machine, _ = await self._plan(spec, files)
+        except UserError as e:  # what it could not be started with any more does it no harm while it runs
+            log.warning("machine=%s stays as it is: %s", spec.uid, format_chain(e))
+            return
+        sizes = {volume.name: volume.size_bytes for volume in spec.volumes if isinstance(volume, VolumeDisk) and not volume.ephemeral}
+        await self._limit(spec.uid, machine)
+        await self._changing.bring(spec.uid, Wanted(machine, sizes), files.places)
+
+    def _files(self, spec: MachineSpec) -> MachineFiles:
+        return MachineFiles(machine_folder(self._cloud, spec.uid), kept_folder(self._cloud, spec.keeper) if spec.keeper else None)
 
     def state(self, uid: str) -> MachineState:
         """From the unit and from what QEMU has said last."""
@@ -129,7 +160,7 @@ class QemuBackend(MachineBackend):
             last = " | ".join(unit.log_tail.strip().splitlines()[-3:])
             message = f"QEMU has ended ({unit.exit or 'unknown'}); its last lines: {last or 'none'}"
             return MachineState("failed", started, message=message, first_boot="unknown")
-        state = self._guests.describe(uid, started, self._types.get(uid, ""))
+        state = self._changing.add_to(uid, self._guests.describe(uid, started, self._types.get(uid, "")))
         return dataclasses.replace(state, first_boot=self._first_boot(uid)) if state.first_boot == "unknown" else state
 
     def _first_boot(self, uid: str) -> int | Literal["unknown"] | None:
@@ -166,6 +197,17 @@ class QemuBackend(MachineBackend):
         await self._tpms.stop(unit)
         self._guests.forget(uid)
         self._types.pop(uid, None)
+        self._changing.forget(uid)
+        self._limits.pop(uid, None)
+
+    async def _limit(self, uid: str, machine: QemuSpec) -> None:
+        """A guest can write to memory that it was not offered, and the host would have to find it; so its process may have no more."""
+        wanted = limits(machine, max(machine.memory.size_bytes, self.state(uid).memory_bytes or 0))
+        if self._limits.get(uid) == wanted:
+            return
+        with contextlib.suppress(OSError):  # it uses more still; tried again at the next pass
+            await on_disk(self._units.cgroups.create, self._cloud.cgroup(machine_unit(uid)), wanted)
+            self._limits[uid] = wanted
 
     def _has(self, uid: str) -> bool:
         """Whether the machine of this UID runs under QEMU: backends share the names of units."""
@@ -182,6 +224,8 @@ class QemuBackend(MachineBackend):
         await self._tpms.stop(machine_unit(uid))
         self._guests.forget(uid)
         self._types.pop(uid, None)
+        self._changing.forget(uid)
+        self._limits.pop(uid, None)
         # The Subnet that it was in may be gone, or another one by now.
         for netns in list_netns(vpc_netns_prefix(self._cloud)):
             await delete_link(netns, machine_port(uid))

@@ -70,6 +70,11 @@ class MachineFiles:
         return self.kept if persistent and self.kept is not None else self.folder
 
     @property
+    def places(self) -> Path:
+        """Where its disks sit on their buses."""
+        return self.folder / "places.json"
+
+    @property
     def serial_log(self) -> Path:
         """What the guest has written to its serial console."""
         return self.folder / "serial.log"

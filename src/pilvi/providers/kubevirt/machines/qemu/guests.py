@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from pilvi.errors import MachineRefused, MachineUnreachable, TimedOut, format_chain
 from pilvi.host.qemu.agent import Agent
 from pilvi.host.qemu.monitor import Monitor
-from pilvi.host.qemu.status import GuestStatus
+from pilvi.host.qemu.status import Event, GuestStatus
 from pilvi.host.qemu.trouble import has_no_space
 from pilvi.lib.deadline import wait_for
 from pilvi.providers.kubevirt.machines.backend import MachinePhase, MachineState
@@ -45,6 +45,9 @@ _STATES: dict[str, tuple[MachinePhase, str, str]] = {
     "guest-panicked": ("failed", "GuestPanicked", "the guest's kernel has panicked"),
     "internal-error": ("failed", "InternalError", "QEMU cannot go on with the guest"),
 }
+
+# The guest has let go of a device, or has taken or given back memory.
+_OF_DEVICES = ("DEVICE_DELETED", "MEMORY_DEVICE_SIZE_CHANGE")
 
 # What a machine is before QEMU has said anything.
 _UNHEARD: tuple[MachinePhase, str, str] = ("starting", "", "QEMU has not answered yet")
@@ -137,8 +140,14 @@ class Guests:
         if self._group is None or uid in self._following:
             return
         wake = self._looking[uid] = asyncio.Event()
-        self._monitors[uid] = Monitor(machine_unit(uid), sockets_of(self._cloud, uid).monitor, lambda _event: wake.set())
+        self._monitors[uid] = Monitor(machine_unit(uid), sockets_of(self._cloud, uid).monitor, lambda event: self._hear(uid, event, wake))
         self._following[uid] = self._group.create_task(self._follow(uid, self._monitors[uid], wake), name=f"guest {uid}")
+
+    def _hear(self, uid: str, event: Event, wake: asyncio.Event) -> None:
+        wake.set()
+        if event.name in _OF_DEVICES:
+            for changed in self._callbacks:
+                changed(uid)
 
     async def _follow(self, uid: str, monitor: Monitor, wake: asyncio.Event) -> None:
         """Events only wake: what is true is asked for, since some may have been missed."""

@@ -1,0 +1,196 @@
+"""Carries out what `changes` plans, on machines that run. A step that fails is tried again, and harms no guest."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from dataclasses import dataclass, field
+from string import ascii_lowercase
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from pilvi.errors import MachineRefused, MachineUnreachable, TimedOut, UserError, format_chain
+from pilvi.host.qemu.drives import node_name
+from pilvi.host.qemu.hotplug import close_files, offer_memory, plug_drive, plug_sockets, resize_drive, unplug_drive
+from pilvi.host.qemu.present import Present, look
+from pilvi.lib.disk import on_disk
+from pilvi.providers.kubevirt.machines.backend import DiskState, MachineState
+from pilvi.providers.kubevirt.machines.qemu.changes import (
+    CloseFiles,
+    OfferMemory,
+    PlugDisk,
+    PlugSockets,
+    ResizeDisk,
+    Step,
+    UnplugDisk,
+    Wanted,
+    disks_of,
+    plan_changes,
+)
+from pilvi.providers.kubevirt.machines.qemu.places import assign_places, read_places, write_places
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pilvi.host.qemu.monitor import Monitor
+    from pilvi.host.qemu.spec import Drive, QemuSpec
+    from pilvi.providers.kubevirt.machines.qemu.guests import Guests
+
+__all__ = ["Changing", "place_drives"]
+
+log = logging.getLogger(__name__)
+
+# Most guests let go of a disk at once. What takes longer is told by an event, which wakes the machine's controller.
+_LET_GO_S = 2.0
+_TRY_AGAIN_S = 15.0
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What was found and done last: `wanted` is None when there is something to do yet."""
+
+    present: Present
+    drives: tuple[Drive, ...]
+    wanted: Wanted | None = None
+    failures: dict[str, str] = field(default_factory=dict)
+
+
+class Changing:
+    """Keeps the hardware of running machines as it is wanted."""
+
+    def __init__(self, guests: Guests) -> None:
+        self._guests = guests
+        self._seen: dict[str, _Seen] = {}
+        self._unanswered: set[str] = set()
+        guests.subscribe(self._look_again)
+
+    async def bring(self, uid: str, wanted: Wanted, places: Path) -> None:
+        """Have the machine be as wanted, as far as it can now. What QEMU does not answer is left for the next time. Raises OSError."""
+        before = self._seen.get(uid)
+        if before is not None and before.wanted == wanted:
+            return
+        try:
+            await self._bring(uid, wanted, places)
+        except (MachineRefused, MachineUnreachable, TimedOut) as e:
+            log.debug("machine=%s %s", uid, format_chain(e))
+            self._unanswered.add(uid)
+        else:
+            self._unanswered.discard(uid)
+
+    def add_to(self, uid: str, state: MachineState) -> MachineState:
+        """`state` with what is known of the machine's hardware."""
+        again_s = _TRY_AGAIN_S if uid in self._unanswered else None
+        seen = self._seen.get(uid)
+        if seen is None:
+            return dataclasses.replace(state, look_again_s=again_s)
+        return dataclasses.replace(
+            state,
+            disks=tuple(_disks(seen)),
+            sockets=seen.present.sockets,
+            memory_at_start_bytes=seen.present.memory_bytes,
+            memory_bytes=seen.present.memory_bytes + seen.present.more_bytes,
+            unchanged=dict(seen.failures),
+            look_again_s=_TRY_AGAIN_S if seen.wanted is None else again_s,
+        )
+
+    def forget(self, uid: str) -> None:
+        """The machine is gone."""
+        self._seen.pop(uid, None)
+        self._unanswered.discard(uid)
+
+    async def _bring(self, uid: str, wanted: Wanted, places: Path) -> None:
+        monitor = self._guests.get(uid)
+        present = await look(monitor)
+        machine = await place_drives(wanted.machine, places, disks_of(present))
+        placed = Wanted(machine, wanted.sizes)
+        failures: dict[str, str] = {}
+        steps = plan_changes(placed, present)
+        for step in steps:
+            try:
+                await _take(monitor, step)
+            except (MachineRefused, MachineUnreachable, TimedOut, UserError, OSError) as e:
+                failures[_subject(step)] = format_chain(e)
+        if steps:
+            present = await look(monitor)
+        settled = not failures and not plan_changes(placed, present)
+        self._seen[uid] = _Seen(present, machine.drives, wanted if settled else None, failures)
+
+    def _look_again(self, uid: str) -> None:
+        """Something has happened in the machine: what was found is old."""
+        if (seen := self._seen.get(uid)) is not None:
+            self._seen[uid] = dataclasses.replace(seen, wanted=None)
+
+
+async def place_drives(machine: QemuSpec, places: Path, kept: set[str] | frozenset[str] = frozenset()) -> QemuSpec:
+    """The machine with a place on its bus for each disk, recorded before any is used. `kept` as in `assign_places`. Raises OSError."""
+    known = await on_disk(read_places, places)
+    drives, chosen = assign_places(machine.drives, known, kept)
+    if chosen != known:
+        await on_disk(write_places, places, chosen)
+    return msgspec.structs.replace(machine, drives=drives)
+
+
+async def _take(monitor: Monitor, step: Step) -> None:
+    match step:
+        case PlugDisk(drive=drive):
+            if drive.bus not in ("virtio", "scsi"):
+                raise UserError(
+                    f"a disk on bus {drive.bus} cannot come while the machine runs", hint="restart it, or use bus scsi or virtio"
+                )
+            if drive.port is None:
+                raise UserError(f"there is no room for another disk on bus {drive.bus}", hint="remove one, or use bus scsi")
+            await plug_drive(monitor, drive, drive.port)
+        case UnplugDisk(disk=disk):
+            await unplug_drive(monitor, disk, timeout_s=_LET_GO_S)
+        case CloseFiles(nodes=nodes):
+            await close_files(monitor, nodes)
+        case ResizeDisk(disk=disk, size_bytes=size_bytes):
+            await resize_drive(monitor, disk, size_bytes)
+        case PlugSockets(sockets=sockets):
+            await plug_sockets(monitor, sockets)
+        case OfferMemory(size_bytes=size_bytes):
+            await offer_memory(monitor, size_bytes)
+
+
+def _subject(step: Step) -> str:
+    match step:
+        case PlugDisk(drive=drive):
+            return f"disk {drive.name}"
+        case UnplugDisk(disk=disk) | ResizeDisk(disk=disk):
+            return f"disk {disk}"
+        case CloseFiles(nodes=nodes):
+            return f"files {nodes}"
+        case PlugSockets():
+            return "processors"
+        case OfferMemory():
+            return "memory"
+
+
+def _disks(seen: _Seen) -> list[DiskState]:
+    attached = disks_of(seen.present)
+    wanted = {drive.name: drive for drive in seen.drives}
+    targets = _targets(seen.drives)
+    return [
+        DiskState(
+            name=name,
+            attached=name in attached,
+            detaching=name not in wanted,
+            target=targets.get(name, ""),
+            size_bytes=seen.present.nodes.get(node_name(name)),
+            message=seen.failures.get(f"disk {name}", ""),
+        )
+        for name in (*wanted, *sorted(attached - wanted.keys()))
+    ]
+
+
+def _targets(drives: tuple[Drive, ...]) -> dict[str, str]:
+    """What a Linux guest would most likely call them; libvirt's names, which KubeVirt shows."""
+    targets = {drive.name: f"vd{_letters(drive.port)}" for drive in drives if drive.bus == "virtio" and drive.port is not None}
+    others = [drive.name for drive in drives if drive.bus != "virtio"]
+    return targets | {name: f"sd{_letters(number)}" for number, name in enumerate(others)}
+
+
+def _letters(number: int) -> str:
+    first, last = divmod(number, len(ascii_lowercase))
+    return (_letters(first - 1) if first else "") + ascii_lowercase[last]
