@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,18 +12,21 @@ from typing import Any
 import pytest
 import yaml
 
+from pilvi.host.cloud import get_cloud
+from pilvi.providers.kubevirt.machines.qemu.domain import sockets_of
 from tests.e2e.cloud import CloudUnderTest, find_condition, is_true, wait_until
 from tests.guests import guest_image
 from tests.images.registry import FakeRegistry, registry_in_thread
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 READY = "guest ready"
-# What the guest of examples/vm-uefi.yaml tells at each boot: whether it sees a TPM, and whether a variable of the boot before is there.
+# Has the guest tell whether it sees a TPM, and whether a variable of the boot before is there.
 LOOK = """\
+
 modprobe efivarfs
 mount -t efivarfs efivarfs /sys/firmware/efi/efivars
-variable=/sys/firmware/efi/efivars/Pilvi-8be4df61-93ca-11d2-aa0d-00e098032b8c
-echo "seen: $(ls /dev/tpm0), variable $([ -e $variable ] && echo kept || echo new)" >/dev/ttyS0
+variable=/sys/firmware/efi/efivars/Pilvi-6a1f0000-1111-2222-3333-444444444444
+echo "seen: $(ls /dev/tpm0), variable $([ -e $variable ] && echo kept || echo new)"
 printf '\\007\\000\\000\\000x' >$variable
 """
 
@@ -59,6 +64,17 @@ def serial(cloud: CloudUnderTest, namespace: str, name: str) -> str:
     return (cloud.home / "machines" / uid / "serial.log").read_text(errors="replace")
 
 
+def look(cloud: CloudUnderTest, namespace: str, name: str) -> None:
+    """Type LOOK into the shell on the guest's serial console, once it is there."""
+    wait_until(lambda: "root@guest" in serial(cloud, namespace, name), "the guest's shell")
+    uid = cloud.get("-n", namespace, "vmi", name)["metadata"]["uid"]
+    with socket.socket(socket.AF_UNIX) as line:
+        line.connect(str(sockets_of(get_cloud(cloud.home), uid).serial))
+        for command in LOOK.splitlines():
+            line.sendall(f"{command}\n".encode())
+            time.sleep(0.5)  # a serial line takes no more at once than its shell reads
+
+
 def printed(cloud: CloudUnderTest, namespace: str, name: str) -> str:
     return str(cloud.get("-n", namespace, "vm", name).get("status", {}).get("printableStatus"))
 
@@ -85,9 +101,8 @@ def test_uefi_remembers_and_a_tpm_is_there(cloud: CloudUnderTest, namespace: str
     manifest, spec = example("vm-uefi.yaml", namespace, "512Mi")
     volumes = {volume["name"]: volume for volume in spec["volumes"]}
     volumes["root"]["containerDisk"]["image"] = f"{registry.host}/guests/disk:1"
-    commands = [["sh", "-c", LOOK]]
-    volumes["cloudinit"]["cloudInitNoCloud"]["userData"] = f"#cloud-config\n{yaml.safe_dump({'runcmd': commands})}"
     cloud.apply(manifest)
+    look(cloud, namespace, "secure")
     wait_until(lambda: "seen: /dev/tpm0, variable new" in serial(cloud, namespace, "secure"), "the first boot")
     kept = cloud.home / "kept" / cloud.get("-n", namespace, "vm", "secure")["metadata"]["uid"]
     assert sorted(path.name for path in kept.iterdir()) == ["tpm", "uefi-variables.fd"]
@@ -95,6 +110,7 @@ def test_uefi_remembers_and_a_tpm_is_there(cloud: CloudUnderTest, namespace: str
     for strategy, word in (("Halted", "Stopped"), ("Always", "Running")):
         cloud.kubectl("-n", namespace, "patch", "vm", "secure", "--type=merge", "-p", json.dumps({"spec": {"runStrategy": strategy}}))
         wait_until(lambda word=word: printed(cloud, namespace, "secure") == word, f"the machine to be {word}")  # type: ignore[misc]
+    look(cloud, namespace, "secure")
     wait_until(lambda: "seen: /dev/tpm0, variable kept" in serial(cloud, namespace, "secure"), "the second boot")
     cloud.kubectl("-n", namespace, "delete", "vm", "secure")
     assert not kept.exists()
