@@ -193,7 +193,7 @@ def test_a_guest_reads_what_its_machine_is_given(cloud: CloudUnderTest, namespac
     wait_until(lambda: is_true(cloud.get("-n", namespace, "vmi", "guest"), "Ready"), "the machine to run")
 
     def read(device: str, command: str) -> str:
-        return console(cloud, namespace, "guest", f"mkdir -p /mnt && mount -o ro /dev/{device} /mnt && {command}; umount /mnt")
+        return console(cloud, namespace, "guest", f"mkdir -p /mnt && mount -t iso9660 -o ro /dev/{device} /mnt && {command}; umount /mnt")
 
     assert "listen 80;" in read("vdc", "cat /mnt/site.conf")
     assert "private" in read("vdd", "cat /mnt/tls.key")
