@@ -59,7 +59,8 @@ def test_a_guest_with_its_agent(cloud: CloudUnderTest, namespace: str, registry:
     told = wait_until(lambda: (found := vmi()["status"]).get("guestOSInfo") and found, "the agent's facts")
     assert told["guestOSInfo"]["id"] == "pilvi-guest"
     assert told["guestOSInfo"]["kernelRelease"]
-    interface = wait_until(lambda: _all_addresses(vmi()), "the guest's interface with its link-local address")
+    console(cloud, namespace, "web", "ip addr add 192.0.2.7/32 dev eth0")
+    interface = wait_until(lambda: _with_address(vmi(), "192.0.2.7"), "the address that only the guest knows")
     assert (interface["interfaceName"], interface["infoSource"]) == ("eth0", "domain, guest-agent")
     assert interface["ipAddresses"][0] == interface["ipAddress"] == address
     assert is_true(vmi(), "AgentConnected")
@@ -97,9 +98,9 @@ def test_a_guest_with_its_agent(cloud: CloudUnderTest, namespace: str, registry:
     assert find_condition(vmi(), "AccessCredentialsSynchronized")["reason"] == "AgentNotConnected"
 
 
-def _all_addresses(vmi: Any) -> Any:
+def _with_address(vmi: Any, address: str) -> Any:
     interface = vmi["status"]["interfaces"][0]
-    return interface if any(each.startswith("fe80:") for each in interface["ipAddresses"]) else None
+    return interface if address in interface["ipAddresses"] else None
 
 
 def test_a_guest_that_does_not_live_is_started_anew(cloud: CloudUnderTest, namespace: str, registry: FakeRegistry) -> None:
