@@ -22,8 +22,8 @@ OTHERS = {
     "phases and printed statuses": """CrashLoopBackOff ErrorPvcNotFound ErrorUnschedulable Lost Pending RebindInProgress Released Scheduled
         Scheduling Starting Stopping Succeeded Terminating""",
     "status, severity, type of an Event": "False True Unknown Info Normal Warning",
-    "reasons in the engine's log only": """AddressConflict ContentIsDeleted InvalidAddress PodExists SubnetNotFound SubnetNotReady
-        TenantControlPlaneDeleting""",
+    "reasons in the engine's log only": """AddressConflict ContentIsDeleted DefinitionNotFound InvalidAddress InvalidConfig InvalidProvider
+        PodExists SubnetNotFound SubnetNotReady TenantControlPlaneDeleting TypeNotSupported""",
     "the rest": """All Body GuestPanicked InternalError Known KubeVirt Linux MemAvailable MemTotal NodeRestriction None Port Refusal
         Waiting""",
 }

@@ -10,7 +10,7 @@ from pilvi.images import Pulls
 from pilvi.lib.clock import utc_now
 from pilvi.providers.kubevirt.instance.attachments import Attached, Attachments, in_order
 from pilvi.providers.kubevirt.instance.backends import fidelity
-from pilvi.providers.kubevirt.instance.network import NoLeg, plan_interfaces, plan_leg
+from pilvi.providers.kubevirt.instance.network import NoLeg, plan_interfaces, plan_legs
 from pilvi.providers.kubevirt.instance.pod import launcher_name, new_launcher
 from pilvi.providers.kubevirt.instance.reporter import Reporter
 from pilvi.providers.kubevirt.instance.resizing import Resizing, size_conditions
@@ -93,16 +93,16 @@ class Starting:
         return Done()
 
     async def _run(self, scope: Scope, pod: JsonObject, backend: MachineBackend) -> Result:
-        leg = plan_leg(self._cloud, scope.ip, scope.subnet, scope.vpc)
-        if isinstance(leg, NoLeg):
-            return await self._wait(scope, backend, "NetworkNotReady", leg.message)
+        legs = plan_legs(self._cloud, scope.links, running=backend.state(scope.uid).phase in ("running", "paused"))
+        if isinstance(legs, NoLeg):
+            return await self._wait(scope, backend, "NetworkNotReady", legs.message)
         try:
             attached = await self._attachments.ensure(scope)
             if attached.soon and phase_of(scope.vmi) != "Running":
                 return await self._wait(scope, backend, "ContainerCreating", "the Pods of its disks are being scheduled")
             granted = await self._resizing.grant(scope, pod, backend)
             volumes = in_order(scope.vmi, [*self._volumes.resolve(scope), *attached.disks])
-            machine = await backend.ensure(_machine_spec(scope, leg, volumes, await self._users.ensure(scope.vmi), granted.size))
+            machine = await backend.ensure(_machine_spec(scope, legs, volumes, await self._users.ensure(scope.vmi), granted.size))
         except NetworkNotReady as e:
             # The last write of the controller that makes it wakes us; the retry is for a signal that got lost.
             return await self._wait(scope, backend, "NetworkNotReady", format_chain(e), retry_s=1.0)
@@ -122,7 +122,7 @@ class Starting:
             machine.message,
             machine,
             scope.pod,
-            plan_interfaces(scope.vmi["spec"], leg),
+            plan_interfaces(legs, machine.cards, (scope.vmi.get("status") or {}).get("interfaces") or ()),
             fidelity=fidelity(backend),
             volumes=self._volume_status(scope, machine, attached),
             size=granted.size,
@@ -182,7 +182,7 @@ def _scheduling(pod: JsonObject, backend: MachineBackend, pressure: str = "") ->
     return Report("Scheduling", "PodNotReady", message, pod=pod, fidelity=fidelity(backend), pressure=pressure)
 
 
-def _machine_spec(scope: Scope, leg: MachineLeg, volumes: tuple[MachineVolume, ...], user: int, size: Size) -> MachineSpec:
+def _machine_spec(scope: Scope, legs: tuple[MachineLeg, ...], volumes: tuple[MachineVolume, ...], user: int, size: Size) -> MachineSpec:
     metadata, spec = scope.vmi["metadata"], scope.vmi["spec"]
     return MachineSpec(
         uid=scope.uid,
@@ -190,7 +190,7 @@ def _machine_spec(scope: Scope, leg: MachineLeg, volumes: tuple[MachineVolume, .
         namespace=metadata["namespace"],
         instance=spec,
         size=size,
-        leg=leg,
+        legs=legs,
         volumes=volumes,
         user=user,
         cpu_milli=find_cpu_limit(spec),

@@ -13,12 +13,13 @@ from ipaddress import IPv4Address, IPv4Interface
 from typing import Literal, Protocol
 
 from pilvi.api.resource import JsonObject
-from pilvi.errors import Transient
+from pilvi.errors import Bug, Transient
+from pilvi.providers.attachments import POD_NETWORK
 from pilvi.providers.kubevirt.machines.control import MachineControl
 from pilvi.providers.kubevirt.machines.volumes import MachineVolume
 from pilvi.providers.sizing import Size
 
-__all__ = ["DiskState", "MachineBackend", "MachineLeg", "MachinePhase", "MachineSpec", "MachineState", "NetworkNotReady"]
+__all__ = ["CardState", "DiskState", "MachineBackend", "MachineLeg", "MachinePhase", "MachineSpec", "MachineState", "NetworkNotReady"]
 
 
 class NetworkNotReady(Transient):
@@ -32,7 +33,11 @@ MachinePhase = Literal["absent", "starting", "running", "paused", "failing", "su
 
 @dataclass(frozen=True)
 class MachineLeg:
-    """How the machine is attached: a port of `bridge` in namespace `netns`, and address, MAC, gateway and largest packet of its `eth0`."""
+    """One interface of a machine: a port of `bridge` in namespace `netns`, and address, MAC, gateway and largest packet of its card.
+
+    `name` is the interface's in the specification, `provider` Kube-OVN's word for the network, `place` which of the machine's places for
+    cards it has. `is_default` says that this is the machine's first network; `is_up` is False when the cable is to be pulled.
+    """
 
     netns: str
     bridge: str
@@ -40,6 +45,11 @@ class MachineLeg:
     address: IPv4Interface
     gateway: IPv4Address
     mtu: int = 1500
+    name: str = "default"
+    provider: str = POD_NETWORK
+    place: int = 0
+    is_default: bool = True
+    is_up: bool = True
 
 
 @dataclass(frozen=True)
@@ -47,8 +57,9 @@ class MachineSpec:
     """One machine. `uid` is that of its VirtualMachineInstance: folders, units and links are named by it.
 
     `name` is the guest's host name. `instance` is the VirtualMachineInstanceSpec, in which the domain says what hardware there is; what it
-    names of the API is resolved in `size`, `leg` and `volumes`. `cpu_milli` is the processor time it may take, in thousandths of a
-    processor; None means as much as its vCPUs can. `volumes` are in the order of the specification. `user` is a host uid of its own.
+    names of the API is resolved in `size`, `legs` (in the order of interfaces) and `volumes`. `cpu_milli` is the processor time it may
+    take, in thousandths of a processor; None means as much as its vCPUs can. `volumes` are in the order of the specification. `user` is a
+    host uid of its own.
     """
 
     uid: str
@@ -56,11 +67,26 @@ class MachineSpec:
     namespace: str
     instance: JsonObject
     size: Size
-    leg: MachineLeg
+    legs: tuple[MachineLeg, ...]
     volumes: tuple[MachineVolume, ...]
     user: int
     cpu_milli: int | None = None
     stop_grace_s: float = 30.0
+
+    @property
+    def leg(self) -> MachineLeg:
+        """The leg in the machine's first network. Raises Bug for a machine without any."""
+        for leg in (*(leg for leg in self.legs if leg.is_default), *self.legs):
+            return leg
+        raise Bug(f"machine {self.namespace}/{self.name} is in no network")
+
+
+@dataclass(frozen=True)
+class CardState:
+    """A network card that a running machine has, by the name of its interface. `message` says what went wrong with it last."""
+
+    name: str
+    message: str = ""
 
 
 @dataclass(frozen=True)
@@ -87,8 +113,8 @@ class MachineState:
     until it has ended, `unknown` when nobody can see that from outside. `agent` says whether a guest agent answers, None when there is no
     channel to one. `machine_type` is the concrete one, empty when the machine has none.
 
-    Of a machine whose hardware can change while it runs: `disks`, None where nobody has looked yet; `sockets` that the guest has; its
-    memory at its start and now; `unchanged` says of what (`disk data`, `memory`) the wanted change could not be made, and why;
+    Of a machine whose hardware can change while it runs: `disks` and `cards`, None where nobody has looked yet; `sockets` that the guest
+    has; its memory at its start and now; `unchanged` says of what (`disk data`, `memory`) the wanted change could not be made, and why;
     `look_again_s` is when it should be tried again.
     """
 
@@ -103,6 +129,7 @@ class MachineState:
     agent: bool | None = None
     machine_type: str = ""
     disks: tuple[DiskState, ...] | None = None
+    cards: tuple[CardState, ...] | None = None
     sockets: int | None = None
     memory_at_start_bytes: int | None = None
     memory_bytes: int | None = None

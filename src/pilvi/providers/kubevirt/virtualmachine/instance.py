@@ -13,6 +13,7 @@ from typing import Any
 from pilvi.api.resource import JsonObject
 from pilvi.lib.hashing import short_hash
 from pilvi.providers.kubevirt.virtualmachine.headroom import give_headroom
+from pilvi.providers.kubevirt.virtualmachine.interfaces import without_absent
 from pilvi.runtime.owners import is_controlled_by
 
 __all__ = ["GENERATION", "INSTANCE_FINALIZER", "TEMPLATE_HASH", "find_name_taken", "new_instance", "template_hash", "with_defaults"]
@@ -62,7 +63,7 @@ def new_instance(vm: JsonObject) -> JsonObject:
                 }
             ],
         },
-        "spec": {**give_headroom(with_defaults(template.get("spec") or {}, metadata["name"])), **_start_strategy(vm)},
+        "spec": {**give_headroom(without_absent(with_defaults(template.get("spec") or {}, metadata["name"]))), **_start_strategy(vm)},
     }
 
 
