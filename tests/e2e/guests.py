@@ -91,7 +91,7 @@ async def _converse(cloud: CloudUnderTest, namespace: str, name: str, command: s
             try:
                 async with virtctl.console(name) as stream:
                     return await _ask(stream, command)
-            except (VirtctlError, ConnectionError):  # it does not run yet, or has just ended
+            except (VirtctlError, ConnectionError, aiohttp.ClientError):  # it does not run yet, or has just ended
                 await asyncio.sleep(0.5)
 
 
