@@ -12,11 +12,11 @@ import pytest
 from pilvi.api import JsonObject, Key
 from pilvi.errors import UserError
 from pilvi.providers.attachments import find_attachments
-from pilvi.providers.kubevirt.instance.network import Link, NoLeg, plan_interfaces, plan_leg, plan_legs
+from pilvi.providers.kubevirt.instance.network import Link, NoLeg, find_failures, plan_interfaces, plan_leg, plan_legs
 from pilvi.providers.kubevirt.instance.pod import launcher_name, new_launcher, plan_pod_status
 from pilvi.providers.kubevirt.instance.status import FIDELITY, FIRST_BOOT, Report, plan_status
 from pilvi.providers.kubevirt.instance.volumes.cloudinit import CloudInit, Given, InSecret, decode_secret, find_cloud_init
-from pilvi.providers.kubevirt.machines.backend import CardState, MachineLeg, MachineState
+from pilvi.providers.kubevirt.machines.backend import MachineLeg, MachineState
 from pilvi.providers.kubevirt.machines.choice import Refusal, choose_backend, find_boot_image
 from pilvi.providers.kubevirt.virtualmachine.instance import new_instance
 from pilvi.providers.names import subnet_bridge, vpc_netns
@@ -148,8 +148,9 @@ class TestLeg:
         assert [entry["name"] for entry in plan_interfaces((second, main), None)] == ["main", "second"]
         assert [entry["podInterfaceName"] for entry in plan_interfaces((second, main), None)] == ["eth0", "pod16367aac"]
         gone = {"name": "gone", "ipAddress": "10.0.0.9"}
-        cards = (CardState("gone"), CardState("main"))
-        assert plan_interfaces((main, second), cards, [gone])[1:] == [gone]
+        assert plan_interfaces((main, second), ("gone", "main"), [gone])[1:] == [gone]
+        state = MachineState("running", unchanged={"card second": "no such tap", "disk a": "x"})
+        assert find_failures(state) == ["interface second: no such tap"]
         down = dataclasses.replace(main, is_up=False)
         assert plan_interfaces((down,), None)[0]["linkState"] == "down"
 

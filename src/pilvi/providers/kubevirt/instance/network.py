@@ -10,16 +10,18 @@ from typing import TYPE_CHECKING
 from pilvi.api.resource import JsonObject
 from pilvi.lib.hashing import short_hash
 from pilvi.providers.attachments import Attachment
-from pilvi.providers.kubevirt.machines.backend import CardState, MachineLeg
+from pilvi.providers.kubevirt.machines.backend import MachineLeg, MachineState
 from pilvi.providers.names import subnet_bridge, vpc_netns
 
 if TYPE_CHECKING:
     from pilvi.host.cloud import Cloud
 
-__all__ = ["Link", "NoLeg", "plan_interfaces", "plan_leg", "plan_legs"]
+__all__ = ["Link", "NoLeg", "find_failures", "plan_interfaces", "plan_leg", "plan_legs"]
 
 
 _USUAL_MTU = 1500
+CARD = "card "
+"""What `MachineState.unchanged` calls an interface begins so."""
 
 
 @dataclass(frozen=True)
@@ -89,16 +91,21 @@ def plan_leg(cloud: Cloud, link: Link) -> MachineLeg | NoLeg:
     )
 
 
-def plan_interfaces(legs: Iterable[MachineLeg], cards: tuple[CardState, ...] | None, before: Iterable[JsonObject] = ()) -> list[JsonObject]:
+def plan_interfaces(legs: Iterable[MachineLeg], cards: tuple[str, ...] | None, before: Iterable[JsonObject] = ()) -> list[JsonObject]:
     """`status.interfaces` of a machine on these legs, the one of its way out first.
 
     `cards` are those that the guest has, None where that cannot change. One that it has not let go of yet stays as it was told `before`.
     """
-    there = None if cards is None else {card.name for card in cards}
-    ordered = sorted((leg for leg in legs if there is None or leg.name in there), key=lambda leg: not leg.is_default)
+    ordered = sorted((leg for leg in legs if cards is None or leg.name in cards), key=lambda leg: not leg.is_default)
     found = [_interface(leg, first=number == 0) for number, leg in enumerate(ordered)]
     known = {leg.name for leg in ordered}
-    return [*found, *(entry for entry in before if entry.get("name") in (there or ()) and entry.get("name") not in known)]
+    return [*found, *(entry for entry in before if entry.get("name") in (cards or ()) and entry.get("name") not in known)]
+
+
+def find_failures(machine: MachineState) -> list[str]:
+    """What could not be done with the machine's network cards while it runs, and is tried again."""
+    failures = sorted(machine.unchanged.items())
+    return [f"interface {subject.removeprefix(CARD)}: {message}" for subject, message in failures if subject.startswith(CARD)]
 
 
 def _interface(leg: MachineLeg, *, first: bool) -> JsonObject:

@@ -10,7 +10,7 @@ from pilvi.images import Pulls
 from pilvi.lib.clock import utc_now
 from pilvi.providers.kubevirt.instance.attachments import Attached, Attachments, in_order
 from pilvi.providers.kubevirt.instance.backends import fidelity
-from pilvi.providers.kubevirt.instance.network import NoLeg, plan_interfaces, plan_legs
+from pilvi.providers.kubevirt.instance.network import NoLeg, find_failures, plan_interfaces, plan_legs
 from pilvi.providers.kubevirt.instance.pod import launcher_name, new_launcher
 from pilvi.providers.kubevirt.instance.reporter import Reporter
 from pilvi.providers.kubevirt.instance.resizing import Resizing, size_conditions
@@ -132,6 +132,8 @@ class Starting:
         await self._reporter.report(scope, report)
         for entry in find_arrived(scope.vmi, report.volumes or []):
             self._events.record(scope.vmi, "Normal", entry["reason"], entry["message"])
+        for failure in find_failures(machine):
+            self._events.record(scope.vmi, "Warning", "InterfaceNotChanged", failure)
         await self._attachments.release(scope, attached, machine)
         await self._resizing.give_back(scope, pod, backend, granted, machine)
         if first:

@@ -19,7 +19,7 @@ from pilvi.providers.kubevirt.machines.control import MachineControl
 from pilvi.providers.kubevirt.machines.volumes import MachineVolume
 from pilvi.providers.sizing import Size
 
-__all__ = ["CardState", "DiskState", "MachineBackend", "MachineLeg", "MachinePhase", "MachineSpec", "MachineState", "NetworkNotReady"]
+__all__ = ["DiskState", "MachineBackend", "MachineLeg", "MachinePhase", "MachineSpec", "MachineState", "NetworkNotReady"]
 
 
 class NetworkNotReady(Transient):
@@ -82,14 +82,6 @@ class MachineSpec:
 
 
 @dataclass(frozen=True)
-class CardState:
-    """A network card that a running machine has, by the name of its interface. `message` says what went wrong with it last."""
-
-    name: str
-    message: str = ""
-
-
-@dataclass(frozen=True)
 class DiskState:
     """A disk of a machine that runs: `attached` when the guest sees it, `detaching` when it shall let go of it.
 
@@ -113,9 +105,9 @@ class MachineState:
     until it has ended, `unknown` when nobody can see that from outside. `agent` says whether a guest agent answers, None when there is no
     channel to one. `machine_type` is the concrete one, empty when the machine has none.
 
-    Of a machine whose hardware can change while it runs: `disks` and `cards`, None where nobody has looked yet; `sockets` that the guest
-    has; its memory at its start and now; `unchanged` says of what (`disk data`, `memory`) the wanted change could not be made, and why;
-    `look_again_s` is when it should be tried again.
+    Of a machine whose hardware can change while it runs: `disks` and `cards` (by the names of interfaces), None where nobody has looked
+    yet; `sockets` that the guest has; its memory at its start and now; `unchanged` says of what (`disk data`, `memory`) the wanted change
+    could not be made, and why; `look_again_s` is when it should be tried again.
     """
 
     phase: MachinePhase
@@ -129,7 +121,7 @@ class MachineState:
     agent: bool | None = None
     machine_type: str = ""
     disks: tuple[DiskState, ...] | None = None
-    cards: tuple[CardState, ...] | None = None
+    cards: tuple[str, ...] | None = None
     sockets: int | None = None
     memory_at_start_bytes: int | None = None
     memory_bytes: int | None = None

@@ -16,7 +16,7 @@ from pilvi.host.qemu.drives import node_name
 from pilvi.host.qemu.hotplug import close_files, offer_memory, plug_drive, plug_nic, plug_sockets, resize_drive, unplug_drive, unplug_nic
 from pilvi.host.qemu.present import Present, look
 from pilvi.lib.disk import on_disk
-from pilvi.providers.kubevirt.machines.backend import CardState, DiskState, MachineState
+from pilvi.providers.kubevirt.machines.backend import DiskState, MachineState
 from pilvi.providers.kubevirt.machines.qemu.changes import (
     CloseFiles,
     OfferMemory,
@@ -92,7 +92,7 @@ class Changing:
         return dataclasses.replace(
             state,
             disks=tuple(_disks(seen)),
-            cards=tuple(CardState(name, seen.failures.get(f"card {name}", "")) for name in cards_in(seen.present)),
+            cards=tuple(cards_in(seen.present)),
             sockets=seen.present.sockets,
             memory_at_start_bytes=seen.present.memory_bytes,
             memory_bytes=seen.present.memory_bytes + seen.present.more_bytes,

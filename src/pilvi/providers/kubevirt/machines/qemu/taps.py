@@ -9,7 +9,7 @@ from pilvi.errors import DriverError
 from pilvi.host.netns import list_netns
 from pilvi.lib.together import together
 from pilvi.providers.attachments import find_attachments
-from pilvi.providers.kubevirt.machines.backend import CardState, MachineLeg, MachineSpec, NetworkNotReady
+from pilvi.providers.kubevirt.machines.backend import MachineLeg, MachineSpec, NetworkNotReady
 from pilvi.providers.names import machine_port, vpc_netns_prefix
 
 if TYPE_CHECKING:
@@ -35,13 +35,12 @@ async def remove_taps(cloud: Cloud, uid: str, ports: Collection[str] | None = No
                 await delete_link(netns, link.name)
 
 
-def absent_ports(spec: MachineSpec, cards: tuple[CardState, ...] | None) -> set[str]:
+def absent_ports(spec: MachineSpec, cards: tuple[str, ...] | None) -> set[str]:
     """The taps of interfaces that are absent, and whose card the guest has let go of. Pure."""
     if cards is None:
         return set()
-    plugged = {card.name for card in cards}
     attachments = find_attachments(spec.instance, spec.namespace)
-    used = {leg.provider for leg in spec.legs} | {attachment.provider for attachment in attachments if attachment.name in plugged}
+    used = {leg.provider for leg in spec.legs} | {attachment.provider for attachment in attachments if attachment.name in cards}
     return {machine_port(spec.uid, attachment.provider) for attachment in attachments if attachment.is_absent} - {
         machine_port(spec.uid, provider) for provider in used
     }
