@@ -220,6 +220,15 @@ class TestChoice:
         vmi["metadata"]["annotations"] = {"pilvi.dev/machine": "qemu"}
         assert choose_backend(vmi, "qemu", running="sandbox") == "sandbox"
 
+    def test_a_sandbox_is_in_one_network(self) -> None:
+        vmi = make_vmi()
+        vmi["spec"]["networks"] = [{"name": "a", "pod": {}}, {"name": "b", "multus": {"networkName": "b"}}]
+        refusal = choose_backend(vmi, "auto")
+        assert isinstance(refusal, Refusal)
+        assert "is in one network, and this machine is in 2" in refusal.message
+        vmi["spec"]["networks"].pop(0)
+        assert choose_backend(vmi, "auto") == "sandbox"
+
     def test_everything_else_runs_under_qemu(self) -> None:
         assert choose_backend(with_image("quay.io/containerdisks/fedora:41"), "auto") == "qemu"
         assert choose_backend(with_image(None), "auto") == "qemu"
