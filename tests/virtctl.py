@@ -187,11 +187,15 @@ class Virtctl:
             )
         except aiohttp.WSServerHandshakeError as e:
             raise await self._refusal(path, e.status) from e
+        connection = stream._response.connection
+        transport = connection.transport if connection is not None else None
         try:
             assert stream.protocol == PROTOCOL
             yield stream
         finally:
             await stream.close()
+            if transport is not None:
+                transport.abort()  # both ends have said goodbye; a busy server takes its time to say that of TLS too
 
     async def _refusal(self, path: str, code: int) -> VirtctlError:
         """aiohttp throws the body of a refused handshake away, so the handshake is sent once more by hand."""

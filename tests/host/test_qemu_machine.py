@@ -73,7 +73,7 @@ class Lab:
             namespace="shop",
             instance={"domain": {"devices": {"disks": [{"name": "root", "disk": {"bus": "virtio"}}], **devices}}},
             size=Size(1, 1, 1, 32 << 20),
-            leg=MachineLeg(self.router, BRIDGE, "02:00:00:00:00:05", IPv4Interface("10.9.0.5/16"), IPv4Address("10.9.0.1")),
+            legs=(MachineLeg(self.router, BRIDGE, "02:00:00:00:00:05", IPv4Interface("10.9.0.5/16"), IPv4Address("10.9.0.1")),),
             volumes=(ImageDisk("root", image, "raw", SIZE), *more),
             user=self.cloud.uid_base,
             stop_grace_s=1,
@@ -285,3 +285,52 @@ async def test_disks_processors_and_memory_change_while_it_runs(lab: Lab) -> Non
     assert "No such file" in state.unchanged["disk gone"]
     assert state.look_again_s is not None
     assert lab.units.state(machine_unit(UID)).pid == pid
+
+
+async def test_a_card_comes_and_goes_while_the_machine_runs(lab: Lab) -> None:
+    (first,) = lab.spec(boot_disk("up")).legs
+    second = replace(first, name="back", provider="back.shop.ovn", mac="02:00:00:00:00:06", place=1, is_default=False)
+
+    def spec(legs: tuple[MachineLeg, ...], *states: str) -> MachineSpec:
+        interfaces = [{"name": name, "state": state} for name, state in zip(("default", "back"), states, strict=False)]
+        networks = [{"name": "default", "pod": {}}, {"name": "back", "multus": {"networkName": "back"}}]
+        made = lab.spec(boot_disk("up"), interfaces=interfaces)
+        return replace(made, legs=legs, instance={**made.instance, "networks": networks[: len(states)]})
+
+    def cards() -> tuple[str, ...] | None:
+        return lab.backend.state(UID).cards
+
+    await lab.backend.ensure(spec((first,), "up"))
+    assert cards() == ("default",)
+    pid = lab.units.state(machine_unit(UID)).pid
+    await lab.backend.ensure(spec((first, second), "up", "up"))
+    assert cards() == ("back", "default"), lab.backend.state(UID).unchanged
+    ports = {machine_port(UID), machine_port(UID, "back.shop.ovn")}
+    assert {link.name for link in await list_links(lab.router, machine_port(UID))} == ports
+    # Its leg is not to be had for a while: it stays.
+    await lab.backend.ensure(spec((first,), "up", "up"))
+    assert cards() == ("back", "default")
+    await lab.backend.ensure(spec((first, replace(second, is_up=False)), "up", "down"))
+    assert lab.backend.state(UID).unchanged == {}
+    # The guest of a boot sector answers no request, so the next engine has to go on with it; a reset lets go of it.
+    absent = spec((first,), "up", "absent")
+    await lab.backend.ensure(absent)
+    await lab.end_backend()
+    lab.start_backend()
+    await lab.backend.ensure(absent)
+    await lab.backend.control.reset(UID)
+
+    async def gone() -> bool:
+        await lab.backend.ensure(absent)
+        return cards() == ("default",)
+
+    for _ in range(20):
+        if await gone():
+            break
+        await asyncio.sleep(0.5)
+    assert await gone(), lab.backend.state(UID).unchanged
+    assert {link.name for link in await list_links(lab.router, machine_port(UID))} == {machine_port(UID)}
+    assert lab.units.state(machine_unit(UID)).pid == pid
+    await lab.backend.stop(UID, 0)
+    await lab.backend.remove(UID)
+    assert await list_links(lab.router, machine_port(UID)) == []

@@ -56,7 +56,7 @@ class Lab:
             namespace="shop",
             instance={},
             size=Size(2, 1, 1, 1024**3),
-            leg=MachineLeg(self.router, BRIDGE, "02:00:00:00:00:05", IPv4Interface("10.9.0.5/16"), IPv4Address("10.9.0.1")),
+            legs=(MachineLeg(self.router, BRIDGE, "02:00:00:00:00:05", IPv4Interface("10.9.0.5/16"), IPv4Address("10.9.0.1")),),
             volumes=(NodeDisk("root", IMAGES[0].version), CloudInitDisk("init", user_data=user_data)),
             user=self.cloud.uid_base,
             stop_grace_s=5,

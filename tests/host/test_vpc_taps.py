@@ -9,10 +9,12 @@ from ipaddress import IPv4Address
 import pytest
 import pytest_asyncio
 
+from pilvi.api.cni import NetworkAttachmentDefinition
 from pilvi.api.kubeovn import IP, Subnet, Vpc
-from pilvi.host.network import list_links
+from pilvi.api.kubevirt import VirtualMachineInstance
+from pilvi.host.network import Tap, ensure_tap, list_links
 from pilvi.providers.kubeovn.vpc import controller as vpc_controller
-from pilvi.providers.names import vpc_netns
+from pilvi.providers.names import machine_port, subnet_bridge, vpc_netns
 from tests.fake_api import FakeApi
 from tests.host.vpc_lab import OUTSIDE_ADDRESS, Lab, start_lab, until, wait_for
 from tests.host.wire import ACK, BROADCAST, DECLINE, DISCOVER, NAK, Answer, Wire, arp, ethernet, udp
@@ -53,6 +55,29 @@ async def test_a_guest_gets_its_own_address_and_what_it_needs_to_know(lab: Lab) 
     assert "CapEff:\t0000000000001000" in _status(process)
     assert os.stat(f"/proc/{process}/ns/user").st_ino != os.stat("/proc/self/ns/user").st_ino
     assert {link.mtu for link in await list_links(guest_netns(lab), "sn")} == {1400}
+
+
+async def test_a_second_card_is_told_its_address_and_what_its_interface_asks_for_and_no_way_out(lab: Lab) -> None:
+    lab.put(Vpc.RESOURCE, "one", spec={})
+    lab.put(Subnet.RESOURCE, "one-a", spec={"vpc": "one", "cidrBlock": "10.0.1.0/24"})
+    lab.put(Subnet.RESOURCE, "back", spec={"vpc": "one", "cidrBlock": "10.0.2.0/24", "provider": "back.team.ovn"})
+    config = '{"type": "kube-ovn", "provider": "back.team.ovn"}'
+    lab.put(NetworkAttachmentDefinition.RESOURCE, "back", "team", spec={"config": config})
+    await wait_for("subnets", lambda: {"one-a", "back"} <= set(lab.status(Vpc.RESOURCE, "one").get("subnets", [])))
+    told = {"tftpServerName": "10.0.2.9", "bootFileName": "grub/a,b.efi", "privateOptions": [{"option": 230, "value": "10"}]}
+    interfaces = [{"name": "default", "bridge": {}}, {"name": "back", "bridge": {}, "dhcpOptions": told}]
+    networks = [{"name": "default", "pod": {}}, {"name": "back", "multus": {"networkName": "back"}}]
+    first = await lab.guest("web", "team", "one-a", "one", domain={"devices": {"interfaces": interfaces}}, networks=networks)
+    ip = await wait_for("second IP", lambda: lab.get(IP.RESOURCE, "web.team.back.team.ovn"))
+    port = machine_port(lab.uid(VirtualMachineInstance.RESOURCE, "web", "team"), "back.team.ovn")
+    await ensure_tap(Tap(netns=guest_netns(lab), name=port, master=subnet_bridge(lab.uid(Subnet.RESOURCE, "back"))))
+    second = lab.wire(Wire.on_tap(guest_netns(lab), port, ip["spec"]["macAddress"]))
+    answer = await _lease_soon(second)
+    assert str(answer.address) == ip["spec"]["v4IpAddress"] == "10.0.2.2"
+    assert {3, 6, 15, 119} & answer.options.keys() == set(), "neither gateway nor resolver nor domain"
+    texts = {number: answer.options[number].rstrip(b"\0") for number in (66, 67, 230)}
+    assert texts == {66: b"10.0.2.9", 67: b"grub/a,b.efi", 230: b"10"}
+    assert (await _lease_soon(first)).addresses(3) == [GATEWAY]
 
 
 async def test_a_guest_renews_what_nobody_remembers(lab: Lab) -> None:

@@ -124,7 +124,7 @@ class Wire:
         """One question and the answer to it."""
         xid = secrets.token_bytes(4)
         body = struct.pack("!BBBB4sHH4s12x16s192x", 1, 1, 6, 0, xid, 0, 0, source.packed, raw(chaddr or self.mac)) + _COOKIE
-        asked = {53: bytes([kind]), **(options or {}), 55: bytes((1, 3, 6, 12, 15, 26, 28, 42, 51, 119))}
+        asked = {53: bytes([kind]), **(options or {}), 55: bytes((1, 3, 6, 12, 15, 26, 28, 42, 51, 66, 67, 119, 230))}
         body += b"".join(bytes((number, len(value))) + value for number, value in asked.items()) + b"\xff"
         self.send(udp(self.mac, to, source, target, 68, 67, body))
         frame = await self.receive(lambda found: found[23:24] == b"\x11" and found[36:38] == b"\0\x44" and found[46:50] == xid, timeout_s)

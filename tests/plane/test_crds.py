@@ -150,6 +150,10 @@ PLAIN = {
     "Vpc": {"metadata": {"name": "plain"}, "spec": {}},
     "Subnet": {"metadata": {"name": "plain"}, "spec": {"vpc": "plain", "cidrBlock": "10.0.1.0/24", "gateway": "10.0.1.1"}},
     "IP": {"metadata": {"name": "plain.default"}, "spec": {"subnet": "plain", "ipAddress": "10.0.1.2", "v4IpAddress": "10.0.1.2"}},
+    "NetworkAttachmentDefinition": {
+        "metadata": {"name": "plain"},
+        "spec": {"config": '{"type": "kube-ovn", "provider": "plain.default.ovn"}'},
+    },
     "DataVolume": {
         "metadata": {"name": "plain"},
         "spec": {"source": {"http": {"url": "https://example.org/x"}}, "storage": {"resources": {"requests": {"storage": "1Gi"}}}},
@@ -290,8 +294,12 @@ REFUSED: list[tuple[str, dict[str, Any], list[str]]] = [
     ("VirtualMachine", vm("x", domain={**SIZED, "devices": {"disks": [{"name": "gone"}]}}), ["no volume is called gone", "volumes"]),
     ("VirtualMachine", vm("x", domain={"devices": {"gpus": [{"name": "a"}]}}), ["devices.gpus", "Instead"]),
     ("VirtualMachine", vm("x", domain={"devices": {"interfaces": [{"name": "a", "sriov": {}}]}}), ["interfaces[].sriov", "Instead"]),
+    (
+        "VirtualMachine",
+        vm("x", domain={"devices": {"interfaces": [{"name": "a", "pciAddress": "0000:81:01.0"}]}}),
+        ["interfaces[].pciAddress", "Instead"],
+    ),
     ("VirtualMachine", vm("x", volumes=[{"name": "a", "hostDisk": {"path": "/", "type": "Disk"}}]), ["volumes[].hostDisk"]),
-    ("VirtualMachine", vm("x", networks=[{"name": "a", "multus": {"networkName": "b"}}]), ["networks[].multus", "logical_switch"]),
     ("VirtualMachine", vm("x", domain={"devices": {}}), ["memory", "not given", "memory.guest"]),
     (
         "VirtualMachine",
@@ -365,11 +373,9 @@ REFUSED: list[tuple[str, dict[str, Any], list[str]]] = [
     ("Subnet", {"metadata": {"name": "x"}, "spec": {"cidrBlock": "10.0.0.0/24", "protocol": "Dual"}}, ["spec.protocol", "Instead"]),
     ("Subnet", {"metadata": {"name": "x"}, "spec": {"cidrBlock": "10.0.0.0/24", "acls": [{"action": "drop"}]}}, ["spec.acls", "Instead"]),
     ("Vpc", {"metadata": {"name": "x"}, "spec": {"policyRoutes": [{"action": "drop"}]}}, ["spec.policyRoutes", "Instead"]),
-    (
-        "VirtualMachine",
-        vm("x", domain={**SIZED, "devices": {"interfaces": [{"name": "a", "bridge": {}}, {"name": "b", "bridge": {}}]}}),
-        ["spec.template.spec", "one interface"],
-    ),
+    ("Subnet", {"metadata": {"name": "x"}, "spec": {"cidrBlock": "10.0.0.0/24", "provider": "macvlan.a"}}, ["spec.provider", "Instead"]),
+    ("NetworkAttachmentDefinition", {"metadata": {"name": "x"}, "spec": {}}, ["spec.config is empty", "x.default.ovn"]),
+    ("NetworkAttachmentDefinition", {"metadata": {"name": "x.y"}, "spec": {"config": "{}"}}, ["without dots"]),
 ]
 
 

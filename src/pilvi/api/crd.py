@@ -86,7 +86,7 @@ def crd_of(kind: type[Object]) -> Schema:
         "kind": resource.kind,
         "listKind": f"{resource.kind}List",
         "plural": resource.plural,
-        "singular": resource.kind.lower(),
+        "singular": definition.singular or resource.kind.lower(),
     }
     if definition.short_names:
         names["shortNames"] = list(definition.short_names)

@@ -15,6 +15,7 @@ from pilvi.api.cdi import (
     VolumeUploadSource,
 )
 from pilvi.api.cluster import cluster_policies
+from pilvi.api.cni import NetworkAttachmentDefinition
 from pilvi.api.controlplane import KamajiControlPlane, KamajiControlPlaneTemplate
 from pilvi.api.crd import crd_of
 from pilvi.api.instancetype import (
@@ -52,6 +53,7 @@ KINDS: tuple[type[Object], ...] = (
     Vpc,
     Subnet,
     IP,
+    NetworkAttachmentDefinition,
     DataVolume,
     DataSource,
     DataImportCron,

@@ -1,4 +1,4 @@
-"""Kube-OVN's kinds: virtual private clouds, their subnets, and one IP object for each machine."""
+"""Kube-OVN's kinds: virtual private clouds, their subnets, and one IP object for each interface of a machine."""
 
 # A struct is described at the field that holds it.
 # ruff: noqa: D101
@@ -203,7 +203,15 @@ class SubnetSpec(Part):
             when="self != '' && self != 'IPv4'",
         ),
     ] = None
-    provider: Annotated[str | None, accepted("Who serves the subnet.", "only ovn is served", when="self != '' && self != 'ovn'")] = None
+    provider: Annotated[
+        str | None,
+        rejected(
+            "Network that the subnet is for: ovn (default) is the pod network.",
+            "only networks of Kube-OVN have addresses here",
+            "ovn, or <name>.<namespace>.ovn of a NetworkAttachmentDefinition",
+            when="self != '' && self != 'ovn' && !self.matches('^[a-z0-9-]+[.][a-z0-9-]+[.]ovn$')",
+        ),
+    ] = None
     route_table: str | None = None
     u2o_features: U2oFeatures | None = None
     u2o_interconnection: bool | None = None
@@ -290,7 +298,7 @@ class IPSpec(Part):
     attach_subnets: list[str] = []
     container_id: str = ""
     ip_address: Annotated[str, implemented("Address of the machine.")] = ""
-    mac_address: Annotated[str, implemented("MAC of the machine's first interface.")] = ""
+    mac_address: Annotated[str, implemented("MAC of the machine's interface there.")] = ""
     namespace: Annotated[str, implemented("Namespace of the machine.")] = ""
     node_name: Annotated[str, implemented("Virtual host the machine runs on.")] = ""
     pod_name: Annotated[str, implemented("Name of the machine.")] = ""
@@ -301,7 +309,7 @@ class IPSpec(Part):
 
 
 class IP(Object):
-    """The address and MAC of one machine. Written by pilvi, one for every machine."""
+    """The address and MAC of a machine in one of its networks. Written by pilvi."""
 
     RESOURCE: ClassVar[Resource] = Resource("kubeovn.io", "v1", "ips", "IP", namespaced=False)
     DEFINITION: ClassVar[Definition] = Definition(

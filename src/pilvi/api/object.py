@@ -46,12 +46,14 @@ class Rule(msgspec.Struct, frozen=True):
 class Definition(msgspec.Struct, frozen=True, kw_only=True):
     """What the custom resource definition and the policies of a kind say beside the schema.
 
-    `also_served` are further versions with the same schema. `version_path` is the field with a Kubernetes version, if there is one:
-    it must be a version of the kit, and change upwards by one minor at most. `variables` are CEL expressions for the rules.
+    `singular` is the word for one, where it is not the kind in lower case. `also_served` are further versions with the same schema.
+    `version_path` is the field with a Kubernetes version, if there is one: it must be a version of the kit, and change upwards by one minor
+    at most. `variables` are CEL expressions for the rules.
     `approved` is where Kubernetes has reviewed the kind: its API server asks for that in groups of its own (*.k8s.io).
     """
 
     short_names: tuple[str, ...] = ()
+    singular: str = ""
     categories: tuple[str, ...] = ()
     columns: tuple[Column, ...] = ()
     also_served: tuple[str, ...] = ()

@@ -11,6 +11,7 @@ from ipaddress import IPv4Address
 from pilvi.api import JsonObject, Resource
 from pilvi.api.builtin import CLUSTERS, SERVICES
 from pilvi.api.capk import KubevirtCluster
+from pilvi.api.cni import NetworkAttachmentDefinition
 from pilvi.api.controlplane import KamajiControlPlane
 from pilvi.api.kamaji import TenantControlPlane
 from pilvi.api.kubeovn import Subnet, Vpc
@@ -36,6 +37,7 @@ KINDS: tuple[Resource, ...] = (
     VirtualMachineInstance.RESOURCE,
     Vpc.RESOURCE,
     Subnet.RESOURCE,
+    NetworkAttachmentDefinition.RESOURCE,
     SERVICES,
 )
 

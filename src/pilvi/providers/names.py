@@ -12,11 +12,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pilvi.lib.hashing import short_hash
+from pilvi.providers.attachments import POD_NETWORK
 
 if TYPE_CHECKING:
     from pilvi.host.cloud import Cloud
 
 __all__ = ["machine_netns", "machine_port", "machine_unit", "subnet_bridge", "vpc_netns", "vpc_netns_prefix"]
+
+_SHORTER = 5  # of a hash, so that a port fits into the 15 characters of a link
 
 
 def vpc_netns(cloud: Cloud, vpc_uid: str) -> str:
@@ -39,9 +42,13 @@ def machine_netns(cloud: Cloud, vmi_uid: str) -> str:
     return cloud.netns(machine_unit(vmi_uid))
 
 
-def machine_port(vmi_uid: str) -> str:
-    """The outer end of a machine's leg: a port of the Subnet's bridge, inside the namespace of the Vpc."""
-    return f"m{short_hash(vmi_uid)}"
+def machine_port(vmi_uid: str, provider: str = POD_NETWORK) -> str:
+    """The outer end of a machine's leg in the network of that provider: a port of the Subnet's bridge, inside the namespace of the Vpc.
+
+    The name in the pod network is what all others of the machine begin with.
+    """
+    port = f"m{short_hash(vmi_uid)}"
+    return port if provider == POD_NETWORK else f"{port}-{short_hash(provider)[:_SHORTER]}"
 
 
 def machine_unit(vmi_uid: str) -> str:

@@ -68,9 +68,12 @@ def plan_pod_cidrs(
         have = (annotations.get(POD_CIDRS_ANNOTATION), annotations.get(NODE_ANNOTATION))
         target = wanted.get(spec.get("v4IpAddress") or "")
         ours = (have[1] or "").startswith(f"{tenant.key}/")
-        # An IP object is called `<machine>.<namespace>`, and no namespace has a dot.
-        namespace = ip["metadata"]["name"].rpartition(".")[2]
-        if namespace != tenant.key.namespace or vpc_of_subnet.get(spec.get("subnet") or "") != tenant.vpc or (have[1] and not ours):
+        # The IP object of a worker is called `<machine>.<namespace>`, neither with a dot; that in another network has a longer name.
+        if (
+            ip["metadata"]["name"].split(".")[1:] != [tenant.key.namespace]
+            or vpc_of_subnet.get(spec.get("subnet") or "") != tenant.vpc
+            or (have[1] and not ours)
+        ):
             target = None
         if target is not None and have != target:
             changes.append(CidrChange(ip["metadata"]["name"], *target))

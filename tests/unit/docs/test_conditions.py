@@ -23,8 +23,8 @@ OTHERS = {
     "phases and printed statuses": """CrashLoopBackOff DataVolumeError ErrorPvcNotFound ErrorUnschedulable Lost Pending PendingPopulation
         RebindInProgress Released Scheduled Scheduling Starting Stopping Succeeded Terminating WaitingForVolumeBinding""",
     "status, severity, type of an Event": "False True Unknown Info Normal Warning",
-    "reasons in the engine's log only": """AddressConflict ContentIsDeleted InvalidAddress PodExists SubnetNotFound SubnetNotReady
-        TenantControlPlaneDeleting""",
+    "reasons in the engine's log only": """AddressConflict ContentIsDeleted DefinitionNotFound InvalidAddress InvalidConfig InvalidProvider
+        PodExists SubnetNotFound SubnetNotReady TenantControlPlaneDeleting TypeNotSupported""",
     "the rest": """All Body DataVolumeName Digest GuestPanicked ImagePullFailed InternalError Known KubeVirt Linux MemAvailable MemTotal
         NodeRestriction None Port Refusal Waiting""",
     "of instancetypes and replica sets": """CoresThreads DataSource DoesNotExist GraphicsDevice Ignore In InputDevice MemBalloon NotIn

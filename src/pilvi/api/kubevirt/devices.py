@@ -121,15 +121,15 @@ class InterfaceBinding(Part):
 
 
 class DhcpOption(Part):
-    option: int
-    value: str
+    option: Annotated[int, implemented("Number of the option, 224 to 254.")]
+    value: Annotated[str, implemented("What it says, as text.")]
 
 
 class DhcpOptions(Part):
-    boot_file_name: str | None = None
-    ntp_servers: list[str] = []
-    private_options: list[DhcpOption] = []
-    tftp_server_name: str | None = None
+    boot_file_name: Annotated[str | None, implemented("Option 67.")] = None
+    ntp_servers: Annotated[list[str], implemented("IPv4 addresses, in place of those of the Subnet.")] = []
+    private_options: Annotated[list[DhcpOption], implemented("Options of your own.")] = []
+    tftp_server_name: Annotated[str | None, implemented("Option 66, and when it is an IPv4 address the next server too.")] = None
 
 
 class PortRange(Part):
@@ -146,11 +146,11 @@ class Port(Part):
 
 class Interface(Part):
     name: Annotated[str, implemented("Name of the network that the interface joins.")]
-    acpi_index: int | None = None
+    acpi_index: Annotated[int | None, implemented("Number by which firmware names the card: eno1 in Linux.")] = None
     binding: Annotated[InterfaceBinding | None, accepted("Network binding plug-in.", ONLY_BRIDGED)] = None
     boot_order: Annotated[int | None, implemented("The machine tries to boot from the lowest first.")] = None
     bridge: Annotated[Empty | None, implemented("The machine holds its address of the subnet itself.")] = None
-    dhcp_options: DhcpOptions | None = None
+    dhcp_options: Annotated[DhcpOptions | None, implemented("What DHCP tells the machine on this interface, beside its address.")] = None
     mac_address: Annotated[
         str | None, implemented("MAC of the interface; default that of ovn.kubernetes.io/mac_address, else one of its own.")
     ] = None
@@ -161,7 +161,14 @@ class Interface(Part):
     model: Annotated[str | None, implemented("Model of the card: virtio (default), e1000, e1000e, ne2k_pci, pcnet or rtl8139.")] = None
     passt: Annotated[Empty | None, accepted("Attachment by passt.", ONLY_BRIDGED)] = None
     passt_binding: Annotated[Empty | None, accepted("Attachment by passt.", ONLY_BRIDGED)] = None
-    pci_address: str | None = None
+    pci_address: Annotated[
+        str | None,
+        rejected(
+            "Place of the card on the PCI bus.",
+            "the first card is in the first of four fixed places, the second in the next, whatever else the machine has",
+            "acpiIndex for a name that stays, or macAddress",
+        ),
+    ] = None
     port_ranges: list[PortRange] = []
     ports: Annotated[list[Port], accepted("Ports to let in.", "not implemented yet: every port is let in")] = []
     slirp: Annotated[Empty | None, accepted("Attachment by slirp.", ONLY_BRIDGED)] = None
@@ -169,7 +176,9 @@ class Interface(Part):
         Empty | None,
         rejected("A function of a physical card.", NOT_WITHOUT, "bridge: {} for an interface in the subnet"),
     ] = None
-    state: Annotated[str | None, accepted("Link state.", "absent is not implemented yet", when="self == 'absent'")] = None
+    state: Annotated[
+        str | None, implemented("up (default); down: the cable is pulled; absent: the card of a running machine is unplugged.")
+    ] = None
     tag: str | None = None
 
 
@@ -207,7 +216,7 @@ class Devices(Part):
     autoattach_mem_balloon: Annotated[bool | None, implemented("Attaches a memory balloon; on unless it says false.")] = None
     autoattach_pod_interface: Annotated[
         bool | None,
-        accepted("Attaches an interface when none is named.", "every machine has one interface", when="!self"),
+        implemented("Attaches an interface in the pod network when none is named; on unless it says false."),
     ] = None
     autoattach_serial_console: Annotated[bool | None, implemented("Attaches a serial console; on unless it says false.")] = None
     autoattach_vsock: Annotated[bool | None, accepted("Attaches a vsock.", when="self")] = None

@@ -112,6 +112,11 @@ class VirtualMachineInstance(Object):
                 "oldObject == null || object.spec == oldObject.spec || request.userInfo.username.startsWith('system:pilvi:')",
                 "'spec of a VirtualMachineInstance cannot change; edit the VirtualMachine, and restart it'",
             ),
+            Rule(
+                "object.metadata.namespace != 'ovn' || !object.metadata.name.contains('.')",
+                "'metadata.name: in a namespace called ovn no machine has dots in its name, since its addresses would be called like those"
+                " of others; write another name'",
+            ),
             memory_rule("spec"),
             *machine_rules("spec"),
         ),

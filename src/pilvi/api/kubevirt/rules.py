@@ -1,5 +1,6 @@
 """Refusals that a machine's own object decides: sizes that are none, disks without a volume. Shared by all kinds with a machine."""
 
+from pilvi.api.kubevirt.interfaces import interface_rules, interface_variables
 from pilvi.api.object import Column, Rule
 
 __all__ = ["MACHINE_COLUMNS", "RUN_STRATEGIES", "machine_rules", "machine_variables", "memory_rule", "name_rule"]
@@ -20,6 +21,7 @@ def machine_variables(instance_spec: str) -> dict[str, str]:
             ".filter(size, size.hasValue()).map(size, string(size.value()))"
         ),
         "volumes": "variables.machine.?volumes.orValue([]).map(volume, volume.name)",
+        **interface_variables(),
     }
 
 
@@ -52,10 +54,7 @@ def machine_rules(path: str) -> tuple[Rule, ...]:
             " + variables.domain.?devices.?disks.orValue([]).map(disk, disk.name).filter(name, !(name in variables.volumes)).join(', ')"
             f" + '; add it to {path}.volumes or take the disk away'",
         ),
-        Rule(
-            "size(variables.domain.?devices.?interfaces.orValue([])) <= 1 && size(variables.machine.?networks.orValue([])) <= 1",
-            f"'{path}: a machine has one interface, in its Subnet; write at most one of networks and of domain.devices.interfaces'",
-        ),
+        *interface_rules(path),
         Rule(
             "!variables.domain.?firmware.?kernelBoot.hasValue()"
             " || variables.domain.?firmware.?kernelBoot.?container.?kernelPath.orValue('') != ''",

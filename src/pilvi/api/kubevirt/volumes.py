@@ -167,8 +167,8 @@ class Volume(Part):
 
 
 class MultusNetwork(Part):
-    network_name: str
-    default: bool | None = None
+    network_name: Annotated[str, implemented("Name of a NetworkAttachmentDefinition; <namespace>/<name> for one of another namespace.")]
+    default: Annotated[bool | None, implemented("Makes it the machine's first network, in place of the pod network.")] = None
 
 
 class PodNetwork(Part):
@@ -183,13 +183,6 @@ class NetworkClaim(Part):
 
 class Network(Part):
     name: Annotated[str, implemented("Name by which interfaces refer to the network.")]
-    multus: Annotated[
-        MultusNetwork | None,
-        rejected(
-            "A NetworkAttachmentDefinition.",
-            "not implemented yet, and the machine would not be in that network",
-            "pod: {} and the annotation ovn.kubernetes.io/logical_switch with the name of a Subnet",
-        ),
-    ] = None
+    multus: Annotated[MultusNetwork | None, implemented("The network of a NetworkAttachmentDefinition.")] = None
     pod: Annotated[PodNetwork | None, implemented("The subnet of the machine.")] = None
     resource_claim: NetworkClaim | None = None

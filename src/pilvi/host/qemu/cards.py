@@ -43,6 +43,7 @@ def nic_properties(nic: Nic, port: int) -> dict[str, Any]:
         mac=nic.mac,
         bus=nic_port(port),
         bootindex=nic.boot_index,
+        **({"acpi-index": nic.acpi_index} if nic.acpi_index is not None else {}),
         # Only a card that is booted from needs its option ROM, whose file a host may lack.
         romfile=None if nic.boot_index is not None else "",
         host_mtu=nic.mtu if nic.model == "virtio" else None,

@@ -110,9 +110,9 @@ async def plug_nic(monitor: Monitor, nic: Nic, port: int) -> None:
         raise
 
 
-async def unplug_nic(monitor: Monitor, nic: str) -> None:
+async def unplug_nic(monitor: Monitor, nic: str, *, timeout_s: float = 30.0) -> None:
     """Take a network card from the guest. One that is not there is fine. Raises as `Monitor.remove_device`."""
-    await monitor.remove_device(nic_device(nic))
+    await monitor.remove_device(nic_device(nic), timeout_s=timeout_s)
     await _remove_backend(monitor, f"net-{nic}")
 
 

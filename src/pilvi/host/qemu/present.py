@@ -16,7 +16,8 @@ class Present:
     """`devices` are ids, `nodes` maps each block node to its size in bytes as the guest sees it, `files` are the labels of files.
 
     `sockets` have all their processors. `memory_bytes` is what the guest was started with, `more_bytes` what it has taken of the memory
-    that was offered while it ran, `offered_bytes` how much that was; None when the machine cannot be given any.
+    that was offered while it ran, `offered_bytes` how much that was; None when the machine cannot be given any. `links` says of the network
+    cards whose cable somebody is known to have moved whether it is plugged in; `look` cannot know.
     """
 
     devices: frozenset[str] = frozenset()
@@ -26,6 +27,7 @@ class Present:
     memory_bytes: int = 0
     more_bytes: int = 0
     offered_bytes: int | None = None
+    links: Mapping[str, bool] = field(default_factory=dict)
 
 
 async def list_devices(monitor: Monitor) -> frozenset[str]:

@@ -125,7 +125,8 @@ class Nic(msgspec.Struct, frozen=True, kw_only=True):
     """A network card on a tap device. `model` as in KubeVirt.
 
     `up` False says that its plug is pulled: QEMU has no word for that at its start, so who starts the machine calls
-    `Monitor.set_link`. `vhost` has the host's kernel move the packets, which needs /dev/vhost-net. `port` as in Drive.
+    `Monitor.set_link`. `acpi_index` is a number by which firmware tells the guest which card it is. `vhost` has the host's kernel move the
+    packets, which needs /dev/vhost-net. `port` as in Drive.
     """
 
     name: str
@@ -134,6 +135,7 @@ class Nic(msgspec.Struct, frozen=True, kw_only=True):
     model: Literal["virtio", "e1000", "e1000e", "ne2k_pci", "pcnet", "rtl8139"] = "virtio"
     mtu: int = 1500
     boot_index: int | None = None
+    acpi_index: int | None = None
     up: bool = True
     vhost: bool = False
     port: int | None = None

@@ -1,4 +1,4 @@
-"""Checks of networks before they are stored: ranges that overlap, addresses that are taken."""
+"""Checks of networks before they are stored: ranges that overlap, addresses that are taken, networks that nobody serves."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ from ipaddress import IPv4Address
 from typing import TYPE_CHECKING
 
 from pilvi.api import JsonObject, Key
+from pilvi.api.cni import NetworkAttachmentDefinition
 from pilvi.api.kamaji import TenantControlPlane
 from pilvi.api.kubeovn import Subnet, Vpc
 from pilvi.api.kubevirt import VirtualMachine, VirtualMachineInstance
 from pilvi.providers.admission import Check, Objection
+from pilvi.providers.attachments import Attachment, find_attachments, ip_key
+from pilvi.providers.kubeovn.definition import check_definition, find_fault, find_unused
 from pilvi.providers.kubeovn.ip.choice import Request, choose_address, choose_mac, choose_subnet, read_request
 from pilvi.providers.kubeovn.names import LABEL_OWNER_UID
-from pilvi.providers.kubeovn.objects import Objects, Plans, address_of, ip_key, machine_key, neighbours, vpc_of_subnet
+from pilvi.providers.kubeovn.objects import Objects, Plans, address_of, machine_key, neighbours, vpc_of_subnet
 from pilvi.providers.kubeovn.subnet.plan import Refusal, SubnetPlan, find_stranger, plan_beside, plan_subnets
 from pilvi.providers.kubeovn.subnet.status import vpc_missing
 from pilvi.providers.kubeovn.vpc.router import Problem, find_trespass, vpc_of_control_plane
@@ -25,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["checks"]
 
 # A machine waits for these to change.
-_AWAITED = ("SubnetNotFound", "SubnetNotReady", "VpcNotFound", "NoAvailableAddress")
+_AWAITED = ("DefinitionNotFound", "SubnetNotFound", "SubnetNotReady", "VpcNotFound", "NoAvailableAddress")
 
 
 def checks(platform: Platform) -> list[Check]:
@@ -34,6 +37,7 @@ def checks(platform: Platform) -> list[Check]:
     return [
         Check(Vpc.RESOURCE, found.of_vpc),
         Check(Subnet.RESOURCE, found.of_subnet),
+        Check(NetworkAttachmentDefinition.RESOURCE, found.of_definition),
         Check(VirtualMachine.RESOURCE, found.of_virtual_machine),
         Check(VirtualMachineInstance.RESOURCE, found.of_instance),
         Check(TenantControlPlane.RESOURCE, found.of_control_plane),
@@ -65,14 +69,20 @@ class _Checks:
         if self._objects.vpcs.get(Key("", plan.vpc)) is None:
             yield Objection(vpc_missing(plan).message, refuses=False)
 
+    def of_definition(self, definition: JsonObject) -> Iterator[Objection]:
+        """By itself: only Kube-OVN's own plug-in is served."""
+        fault = find_fault(definition)
+        yield from _told(fault)
+        for name in find_unused(definition) if fault is None else ():
+            yield Objection(f"spec.config: {name} has no effect", refuses=False)
+
     def of_virtual_machine(self, machine: JsonObject) -> Iterator[Objection]:
         """What its template asks for."""
-        template = (machine.get("spec") or {}).get("template") or {}
-        return self._of_request(Key.of(machine), read_request(template))
+        return self._of_machine(Key.of(machine), (machine.get("spec") or {}).get("template") or {})
 
     def of_instance(self, instance: JsonObject) -> Iterator[Objection]:
         """What it asks for itself."""
-        return self._of_request(Key.of(instance), read_request(instance))
+        return self._of_machine(Key.of(instance), instance)
 
     def of_control_plane(self, control_plane: JsonObject) -> Iterator[Objection]:
         """Against the Vpc that it wants into."""
@@ -80,7 +90,16 @@ class _Checks:
         if vpc is not None:
             yield from _told(find_trespass(vpc, control_plane))
 
-    def _of_request(self, key: Key, request: Request) -> Iterator[Objection]:
+    def _of_machine(self, key: Key, described: JsonObject) -> Iterator[Objection]:
+        for attachment in find_attachments(described.get("spec") or {}, key.namespace):
+            if not attachment.is_absent:
+                yield from self._of_attachment(key, attachment, read_request(described, attachment))
+
+    def _of_attachment(self, key: Key, attachment: Attachment, request: Request) -> Iterator[Objection]:
+        if attachment.definition is not None:
+            refusal = check_definition(attachment, self._objects.definitions.get(attachment.definition))
+            if refusal is not None:
+                yield Objection(refusal.message, refuses=refusal.reason not in _AWAITED)
         plans = self._objects.plans()
         subnet = choose_subnet(request, key.namespace, self._objects.usable(plans), self._objects.vpc_uses())
         for refusal in [subnet] if isinstance(subnet, Refusal) else self._find_taken(key, request, subnet, plans):
@@ -88,7 +107,7 @@ class _Checks:
 
     def _find_taken(self, key: Key, request: Request, subnet: SubnetPlan, plans: Plans) -> list[Refusal]:
         """What of the request somebody else has; what the machine has already is its own."""
-        others = neighbours((ip for ip in self._objects.ips.list() if Key.of(ip) != ip_key(key)), plans, subnet.vpc)
+        others = neighbours((ip for ip in self._objects.ips.list() if Key.of(ip) != ip_key(key, request.provider)), plans, subnet.vpc)
         choices = (
             choose_address(request, subnet, self._addresses(others)),
             choose_mac(request, "", {(ip.get("spec") or {}).get("macAddress") or "" for ip in others if self._is_held(ip)}),

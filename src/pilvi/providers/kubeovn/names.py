@@ -1,5 +1,6 @@
 """Names that Kube-OVN's users and the other controllers write and read: annotations, labels, default objects."""
 
+from pilvi.providers.attachments import POD_NETWORK
 from pilvi.providers.published import DEFAULT_VPC
 
 __all__ = [
@@ -14,20 +15,17 @@ __all__ = [
     "LABEL_OWNER_UID",
     "LABEL_SUBNET",
     "POD_CIDRS",
-    "REQUESTED_ADDRESS",
-    "REQUESTED_MAC",
-    "REQUESTED_SUBNET",
     "TRANSIT",
     "VPC",
+    "default_route",
+    "requested_address",
+    "requested_mac",
+    "requested_subnet",
 ]
 
 DEFAULT_SUBNET = "ovn-default"
 
 FINALIZER = "pilvi.dev/kubeovn"
-
-REQUESTED_SUBNET = "ovn.kubernetes.io/logical_switch"
-REQUESTED_ADDRESS = "ovn.kubernetes.io/ip_address"
-REQUESTED_MAC = "ovn.kubernetes.io/mac_address"
 
 TRANSIT = "pilvi.dev/transit"
 """Annotation on a Vpc: the outer address of its router."""
@@ -46,3 +44,23 @@ LABEL_OWNER_KIND = "pilvi.dev/owner-kind"
 LABEL_OWNER_NAMESPACE = "pilvi.dev/owner-namespace"
 LABEL_OWNER_NAME = "pilvi.dev/owner-name"
 LABEL_OWNER_UID = "pilvi.dev/owner-uid"
+
+
+def requested_subnet(provider: str = POD_NETWORK) -> str:
+    """Annotation on a machine: the Subnet of its address in this network."""
+    return f"{provider}.kubernetes.io/logical_switch"
+
+
+def requested_address(provider: str = POD_NETWORK) -> str:
+    """Annotation on a machine: its address in this network."""
+    return f"{provider}.kubernetes.io/ip_address"
+
+
+def requested_mac(provider: str = POD_NETWORK) -> str:
+    """Annotation on a machine: the MAC of its card in this network."""
+    return f"{provider}.kubernetes.io/mac_address"
+
+
+def default_route(provider: str) -> str:
+    """Annotation on a machine: whether its way out and its resolver are in this network; without it those of its first network are."""
+    return f"{provider}.kubernetes.io/default_route"

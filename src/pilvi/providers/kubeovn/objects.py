@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from pilvi.api import JsonObject, Key
 from pilvi.api.builtin import ENDPOINT_SLICES, SERVICES
+from pilvi.api.cni import NetworkAttachmentDefinition
 from pilvi.api.kamaji import TenantControlPlane
 from pilvi.api.kubeovn import IP, Subnet, Vpc
 from pilvi.api.kubevirt import VirtualMachine, VirtualMachineInstance
+from pilvi.providers.attachments import ip_key, split_ip_name
 from pilvi.providers.kubeovn.ip.choice import VpcUse
 from pilvi.providers.kubeovn.names import DEFAULT_VPC
 from pilvi.providers.kubeovn.subnet.plan import Refusal, SubnetPlan, plan_subnets
@@ -22,22 +24,32 @@ if TYPE_CHECKING:
     from pilvi.host.cloud import Cloud
     from pilvi.runtime import Informers
 
-__all__ = ["Objects", "Plans", "address_of", "ip_key", "machine_key", "neighbours", "service_of_slice", "subnet_of_ip", "vpc_of_subnet"]
+__all__ = [
+    "Objects",
+    "Plans",
+    "address_of",
+    "ip_key",
+    "machine_key",
+    "neighbours",
+    "provider_of",
+    "service_of_slice",
+    "subnet_of_ip",
+    "vpc_of_subnet",
+]
 
 
 Plans: TypeAlias = dict[str, SubnetPlan | Refusal]
 """Every Subnet by name."""
 
 
-def ip_key(machine: Key) -> Key:
-    """The IP object of a machine. A namespace has no dots, so no two machines share a name."""
-    return Key("", f"{machine.name}.{machine.namespace}")
-
-
 def machine_key(ip: JsonObject) -> Key:
     """The machine of an IP object."""
-    name, _, namespace = ip["metadata"]["name"].rpartition(".")
-    return Key(namespace, name)
+    return split_ip_name(ip["metadata"]["name"])[0]
+
+
+def provider_of(ip: JsonObject) -> str:
+    """The network that an IP object gives the machine an address in."""
+    return split_ip_name(ip["metadata"]["name"])[1]
 
 
 def subnet_of_ip(ip: JsonObject) -> str:
@@ -78,11 +90,13 @@ class Objects:
         self.subnets = informers.get(Subnet.RESOURCE)
         self.ips = informers.get(IP.RESOURCE)
         self.machines = informers.get(VirtualMachineInstance.RESOURCE)
+        self.definitions = informers.get(NetworkAttachmentDefinition.RESOURCE)
         self.virtual_machines = informers.get(VirtualMachine.RESOURCE)
         self.control_planes = informers.get(TenantControlPlane.RESOURCE)
         self.services = informers.get(SERVICES)
         self.slices = informers.get(ENDPOINT_SLICES)
         self.ips.add_index("subnet", lambda ip: [subnet_of_ip(ip)])
+        self.ips.add_index("machine", lambda ip: [machine_key(ip)])
         self.ips.add_index("namespace", lambda ip: [machine_key(ip).namespace])
         self.slices.add_index("service", lambda slice_: [service_of_slice(slice_)])
         self.reserved: dict[str, IPv4Network] = {

@@ -9,6 +9,7 @@ from pilvi.api import JsonObject, Key
 from pilvi.api.builtin import CONFIG_MAPS, SECRETS
 from pilvi.api.kubeovn import DEFAULT_VPC
 from pilvi.images import Pulls, Reference
+from pilvi.providers.attachments import split_ip_name
 from pilvi.providers.kubevirt.instance.credentials.credential import secret_names
 from pilvi.providers.kubevirt.instance.volumes.claim import find_claim
 from pilvi.providers.kubevirt.instance.volumes.filesets import named_objects
@@ -37,9 +38,9 @@ __all__ = [
 
 
 def instance_of_ip(ip: JsonObject) -> list[Key]:
-    """The instance that an IP object `<name>.<namespace>` belongs to; namespaces have no dots."""
-    name, _, namespace = ip["metadata"]["name"].rpartition(".")
-    return [Key(namespace, name)] if name else []
+    """The instance that an IP object belongs to."""
+    key, _ = split_ip_name(ip["metadata"]["name"])
+    return [key] if key.name else []
 
 
 def instances_of_subnet(informers: Informers, subnet: JsonObject) -> list[Key]:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from pilvi.api import JsonObject, Key
+from pilvi.api.cni import NetworkAttachmentDefinition
 from pilvi.api.kubevirt import VirtualMachine, VirtualMachineInstance
 from pilvi.providers import kubeovn
 from tests.unit.providers.checked import leaving, objections, refusals, warnings
@@ -129,3 +130,30 @@ def test_a_vpc_does_not_shut_out_who_is_in_it() -> None:
     assert "TenantControlPlane team/cluster wants into Vpc one" in message
     assert refusals(kubeovn, CLOUD, make_vpc("one", namespaces=["else"]), leaving(make_control_plane())) == []
     assert refusals(kubeovn, CLOUD, make_vpc("one", namespaces=["else", "team"]), make_control_plane()) == []
+
+
+def make_definition(config: str) -> JsonObject:
+    return NetworkAttachmentDefinition.RESOURCE.new(Key("team", "back"), metadata={"uid": "uid-back"}, spec={"config": config})
+
+
+GOOD = '{"type": "kube-ovn", "provider": "back.team.ovn"}'
+
+
+def test_networks_of_others_are_refused_when_they_are_made() -> None:
+    assert objections(kubeovn, CLOUD, make_definition(GOOD)) == []
+    (message,) = refusals(kubeovn, CLOUD, make_definition('{"type": "macvlan", "master": "eth1"}'))
+    assert "'macvlan' is not served; write type kube-ovn with provider back.team.ovn" in message
+    assert warnings(kubeovn, CLOUD, make_definition(GOOD.replace("}", ', "mtu": 1400}'))) == ["spec.config: mtu has no effect"]
+
+
+def test_a_machine_is_told_what_its_second_network_lacks() -> None:
+    vm = make_vm()
+    vm["spec"]["template"]["spec"] = {"networks": [{"name": "a", "pod": {}}, {"name": "b", "multus": {"networkName": "back"}}]}
+    pod, back = make_subnet("ovn-default"), make_subnet("back", "10.0.2.0/24", provider="back.team.ovn")
+    assert objections(kubeovn, CLOUD, vm, VPC, pod, back, make_definition(GOOD)) == []
+    missing = warnings(kubeovn, CLOUD, vm, VPC, pod)
+    assert any("there is no NetworkAttachmentDefinition team/back; create it" in message for message in missing)
+    assert any("no Subnet has spec.provider back.team.ovn" in message for message in missing)
+    vm["spec"]["template"]["metadata"]["annotations"] = {"back.team.ovn.kubernetes.io/ip_address": "10.0.1.9"}
+    (message,) = refusals(kubeovn, CLOUD, vm, VPC, pod, back, make_definition(GOOD))
+    assert "back.team.ovn.kubernetes.io/ip_address: 10.0.1.9 is not a host address of Subnet back" in message

@@ -8,6 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pilvi.api import JsonObject
+from pilvi.providers.attachments import find_attachments
 from pilvi.providers.kubeovn.ip.choice import Request, VpcUse, choose_address, choose_mac, choose_subnet, read_request
 from pilvi.providers.kubeovn.subnet.plan import Refusal, SubnetPlan
 from tests.unit.providers.kubeovn.objects import make_plan
@@ -26,8 +28,43 @@ def test_a_request_is_read_from_kube_ovns_annotations() -> None:
         "ovn.kubernetes.io/ip_address": "10.0.1.9",
         "ovn.kubernetes.io/mac_address": "02:AB:00:00:00:01",
     }
-    assert read_request({"metadata": {"annotations": annotations}}) == Request("a", "10.0.1.9", "02:ab:00:00:00:01")
-    assert read_request({"metadata": {"annotations": None}}) == ANY
+    assert read({"metadata": {"annotations": annotations}}) == Request("a", "10.0.1.9", "02:ab:00:00:00:01")
+    assert read({"metadata": {"annotations": None}}) == ANY
+
+
+def test_each_network_is_asked_for_by_its_own_annotations_and_interface() -> None:
+    annotations = {
+        "ovn.kubernetes.io/ip_address": "10.0.1.9",
+        "back.team.ovn.kubernetes.io/ip_address": "10.0.2.9",
+        "back.team.ovn.kubernetes.io/logical_switch": "b",
+    }
+    spec = {
+        "domain": {"devices": {"interfaces": [{"name": "default"}, {"name": "second", "macAddress": "02:00:00:00:00:07"}]}},
+        "networks": [{"name": "default", "pod": {}}, {"name": "second", "multus": {"networkName": "back"}}],
+    }
+    machine = {"metadata": {"annotations": annotations}, "spec": spec}
+    assert read(machine) == Request(None, "10.0.1.9", None)
+    assert read(machine, 1) == Request("b", "10.0.2.9", "02:00:00:00:00:07", "02:00:00:00:00:07", "back.team.ovn")
+
+
+def test_another_network_is_that_of_the_subnet_that_says_so_and_of_no_other() -> None:
+    request = Request(None, None, None, provider="back.team.ovn")
+    found = plans(make_plan("ovn-default"), make_plan("z", "10.0.2.0/24", provider="back.team.ovn"))
+    assert choose_subnet(request, "team", found, VPCS) == found["z"]
+    assert choose_subnet(ANY, "team", found, VPCS) == found["ovn-default"], "and it is no pod network, even bound to the namespace"
+    refusal = choose_subnet(Request(None, None, None, provider="front.team.ovn"), "team", found, VPCS)
+    assert isinstance(refusal, Refusal)
+    assert "front.team.ovn" in refusal.message
+    named = Request("ovn-default", None, None, provider="front.team.ovn")
+    assert choose_subnet(named, "team", found, VPCS) == found["ovn-default"]
+
+
+def test_the_cards_of_a_machine_have_different_macs() -> None:
+    assert choose_mac(ANY, "uid", ()) != choose_mac(Request(None, None, None, provider="back.team.ovn"), "uid", ())
+
+
+def read(machine: JsonObject, place: int = 0) -> Request:
+    return read_request(machine, find_attachments(machine.get("spec") or {}, "team")[place])
 
 
 def test_the_named_subnet_then_the_bound_then_the_default() -> None:
@@ -135,7 +172,7 @@ def test_a_mac_that_is_asked_for() -> None:
 def ask_by_interface(mac: str, **annotations: str) -> Request:
     interfaces = [{"name": "default", "masquerade": {}, "macAddress": mac}]
     metadata = {"annotations": {f"ovn.kubernetes.io/{name}": value for name, value in annotations.items()}}
-    return read_request({"metadata": metadata, "spec": {"domain": {"devices": {"interfaces": interfaces}}}})
+    return read({"metadata": metadata, "spec": {"domain": {"devices": {"interfaces": interfaces}}}})
 
 
 def test_a_mac_is_asked_for_by_the_interface_as_well() -> None:

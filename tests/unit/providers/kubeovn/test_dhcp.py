@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from ipaddress import IPv4Address
+from typing import Any
 
 import pytest
 
@@ -21,7 +23,7 @@ BRIDGE = subnet_bridge("uid-a")
 WEB = "ip-10-0-1-5"
 
 
-def make_instance(name: str, namespace: str = "team", *, fidelity: str | None = "Tcg", **spec: str) -> JsonObject:
+def make_instance(name: str, namespace: str = "team", *, fidelity: str | None = "Tcg", **spec: Any) -> JsonObject:
     conditions = [{"type": "pilvi.dev/Fidelity", "status": "True", "reason": fidelity}] if fidelity else []
     metadata = {"uid": f"uid-vmi-{name}"}
     return VirtualMachineInstance.RESOURCE.new(Key(namespace, name), metadata=metadata, spec=spec, status={"conditions": conditions})
@@ -41,13 +43,13 @@ def test_a_machine_gets_its_address_and_what_it_needs_to_know() -> None:
     assert config(make_ip("web", "10.0.1.5"), instances=[make_instance("web", hostname="www")]) == [
         "dhcp-range=10.0.1.0,static,255.255.255.0",
         f"dhcp-option=tag:{BRIDGE},28,10.0.1.255",
-        f"dhcp-option=tag:{BRIDGE},option:router,10.0.1.1",
-        f"dhcp-option=tag:{BRIDGE},option:dns-server,10.0.1.1",
         f"dhcp-option=tag:{BRIDGE},option:mtu,1500",
         f"dhcp-host=02:00:00:00:00:03,tag:{BRIDGE},set:{WEB},10.0.1.5,86313600",
+        f'dhcp-option=tag:{WEB},12,"www"',
+        f"dhcp-option=tag:{WEB},option:router,10.0.1.1",
+        f"dhcp-option=tag:{WEB},option:dns-server,10.0.1.1",
         f"dhcp-option=tag:{WEB},option:domain-name,team",
         f"dhcp-option=tag:{WEB},option:domain-search,team",
-        f'dhcp-option=tag:{WEB},12,"www"',
     ]
 
 
@@ -70,7 +72,7 @@ def test_sandboxes_and_who_is_not_known_yet_need_none(fidelity: str | None) -> N
 )
 def test_host_names(machine: str, asked: str, expected: str) -> None:
     lines = config(make_ip(machine, "10.0.1.5"), instances=[make_instance(machine, hostname=asked)])
-    assert lines[-1] == f'dhcp-option=tag:{WEB},12,"{expected}"'
+    assert [line for line in lines if f"{WEB},12," in line] == [f'dhcp-option=tag:{WEB},12,"{expected}"']
 
 
 def test_of_two_that_claim_one_mac_or_address_the_older_has_it() -> None:
@@ -145,3 +147,57 @@ def test_options_that_are_refused(text: str, word: str) -> None:
 def test_sizes_of_packets(mtu: int | None, expected: int | str) -> None:
     plan = plan_subnet(make_subnet(mtu=mtu))
     assert (plan.reason if isinstance(plan, Refusal) else plan.mtu) == expected
+
+
+TWO: dict[str, Any] = {
+    "domain": {"devices": {"interfaces": [{"name": "default"}, {"name": "second", "dhcpOptions": {}}]}},
+    "networks": [{"name": "default", "pod": {}}, {"name": "second", "multus": {"networkName": "back"}}],
+}
+
+
+def second_lines(annotations: dict[str, str] | None = None, *, subnet: str = "", **options: Any) -> list[str]:
+    """What the second interface of a machine is told, beside its name; it is 10.0.2.5 in Subnet b."""
+    spec = copy.deepcopy(TWO)
+    spec["domain"]["devices"]["interfaces"][1]["dhcpOptions"] = options
+    instance = make_instance("web", **spec)
+    instance["metadata"]["annotations"] = annotations or {}
+    ips = [make_ip("web", "10.0.1.5"), make_ip("web", "10.0.2.5", "b")]
+    ips[1]["metadata"]["name"] = "web.team.back.team.ovn"
+    ips[1]["spec"]["macAddress"] = "02:00:00:00:00:77"
+    plan = make_plan("b", "10.0.2.0/24", dhcpV4Options=subnet, provider="back.team.ovn")
+    router = replace(build(ips=ips, instances=[instance]), subnets=(make_plan("a"), plan))
+    prefix = "dhcp-option=tag:ip-10-0-2-5,"
+    return [line.removeprefix(prefix) for line in (dhcp_config(router) or "").splitlines() if line.startswith(prefix)]
+
+
+def test_a_machine_learns_one_way_out() -> None:
+    assert second_lines() == ['12,"web"', "option:router", "option:dns-server"]
+    assert second_lines(subnet="router=10.0.2.9,domain_name=corp.example") == [
+        '12,"web"',
+        "option:router,10.0.2.9",
+        "option:dns-server",
+        "option:domain-name,corp.example",
+        "option:domain-search,corp.example",
+    ]
+    assert "option:router,10.0.2.1" in second_lines({"back.team.ovn.kubernetes.io/default_route": "true"})
+
+
+def test_an_interface_asks_for_more() -> None:
+    lines = second_lines(
+        tftpServerName="10.0.2.7",
+        bootFileName="grub/a,b.efi",
+        ntpServers=["10.0.2.8", "10.0.2.9"],
+        privateOptions=[{"option": 226, "value": "10"}, {"option": 12, "value": "evil"}],
+    )
+    assert lines[-5:] == [
+        "option:ntp-server,10.0.2.8,10.0.2.9",
+        "option:server-ip-address,10.0.2.7",
+        '66,"10.0.2.7"',
+        '67,"grub/a,b.efi"',
+        '226,"10"',
+    ]
+
+
+@pytest.mark.parametrize("text", ['x"\naddress=/#/1.2.3.4', "a\\b", "\x00", "é", "x" * 201])
+def test_what_could_be_read_as_more_than_text_is_left_out(text: str) -> None:
+    assert second_lines(bootFileName=text, privateOptions=[{"option": 226, "value": text}]) == second_lines()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+import json
 from typing import Any
 
 import pytest
 
 from pilvi.api import JsonObject, Key
 from pilvi.api.capk import KubevirtCluster
+from pilvi.api.cni import NetworkAttachmentDefinition
 from pilvi.api.kubeovn import IP, Subnet, Vpc
 from pilvi.api.kubevirt import VirtualMachine, VirtualMachineInstance
 from pilvi.providers.kubeovn.ip.controller import IPReconciler
@@ -20,6 +23,7 @@ from tests.fake_api import FakeApi
 from tests.unit.providers.kubeovn.objects import make_subnet, make_vpc
 from tests.unit.providers.kubeovn.running import events_of, find, put, quiet, remove, running, wait_for
 
+DEFINITIONS = NetworkAttachmentDefinition.RESOURCE
 VMIS, VMS = VirtualMachineInstance.RESOURCE, VirtualMachine.RESOURCE
 
 
@@ -40,18 +44,97 @@ def add_vm(api: FakeApi, name: str = "web", **annotations: str) -> JsonObject:
     return put(api, VMS, VMS.new(Key("team", name), spec={"template": template}))
 
 
-def add_vmi(api: FakeApi, name: str = "web", vm: JsonObject | None = None, status: Any = None, **annotations: str) -> JsonObject:
+def add_vmi(
+    api: FakeApi, name: str = "web", vm: JsonObject | None = None, status: Any = None, spec: Any = None, **annotations: str
+) -> JsonObject:
     metadata: JsonObject = {"annotations": annotations}
     if vm is not None:
         metadata["ownerReferences"] = [
             {"apiVersion": "kubevirt.io/v1", "kind": "VirtualMachine", "name": name, "uid": vm["metadata"]["uid"], "controller": True}
         ]
-    return put(api, VMIS, VMIS.new(Key("team", name), metadata=metadata, spec={}, status=status or {}))
+    return put(api, VMIS, VMIS.new(Key("team", name), metadata=metadata, spec=spec or {}, status=status or {}))
 
 
 def address(api: FakeApi, name: str = "web") -> str | None:
     ip = find(api, IP.RESOURCE, f"{name}.team")
     return ip["spec"]["v4IpAddress"] if ip else None
+
+
+SECOND = {
+    "domain": {"devices": {"interfaces": [{"name": "default"}, {"name": "second"}]}},
+    "networks": [{"name": "default", "pod": {}}, {"name": "second", "multus": {"networkName": "back"}}],
+}
+BACK = "web.team.back.team.ovn"
+
+
+def add_definition(api: FakeApi, kind: str = "kube-ovn") -> None:
+    config = json.dumps({"type": kind, "provider": "back.team.ovn"})
+    put(api, DEFINITIONS, DEFINITIONS.new(Key("team", "back"), spec={"config": config}))
+
+
+def interfaces(vmi: JsonObject, *, absent: bool = False, plugged: tuple[str, ...] = ()) -> JsonObject:
+    spec = copy.deepcopy(SECOND)
+    if absent:
+        spec["domain"]["devices"]["interfaces"][1]["state"] = "absent"
+    metadata = {**vmi["metadata"], "generation": vmi["metadata"].get("generation", 1) + 1}
+    return {**vmi, "metadata": metadata, "spec": spec, "status": {"interfaces": [{"name": name} for name in plugged]}}
+
+
+async def test_each_network_has_an_address_of_its_own_from_its_own_subnet(api: FakeApi) -> None:
+    put(api, Subnet.RESOURCE, make_subnet("back", "10.0.2.0/24", provider="back.team.ovn"))
+    add_definition(api)
+    async with running(api, make):
+        vm = add_vm(api)
+        add_vmi(api, vm=vm, spec=SECOND)
+        ip = await wait_for("second address", lambda: find(api, IP.RESOURCE, BACK))
+        assert (ip["spec"]["v4IpAddress"], ip["spec"]["subnet"], ip["spec"]["podName"]) == ("10.0.2.2", "back", "web")
+        first = await wait_for("first address", lambda: find(api, IP.RESOURCE, "web.team"))
+        assert first["spec"]["macAddress"] != ip["spec"]["macAddress"]
+
+
+@pytest.mark.parametrize("missing", ["definition", "type", "subnet"])
+async def test_a_network_that_nobody_serves_holds_up_no_other(api: FakeApi, missing: str) -> None:
+    if missing != "subnet":
+        put(api, Subnet.RESOURCE, make_subnet("back", "10.0.2.0/24", provider="back.team.ovn"))
+    if missing != "definition":
+        add_definition(api, "macvlan" if missing == "type" else "kube-ovn")
+    async with running(api, make):
+        add_vmi(api, spec=SECOND)
+        await wait_for("address", lambda: address(api))
+        await wait_for("event", lambda: "AcquireAddressFailed" in events_of(api))
+        assert find(api, IP.RESOURCE, BACK) is None
+        put(api, Subnet.RESOURCE, make_subnet("back", "10.0.2.0/24", provider="back.team.ovn"))
+        add_definition(api)
+        await wait_for("second address", lambda: find(api, IP.RESOURCE, BACK))
+
+
+async def test_an_address_goes_when_its_card_has_been_unplugged_and_not_before(api: FakeApi) -> None:
+    put(api, Subnet.RESOURCE, make_subnet("back", "10.0.2.0/24", provider="back.team.ovn"))
+    add_definition(api)
+    async with running(api, make):
+        vmi = add_vmi(api, spec=SECOND)
+        await wait_for("second address", lambda: find(api, IP.RESOURCE, BACK))
+        vmi = put(api, VMIS, interfaces(vmi, absent=True, plugged=("default", "second")))
+        await quiet(api)
+        assert find(api, IP.RESOURCE, BACK) is not None
+        put(api, VMIS, interfaces(vmi, absent=True, plugged=("default",)))
+        await wait_for("release", lambda: find(api, IP.RESOURCE, BACK) is None)
+        assert address(api) is not None
+
+
+async def test_the_addresses_of_a_stopped_machine_are_those_that_its_template_has_interfaces_for(api: FakeApi) -> None:
+    put(api, Subnet.RESOURCE, make_subnet("back", "10.0.2.0/24", provider="back.team.ovn"))
+    add_definition(api)
+    async with running(api, make):
+        vm = put(api, VMS, VMS.new(Key("team", "web"), spec={"template": {"spec": SECOND}}))
+        add_vmi(api, vm=vm, spec=SECOND)
+        await wait_for("second address", lambda: find(api, IP.RESOURCE, BACK))
+        remove(api, VMIS, "web", "team")
+        await quiet(api)
+        assert find(api, IP.RESOURCE, BACK) is not None
+        put(api, VMS, {**vm, "metadata": {**vm["metadata"], "generation": 7}, "spec": {"template": {"spec": {}}}})
+        await wait_for("release", lambda: find(api, IP.RESOURCE, BACK) is None)
+        assert address(api) is not None
 
 
 async def test_a_new_machine_gets_address_mac_and_labels(api: FakeApi) -> None:

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from pilvi.api import JsonObject
 from pilvi.host.units import UnitState
-from pilvi.providers.kubeovn.vpc.resolver import Resolver
+from pilvi.providers.kubeovn.vpc.resolver import Resolver, hosts_file
 from pilvi.providers.kubeovn.vpc.router import Router
 from tests.unit.providers.kubeovn.objects import make_ip
 from tests.unit.providers.kubeovn.test_router import build
@@ -48,3 +49,17 @@ async def test_only_a_ready_process_is_told_and_only_of_changes(tmp_path: Path, 
         await resolver.ensure(router(*machines), SERVERS)
     # The first has been there before us, perhaps with other names.
     assert units.log == ["ready", "signal 7", "ready", "ready", "signal 7"]
+
+
+def test_a_machine_has_its_short_name_in_the_pod_network_and_elsewhere_where_that_is_not() -> None:
+    def named(name: str, address: str) -> JsonObject:
+        ip = make_ip("web", address)
+        return {**ip, "metadata": {**ip["metadata"], "name": name}}
+
+    second, only = named("web.team.back.team.ovn", "10.0.1.6"), named("db.team.back.team.ovn", "10.0.1.7")
+    machines = build(ips=[named("web.team", "10.0.1.5"), second, only]).machines
+    assert hosts_file(machines).splitlines() == [
+        "10.0.1.7 db.team.back.team.ovn db.team",
+        "10.0.1.5 web.team",
+        "10.0.1.6 web.team.back.team.ovn",
+    ]

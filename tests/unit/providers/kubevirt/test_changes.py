@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pilvi.host.qemu.drives import node_name
 from pilvi.host.qemu.present import Present
-from pilvi.host.qemu.spec import Bus, Cpu, Drive, Layer, Memory, QemuSpec, Sockets
+from pilvi.host.qemu.spec import Bus, Cpu, Drive, Layer, Memory, Nic, QemuSpec, Sockets
+from pilvi.host.units import OpenTap
 from pilvi.providers.kubevirt.machines.qemu.changes import (
     CloseFiles,
     OfferMemory,
+    PlugCard,
     PlugDisk,
     PlugSockets,
     ResizeDisk,
+    SetLink,
     Step,
+    UnplugCard,
     UnplugDisk,
     Wanted,
     plan_changes,
@@ -128,3 +134,35 @@ def test_places_are_never_shared_and_never_change(rounds: list[tuple[list[str], 
         assert {drive.name for drive in placed} <= known.disks.keys()
         assert all(known.disks[name] == place for name, place in before.disks.items() if name in known.disks)
         assert {name for name in before.disks if name in kept} <= known.disks.keys()
+
+
+def cards(*nics: Nic, also: tuple[str, ...] = ()) -> Wanted:
+    wanted = msgspec.structs.replace(machine(A), nics=nics)
+    return Wanted(wanted, {"a": 100}, frozenset({*(nic.name for nic in nics), *also}))
+
+
+def nic(name: str, port: int = 0, *, up: bool = True) -> Nic:
+    return Nic(name=name, tap=OpenTap(name=f"t-{name}", netns="n"), mac="02:00:00:00:00:01", up=up, port=port)
+
+
+def with_cards(*names: str, **links: bool) -> Present:
+    seen = present("a")
+    return dataclasses.replace(seen, devices=seen.devices - {"nic-default"} | {f"nic-{name}" for name in names}, links=links)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "seen", "steps"),
+    [
+        (cards(nic("x")), with_cards("x", x=True), []),
+        (cards(nic("x")), with_cards("x"), [SetLink("x", is_up=True)]),
+        (cards(nic("x", up=False)), with_cards("x", x=True), [SetLink("x", is_up=False)]),
+        (cards(nic("x"), nic("y", 1)), with_cards("x", x=True), [PlugCard(nic("y", 1))]),
+        (cards(nic("y", 1, up=False)), with_cards(), [PlugCard(nic("y", 1, up=False)), SetLink("y", is_up=False)]),
+        (cards(nic("x")), with_cards("x", "y", x=True, y=True), [UnplugCard("y")]),
+        # It is wanted, and only its leg is not to be had at the moment.
+        (cards(nic("x"), also=("y",)), with_cards("x", "y", x=True, y=True), []),
+        (Wanted(machine(A), {"a": 100}), with_cards("x"), []),
+    ],
+)
+def test_cards_that_come_and_go(wanted: Wanted, seen: Present, steps: list[Step]) -> None:
+    assert plan_changes(wanted, seen) == steps

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import base64
+import copy
+import dataclasses
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -9,7 +11,8 @@ import pytest
 
 from pilvi.api import JsonObject, Key
 from pilvi.errors import UserError
-from pilvi.providers.kubevirt.instance.network import NoLeg, plan_interfaces, plan_leg
+from pilvi.providers.attachments import find_attachments
+from pilvi.providers.kubevirt.instance.network import Link, NoLeg, find_failures, plan_interfaces, plan_leg, plan_legs
 from pilvi.providers.kubevirt.instance.pod import launcher_name, new_launcher, plan_pod_status
 from pilvi.providers.kubevirt.instance.status import FIDELITY, FIRST_BOOT, Report, plan_status
 from pilvi.providers.kubevirt.instance.volumes.cloudinit import CloudInit, Given, InSecret, decode_secret, find_cloud_init
@@ -21,14 +24,22 @@ from pilvi.runtime import find_condition
 from tests.unit.providers.kubevirt.objects import UID, make_ip, make_subnet, make_vm, make_vmi, make_vpc
 from tests.unit.providers.stage import make_cloud
 
+TWO: JsonObject = {
+    "domain": {"devices": {"interfaces": [{"name": "main", "bridge": {}}, {"name": "second", "bridge": {}, "state": "down"}]}},
+    "networks": [{"name": "second", "multus": {"networkName": "back"}}, {"name": "main", "pod": {}}],
+}
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 CLOUD = make_cloud(Path("/var/lib/pilvi"))
 
 
 def get_leg() -> MachineLeg:
-    leg = plan_leg(CLOUD, make_ip(), make_subnet(), make_vpc())
+    leg = plan_leg(CLOUD, link(make_ip(), make_subnet(), make_vpc()))
     assert isinstance(leg, MachineLeg)
     return leg
+
+
+def link(ip: JsonObject | None, subnet: JsonObject | None, vpc: JsonObject | None, spec: JsonObject | None = None, place: int = 0) -> Link:
+    return Link(find_attachments(spec or {}, "team")[place], ip, subnet, vpc)
 
 
 class TestPod:
@@ -104,28 +115,57 @@ class TestLeg:
     def test_packets_are_as_large_as_the_subnet_says(self, mtu: int | None, expected: int) -> None:
         subnet = make_subnet()
         subnet["spec"]["mtu"] = mtu
-        leg = plan_leg(CLOUD, make_ip(), subnet, make_vpc())
+        leg = plan_leg(CLOUD, link(make_ip(), subnet, make_vpc()))
         assert isinstance(leg, MachineLeg)
         assert leg.mtu == expected
 
     @pytest.mark.parametrize(("missing", "named"), [("ip", "no address yet"), ("subnet", "Subnet net"), ("vpc", "Vpc vpc")])
     def test_names_what_is_missing(self, missing: str, named: str) -> None:
         objects: dict[str, Any] = {"ip": make_ip(), "subnet": make_subnet(), "vpc": make_vpc(), missing: None}
-        leg = plan_leg(CLOUD, objects["ip"], objects["subnet"], objects["vpc"])
+        leg = plan_leg(CLOUD, link(objects["ip"], objects["subnet"], objects["vpc"]))
         assert isinstance(leg, NoLeg)
         assert named in leg.message
 
     def test_bad_addresses_are_named(self) -> None:
         subnet = make_subnet()
         subnet["spec"]["cidrBlock"] = "10.9.0.0/99"
-        leg = plan_leg(CLOUD, make_ip(), subnet, make_vpc())
+        leg = plan_leg(CLOUD, link(make_ip(), subnet, make_vpc()))
         assert isinstance(leg, NoLeg)
         assert "net" in leg.message
 
-    def test_interface_is_that_of_the_pod_network(self) -> None:
-        spec = {"networks": [{"name": "other", "multus": {}}, {"name": "main", "pod": {}}]}
-        assert plan_interfaces(spec, get_leg())[0]["name"] == "main"
-        assert plan_interfaces({}, get_leg())[0]["name"] == "default"
+    def test_a_machine_waits_for_all_its_legs_and_once_it_runs_for_its_way_out_alone(self) -> None:
+        first = link(make_ip(), make_subnet(), make_vpc(), TWO)
+        second = link(None, None, None, TWO, 1)
+        assert isinstance(plan_legs(CLOUD, (first, second), running=False), NoLeg)
+        legs = plan_legs(CLOUD, (first, second), running=True)
+        assert not isinstance(legs, NoLeg)
+        assert [leg.name for leg in legs] == ["main"]
+        lost = plan_legs(CLOUD, (link(None, None, None, TWO), second), running=True)
+        assert isinstance(lost, NoLeg)
+        assert "no address yet: " in lost.message
+
+    def test_an_absent_interface_has_no_leg_and_the_others_keep_their_places(self) -> None:
+        spec = copy.deepcopy(TWO)
+        spec["domain"]["devices"]["interfaces"].insert(0, {"name": "gone", "state": "absent"})
+        spec["networks"].append({"name": "gone", "multus": {"networkName": "x"}})
+        links = [link(make_ip(), make_subnet(), make_vpc(), spec, place) for place in range(3)]
+        legs = plan_legs(CLOUD, links, running=False)
+        assert not isinstance(legs, NoLeg)
+        assert [(leg.name, leg.place, leg.provider, leg.is_default, leg.is_up) for leg in legs] == [
+            ("main", 1, "ovn", True, True),
+            ("second", 2, "back.team.ovn", False, False),
+        ]
+
+    def test_status_names_the_cards_that_the_guest_has_the_way_out_first(self) -> None:
+        main, second = (dataclasses.replace(get_leg(), name=name, is_default=name == "main") for name in ("main", "second"))
+        assert [entry["name"] for entry in plan_interfaces((second, main), None)] == ["main", "second"]
+        assert [entry["podInterfaceName"] for entry in plan_interfaces((second, main), None)] == ["eth0", "pod16367aac"]
+        gone = {"name": "gone", "ipAddress": "10.0.0.9"}
+        assert plan_interfaces((main, second), ("gone", "main"), [gone])[1:] == [gone]
+        state = MachineState("running", unchanged={"card second": "no such tap", "disk a": "x"})
+        assert find_failures(state) == ["interface second: no such tap"]
+        down = dataclasses.replace(main, is_up=False)
+        assert plan_interfaces((down,), None)[0]["linkState"] == "down"
 
 
 class TestCloudInit:
@@ -193,6 +233,15 @@ class TestChoice:
         vmi["metadata"]["annotations"] = {"pilvi.dev/machine": "qemu"}
         assert choose_backend(vmi, "qemu", running="sandbox") == "sandbox"
 
+    def test_a_sandbox_is_in_one_network(self) -> None:
+        vmi = make_vmi()
+        vmi["spec"]["networks"] = [{"name": "a", "pod": {}}, {"name": "b", "multus": {"networkName": "b"}}]
+        refusal = choose_backend(vmi, "auto")
+        assert isinstance(refusal, Refusal)
+        assert "is in one network, and this machine is in 2" in refusal.message
+        vmi["spec"]["networks"].pop(0)
+        assert choose_backend(vmi, "auto") == "sandbox"
+
     def test_everything_else_runs_under_qemu(self) -> None:
         assert choose_backend(with_image("quay.io/containerdisks/fedora:41"), "auto") == "qemu"
         assert choose_backend(with_image(None), "auto") == "qemu"
@@ -226,7 +275,7 @@ class TestStatus:
     def running(self, **state: Any) -> Report:
         machine = MachineState("running", NOW, **state)
         pod: JsonObject = {"metadata": {"uid": "pod-uid"}, "spec": {"nodeName": "host"}, "status": {"qosClass": "Burstable"}}
-        return Report("Running", machine=machine, pod=pod, interfaces=plan_interfaces({}, get_leg()), fidelity=("Sandbox", "not real"))
+        return Report("Running", machine=machine, pod=pod, interfaces=plan_interfaces((get_leg(),), None), fidelity=("Sandbox", "not real"))
 
     def test_of_a_running_machine(self) -> None:
         status = plan_status(make_vmi("Scheduled"), self.running(first_boot=0, guest_os={"id": "debian"}), NOW)

@@ -198,3 +198,36 @@ def test_headroom(domain: JsonObject, sockets: int, guest: str | None) -> None:
 
 def test_no_headroom_where_no_size_is_given() -> None:
     assert give_headroom({"domain": {}}) == {"domain": {}}
+
+
+POD: JsonObject = {"name": "default", "pod": {}}
+BACK: JsonObject = {"name": "back", "multus": {"networkName": "back"}}
+
+
+def networks(*found: JsonObject, **back: Any) -> Change:
+    def change(spec: JsonObject) -> None:
+        spec["networks"] = list(found)
+        more = {"back": back}
+        spec["domain"]["devices"]["interfaces"] = [{"name": each["name"], "bridge": {}, **more.get(each["name"], {})} for each in found]
+
+    return change
+
+
+def test_a_card_comes_moves_its_cable_and_goes_without_a_restart() -> None:
+    vm, vmi = started(interfaces=[{"name": "default"}])
+    vm = changed(vm, networks(POD, BACK))
+    update = plan(vm, vmi)
+    assert update.restart == ()
+    assert update.spec is not None
+    assert update.spec["networks"] == [POD, BACK]
+    assert update.annotations == {TEMPLATE_HASH: template_hash(vm), GENERATION: "4"}
+    vmi = {**vmi, "spec": update.spec, "status": {**vmi["status"], "interfaces": [{"name": "default"}, {"name": "back"}]}}
+    for state in ("down", "absent"):
+        update = plan(changed(vm, networks(POD, BACK, state=state)), vmi)
+        assert update.restart == ()
+        assert (update.spec or {})["domain"]["devices"]["interfaces"][1]["state"] == state
+    update = plan(changed(vm, networks(POD)), vmi)
+    assert update.spec is None
+    assert "interfaces[back]" in update.restart[0]
+    update = plan(changed(vm, networks(POD, BACK, model="e1000e")), vmi)
+    assert (update.spec, "model" in update.restart[0]) == (None, True)

@@ -44,16 +44,19 @@ CLOUD = Cloud(
     uid_base=5000,
     uid_count=100,
 )
+LEG = MachineLeg("pv-abcde-vpc-1", "sn1", "02:00:00:00:00:05", IPv4Interface("10.9.0.5/16"), IPv4Address("10.9.0.1"))
 
 
-def machine_spec(volumes: tuple[MachineVolume, ...] = (IMAGE,), kernel: BootFiles | None = None, **domain: Any) -> MachineSpec:
+def machine_spec(
+    volumes: tuple[MachineVolume, ...] = (IMAGE,), kernel: BootFiles | None = None, legs: tuple[MachineLeg, ...] = (LEG,), **domain: Any
+) -> MachineSpec:
     return MachineSpec(
         uid="6a1f0000-1111-2222-3333-444444444444",
         name="web",
         namespace="shop",
         instance={"domain": domain, "volumes": []},
         size=Size(1, 2, 1, 1 << 30),
-        leg=MachineLeg("pv-abcde-vpc-1", "sn1", "02:00:00:00:00:05", IPv4Interface("10.9.0.5/16"), IPv4Address("10.9.0.1")),
+        legs=legs,
         volumes=volumes,
         user=5050,
         kernel=kernel,
@@ -65,9 +68,10 @@ def plan(
     volumes: tuple[MachineVolume, ...] = (IMAGE,),
     kernel: BootFiles | None = None,
     files: MachineFiles = FILES,
+    legs: tuple[MachineLeg, ...] = (LEG,),
     **domain: Any,
 ) -> QemuSpec:
-    return plan_machine(CLOUD, machine_spec(volumes, kernel, **domain), files, 5050, offer)
+    return plan_machine(CLOUD, machine_spec(volumes, kernel, legs, **domain), files, 5050, offer)
 
 
 @pytest.mark.parametrize(
@@ -122,9 +126,28 @@ def test_domain(domain: dict[str, Any], field: str, wanted: object) -> None:
 
 
 def test_network_cards_are_taps_of_the_subnet() -> None:
-    (card,) = plan(devices={"interfaces": [{"name": "default", "model": "e1000e", "bootOrder": 2, "state": "down"}]}).nics
-    assert (card.name, card.model, card.mac, card.boot_index, card.up) == ("default", "e1000e", "02:00:00:00:00:05", 2, False)
-    assert (card.tap.netns, card.tap.name[0]) == ("pv-abcde-vpc-1", "m")
+    (card,) = plan(devices={"interfaces": [{"name": "default", "model": "e1000e", "bootOrder": 2, "acpiIndex": 7}]}).nics
+    assert (card.name, card.model, card.mac, card.boot_index, card.up) == ("default", "e1000e", "02:00:00:00:00:05", 2, True)
+    assert (card.tap.netns, card.tap.name[0], card.acpi_index, card.port) == ("pv-abcde-vpc-1", "m", 7, 0)
+
+
+def test_each_interface_has_a_card_on_a_tap_of_its_own() -> None:
+    second = MachineLeg(
+        "pv-abcde-vpc-2",
+        "sn2",
+        "02:00:00:00:00:06",
+        IPv4Interface("10.9.0.5/16"),
+        IPv4Address("10.9.0.1"),
+        name="second",
+        provider="back.shop.ovn",
+        place=2,
+        is_default=False,
+        is_up=False,
+    )
+    cards = plan(legs=(LEG, second)).nics
+    assert [(card.name, card.port, card.up) for card in cards] == [("default", 0, True), ("second", 2, False)]
+    assert len({card.tap.name for card in cards}) == 2
+    assert all(card.tap.name.startswith(cards[0].tap.name) and len(card.tap.name) <= 15 for card in cards)
 
 
 def drive(disk: dict[str, Any], volume: MachineVolume) -> Drive:

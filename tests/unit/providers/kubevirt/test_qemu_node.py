@@ -39,7 +39,7 @@ def worker(*disks: JsonObject, volumes: Any = (ROOT, JOIN)) -> MachineSpec:
         namespace="shop",
         instance={"domain": {"devices": {"disks": [*disks]}}, "volumes": []},
         size=Size(1, 2, 1, 1 << 30),
-        leg=MachineLeg("pv-abcde-vpc-1", "sn1", "02:00:00:00:00:05", IPv4Interface("10.9.0.5/16"), IPv4Address("10.9.0.1")),
+        legs=(MachineLeg("pv-abcde-vpc-1", "sn1", "02:00:00:00:00:05", IPv4Interface("10.9.0.5/16"), IPv4Address("10.9.0.1")),),
         volumes=volumes,
         user=5050,
     )

@@ -1,4 +1,4 @@
-"""Which Subnet, address and MAC a machine gets. Pure: everything that is taken is an argument.
+"""Which Subnet, address and MAC a machine gets in a network. Pure: everything that is taken is an argument.
 
 An answer is either what was asked for or a `Refusal`; a refusal never falls back to something else, because a machine with another
 address than the one asked for is worse than one that waits.
@@ -14,7 +14,8 @@ from ipaddress import IPv4Address
 
 from pilvi.api import JsonObject
 from pilvi.lib.allocate import find_free_address
-from pilvi.providers.kubeovn.names import DEFAULT_SUBNET, REQUESTED_ADDRESS, REQUESTED_MAC, REQUESTED_SUBNET
+from pilvi.providers.attachments import POD_NETWORK, Attachment
+from pilvi.providers.kubeovn.names import DEFAULT_SUBNET, requested_address, requested_mac, requested_subnet
 from pilvi.providers.kubeovn.subnet.plan import Refusal, SubnetPlan, find_default_subnet
 
 __all__ = ["Request", "VpcUse", "choose_address", "choose_mac", "choose_subnet", "parse_mac", "read_request"]
@@ -26,15 +27,16 @@ _MULTICAST_BIT = 1
 
 @dataclass(frozen=True)
 class Request:
-    """What a machine asks for by annotations and the MAC of its interface; None where it asks for nothing.
+    """What a machine asks for in one network, by annotations and the MAC of its interface; None where it asks for nothing.
 
-    `other_mac` is what the interface says, also where an annotation goes before it: the two have to agree.
+    `other_mac` is what the interface says, also where an annotation goes before it: the two have to agree. `provider` is the network's.
     """
 
     subnet: str | None
     address: str | None
     mac: str | None
     other_mac: str | None = None
+    provider: str = POD_NETWORK
 
 
 @dataclass(frozen=True)
@@ -45,16 +47,16 @@ class VpcUse:
     default_subnet: str | None = None
 
 
-def read_request(machine: Mapping[str, JsonObject]) -> Request:
-    """The request of a VirtualMachineInstance, or of the template in a VirtualMachine."""
+def read_request(machine: Mapping[str, JsonObject], attachment: Attachment) -> Request:
+    """The request of a VirtualMachineInstance, or of the template in a VirtualMachine, for one of its networks."""
     annotations = (machine.get("metadata") or {}).get("annotations") or {}
-    devices = ((machine.get("spec") or {}).get("domain") or {}).get("devices") or {}
-    of_field = next((interface["macAddress"] for interface in devices.get("interfaces") or [] if interface.get("macAddress")), None)
+    provider, of_field = attachment.provider, attachment.interface.get("macAddress")
     return Request(
-        subnet=annotations.get(REQUESTED_SUBNET) or None,
-        address=annotations.get(REQUESTED_ADDRESS) or None,
-        mac=_plain(annotations.get(REQUESTED_MAC) or of_field or "") or None,
+        subnet=annotations.get(requested_subnet(provider)) or None,
+        address=annotations.get(requested_address(provider)) or None,
+        mac=_plain(annotations.get(requested_mac(provider)) or of_field or "") or None,
         other_mac=_plain(of_field or "") or None,
+        provider=provider,
     )
 
 
@@ -74,19 +76,24 @@ def _plain(mac: str) -> str:
 def choose_subnet(
     request: Request, namespace: str, plans: Mapping[str, SubnetPlan | Refusal], vpcs: Mapping[str, VpcUse]
 ) -> SubnetPlan | Refusal:
-    """The Subnet of a machine: the one it names, else the one bound to its namespace, else its Vpc's default one, else the cloud's.
+    """The Subnet of a machine in a network: the one it names, else the one that is for this network.
 
-    `vpcs` holds every Vpc that takes machines, by name.
+    In the pod network that is the one bound to the machine's namespace, else its Vpc's default one, else the cloud's; in others the first
+    by name whose provider it is. Kube-OVN takes one of the pod network where there is none; a machine that waits is better than one in
+    another network. `vpcs` holds every Vpc that takes machines, by name.
     """
-    name = request.subnet or _find_default(namespace, plans, vpcs)
+    annotation = requested_subnet(request.provider)
+    if request.provider == POD_NETWORK:
+        name = request.subnet or _find_default(namespace, plans, vpcs)
+        missing = f"no Subnet for namespace {namespace}: name one with annotation {annotation}, or create Subnet {DEFAULT_SUBNET}"
+    else:
+        name = request.subnet or _find_provided(request.provider, plans)
+        missing = f"no Subnet has spec.provider {request.provider}: create one, or name one with annotation {annotation}"
     if name is None:
-        return Refusal(
-            "SubnetNotFound",
-            f"no Subnet for namespace {namespace}: name one with annotation {REQUESTED_SUBNET}, or create Subnet {DEFAULT_SUBNET}",
-        )
+        return Refusal("SubnetNotFound", missing)
     plan = plans.get(name)
     if plan is None:
-        return Refusal("SubnetNotFound", f"there is no Subnet {name}; create it, or name another with annotation {REQUESTED_SUBNET}")
+        return Refusal("SubnetNotFound", f"there is no Subnet {name}; create it, or name another with annotation {annotation}")
     if isinstance(plan, Refusal):
         return Refusal("SubnetNotReady", f"Subnet {name} is not served: {plan.message}")
     if plan.namespaces and namespace not in plan.namespaces:
@@ -100,11 +107,15 @@ def choose_subnet(
 
 
 def _find_default(namespace: str, plans: Mapping[str, SubnetPlan | Refusal], vpcs: Mapping[str, VpcUse]) -> str | None:
-    valid = [plan for plan in plans.values() if isinstance(plan, SubnetPlan)]
+    valid = [plan for plan in plans.values() if isinstance(plan, SubnetPlan) and plan.provider == POD_NETWORK]
     bound = sorted(plan.name for plan in valid if namespace in plan.namespaces)
     own = [use.default_subnet for _, use in sorted(vpcs.items()) if namespace in use.namespaces and use.default_subnet]
     default = find_default_subnet(valid)
     return next(iter([*bound, *own, *([default.name] if default is not None else [])]), None)
+
+
+def _find_provided(provider: str, plans: Mapping[str, SubnetPlan | Refusal]) -> str | None:
+    return min((plan.name for plan in plans.values() if isinstance(plan, SubnetPlan) and plan.provider == provider), default=None)
 
 
 def choose_address(request: Request, plan: SubnetPlan, used: Collection[IPv4Address]) -> IPv4Address | Refusal:
@@ -121,7 +132,7 @@ def choose_address(request: Request, plan: SubnetPlan, used: Collection[IPv4Addr
                 f"Subnet {plan.name} has no free address in {plan.cidr}: delete machines or shorten its spec.excludeIps",
             )
         return free
-    what = f"annotation {REQUESTED_ADDRESS}: {request.address}"
+    what = f"annotation {requested_address(request.provider)}: {request.address}"
     try:
         address = IPv4Address(request.address)
     except ValueError:
@@ -136,11 +147,15 @@ def choose_address(request: Request, plan: SubnetPlan, used: Collection[IPv4Addr
 
 
 def choose_mac(request: Request, owner_uid: str, used: Iterable[str]) -> str | Refusal:
-    """The MAC asked for, else one made from the owner's UID: the same for the same owner, locally administered, unique in the Vpc."""
+    """The MAC asked for, else one made from the owner's UID: the same for the same owner, locally administered, unique in the Vpc.
+
+    It differs between the networks of a machine.
+    """
     taken = set(used)
     if request.mac is None:
-        return next(mac for attempt in range(len(taken) + 1) if (mac := _make_mac(owner_uid, attempt)) not in taken)
-    what = f"MAC {request.mac} (annotation {REQUESTED_MAC}, or macAddress of the interface)"
+        seed = owner_uid if request.provider == POD_NETWORK else f"{owner_uid}/{request.provider}"
+        return next(mac for attempt in range(len(taken) + 1) if (mac := _make_mac(seed, attempt)) not in taken)
+    what = f"MAC {request.mac} (annotation {requested_mac(request.provider)}, or macAddress of the interface)"
     if request.other_mac not in (None, request.mac):
         return Refusal("InvalidAddress", f"{what}: annotation and interface, which says {request.other_mac}, differ; leave one of them out")
     wanted = parse_mac(request.mac)
@@ -151,7 +166,7 @@ def choose_mac(request: Request, owner_uid: str, used: Iterable[str]) -> str | R
     return wanted
 
 
-def _make_mac(owner_uid: str, attempt: int) -> str:
-    digest = hashlib.sha256(f"{owner_uid}/{attempt}".encode()).digest()
+def _make_mac(seed: str, attempt: int) -> str:
+    digest = hashlib.sha256(f"{seed}/{attempt}".encode()).digest()
     # 02: locally administered, unicast.
     return ":".join(f"{octet:02x}" for octet in (0x02, *digest[:5]))

@@ -13,6 +13,7 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pilvi.api import JsonObject
 from pilvi.errors import UserError
 from pilvi.lib.allocate import AddressRange, parse_range
+from pilvi.providers.attachments import POD_NETWORK
 from pilvi.providers.kubeovn.names import DEFAULT_SUBNET, DEFAULT_VPC
 from pilvi.providers.kubeovn.subnet.dhcp import DhcpOptions, parse_dhcp_options
 from pilvi.providers.names import subnet_bridge
@@ -26,7 +27,7 @@ _SMALLEST_MTU, _LARGEST_MTU = 576, 65535  # what every host of IPv4 takes, and t
 
 @dataclass(frozen=True)
 class SubnetPlan:
-    """One valid Subnet. `excludes` holds what is never given to a machine, the gateway included."""
+    """One valid Subnet. `excludes` holds what is never given to a machine, the gateway included; `provider` is the network it is for."""
 
     name: str
     uid: str
@@ -40,6 +41,7 @@ class SubnetPlan:
     is_default: bool
     mtu: int
     dhcp: DhcpOptions
+    provider: str = POD_NETWORK
 
     @property
     def bridge(self) -> str:
@@ -142,12 +144,13 @@ def plan_subnet(subnet: JsonObject) -> SubnetPlan | Refusal:
         is_default=bool(spec.get("default")),
         mtu=mtu,
         dhcp=dhcp,
+        provider=spec.get("provider") or POD_NETWORK,
     )
 
 
 def find_default_subnet(plans: Iterable[SubnetPlan]) -> SubnetPlan | None:
     """The Subnet for machines that name none: the one that says `default`, else `ovn-default`. Two that say so: the first by name."""
-    ordered = sorted(plans, key=lambda plan: plan.name)
+    ordered = sorted((plan for plan in plans if plan.provider == POD_NETWORK), key=lambda plan: plan.name)
     marked = next((plan for plan in ordered if plan.is_default), None)
     return marked or next((plan for plan in ordered if plan.name == DEFAULT_SUBNET), None)
 

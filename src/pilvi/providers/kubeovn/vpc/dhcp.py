@@ -2,7 +2,8 @@
 
 A machine gets the address of its IP object on the MAC of that object, at the bridge of its Subnet, and nobody else gets anything. Beside
 it it learns its Subnet's gateway, which is also its nameserver, the size of packets, its host name, and its namespace as domain: the
-resolver knows machines as `<machine>.<namespace>`, so those of one namespace find each other by their names alone.
+resolver knows machines as `<machine>.<namespace>`, so those of one namespace find each other by their names alone. In a network that is
+not its way out it learns gateway, nameserver and domain only where the Subnet's `dhcpV4Options` name them: a machine has one way out.
 
 There is no state. A configuration is a pure function of the router, and one that changes replaces the process. It is away for 60 to 95 ms
 then (measured), and a client that asks meanwhile asks again; leases are nowhere recorded, and who renews one gets it again, since
@@ -84,28 +85,32 @@ def dhcp_config(router: Router) -> str | None:
 
 
 def _of_subnet(subnet: SubnetPlan) -> dict[str, str]:
-    wanted = subnet.dhcp
-    options = {
-        _BROADCAST: str(subnet.cidr.broadcast_address),
-        "option:router": str(wanted.router or subnet.gateway),
-        "option:dns-server": _join(wanted.dns_servers or (subnet.gateway,)),
-        "option:mtu": str(wanted.mtu or subnet.mtu),
-    }
-    return {**options, "option:ntp-server": _join(wanted.ntp_servers)} if wanted.ntp_servers else options
+    return {_BROADCAST: str(subnet.cidr.broadcast_address), "option:mtu": str(subnet.dhcp.mtu or subnet.mtu)}
 
 
 def _of_machine(machine: Machine, subnet: SubnetPlan) -> dict[str, str]:
-    domain = subnet.dhcp.domain or machine.namespace
-    return {
-        "option:domain-name": domain,
-        "option:domain-search": domain,
+    wanted, told = subnet.dhcp, machine.told
+    router, servers, domain = wanted.router, wanted.dns_servers, wanted.domain
+    if machine.is_way_out:
+        router, servers, domain = router or subnet.gateway, servers or (subnet.gateway,), domain or machine.namespace
+    options = {
         # Not as part of the reservation, where a name such as 12 or 1d is the time of a lease.
         _HOST_NAME: f'"{machine.hostname}"',
+        # Also without a value: dnsmasq tells its own address as both unless it is told not to.
+        "option:router": str(router or ""),
+        "option:dns-server": _join(servers),
     }
+    if domain:
+        options |= {"option:domain-name": domain, "option:domain-search": domain}
+    if ntp_servers := told.ntp_servers or wanted.ntp_servers:
+        options["option:ntp-server"] = _join(ntp_servers)
+    if told.next_server is not None:
+        options["option:server-ip-address"] = str(told.next_server)
+    return options | {number: f'"{text}"' for number, text in told.texts}
 
 
 def _options(tag: str, options: dict[str, str]) -> list[str]:
-    return [f"dhcp-option=tag:{tag},{option},{value}\n" for option, value in options.items()]
+    return [f"dhcp-option=tag:{tag},{option}{',' if value else ''}{value}\n" for option, value in options.items()]
 
 
 def _join(addresses: Iterable[IPv4Address]) -> str:

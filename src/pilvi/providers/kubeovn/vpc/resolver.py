@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from pilvi.host.cgroups.limits import CgroupLimits
 from pilvi.host.units import TcpProbe, UnitSpec
 from pilvi.lib.hashing import short_hash
+from pilvi.providers.attachments import ip_key, split_ip_name
 from pilvi.providers.kubeovn.vpc.folder import log_path, services_uid, vpc_folder, write_changed
 from pilvi.providers.kubeovn.vpc.router import Machine, Router
 from pilvi.providers.names import vpc_netns
@@ -73,8 +74,17 @@ def read_nameservers(paths: Iterable[Path] = _RESOLV_CONF) -> tuple[IPv4Address,
 
 
 def hosts_file(machines: Iterable[Machine]) -> str:
-    """One line for each machine, as in /etc/hosts: its address and `<name>.<namespace>`."""
-    return "".join(f"{machine.address} {machine.name}\n" for machine in sorted(machines))
+    """One line for each machine, as in /etc/hosts: its address and its names. `<machine>.<namespace>` is its address in the pod network
+    where that is in this VPC, else its first one here.
+    """
+    found = sorted(machines)
+    known, lines = {machine.name for machine in found}, []
+    for machine in found:
+        short = ip_key(split_ip_name(machine.name)[0]).name
+        names = [machine.name] if short in known else [machine.name, short]
+        known.add(short)
+        lines.append(f"{machine.address} {' '.join(names)}\n")
+    return "".join(lines)
 
 
 def servers_file(nameservers: Iterable[IPv4Address]) -> str:

@@ -14,11 +14,12 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from typing import TYPE_CHECKING
 
 from pilvi.api import JsonObject, Key
+from pilvi.providers.attachments import POD_NETWORK, Attachment, find_attachments, split_ip_name
 from pilvi.providers.kubeovn.ip.choice import parse_mac
-from pilvi.providers.kubeovn.names import DEFAULT_VPC, FIDELITY, HOST_PORTS, POD_CIDRS, VPC
-from pilvi.providers.kubeovn.objects import machine_key
+from pilvi.providers.kubeovn.names import DEFAULT_VPC, FIDELITY, HOST_PORTS, POD_CIDRS, VPC, default_route
 from pilvi.providers.kubeovn.subnet.plan import SubnetPlan
 from pilvi.providers.kubeovn.vpc.host_ports import HostPort, parse_host_ports
+from pilvi.providers.kubeovn.vpc.told import NOTHING_TOLD, Told, read_told
 from pilvi.providers.legs import LEGS, control_plane_leg
 from pilvi.providers.names import machine_port
 from pilvi.providers.published import Published, find_cloud_address
@@ -54,10 +55,12 @@ class Leg:
 
 @dataclass(frozen=True, order=True)
 class Machine:
-    """A machine of this VPC, with its name in DNS, `<machine>.<namespace>`, and what it calls itself.
+    """A machine in this VPC by one of its interfaces, with its name in DNS, and what it calls itself.
 
-    `mac` is None when its IP object has none, or one that an older machine has. `port` is its port of `bridge` while it is to run,
-    and `virtual` says that this is the tap of a virtual machine, which asks for its address by DHCP.
+    The name is `<machine>.<namespace>`, that of another network than the pod's `<machine>.<namespace>.<provider>`. `mac` is None when its
+    IP object has none, or one that an older machine has. `port` is its port of `bridge` while it is to run, and `virtual` says that this is
+    the tap of a virtual machine, which asks for its address by DHCP. `is_way_out` says that it is to learn gateway and resolver here, and
+    `told` what else its interface asks DHCP to say.
     """
 
     name: str
@@ -68,6 +71,8 @@ class Machine:
     namespace: str
     port: str | None
     virtual: bool
+    is_way_out: bool = True
+    told: Told = NOTHING_TOLD
 
 
 @dataclass(frozen=True, order=True)
@@ -200,9 +205,11 @@ def _machines(ips: Iterable[JsonObject], plans: Mapping[str, SubnetPlan], instan
     addresses: set[IPv4Address] = set()
     macs: set[str] = set()
     for ip in ips:
-        # The API server has checked this name, `<machine>.<namespace>`, and not what anybody may write into the spec.
-        name, key = ip["metadata"]["name"], machine_key(ip)
+        # The API server has checked this name, and not what anybody may write into the spec.
+        name = ip["metadata"]["name"]
+        key, provider = split_ip_name(name)
         instance = instances.get(key)
+        attachment = _find_attachment(instance, key.namespace, provider)
         address = IPv4Address(ip["spec"]["v4IpAddress"])
         mac = parse_mac(ip["spec"].get("macAddress") or "")
         if address in addresses or mac in macs:
@@ -214,11 +221,26 @@ def _machines(ips: Iterable[JsonObject], plans: Mapping[str, SubnetPlan], instan
             bridge=plans[ip["spec"]["subnet"]].bridge,
             hostname=_hostname(key.name, instance),
             namespace=key.namespace,
-            port=machine_port(instance["metadata"]["uid"]) if instance is not None else None,
+            port=machine_port(instance["metadata"]["uid"], provider) if instance is not None else None,
             virtual=instance is not None and _is_virtual(instance),
+            is_way_out=_is_way_out(instance, attachment, provider),
+            told=read_told(attachment.interface) if attachment is not None else NOTHING_TOLD,
         )
         addresses.add(address)
         macs |= {mac} if mac else set()
+
+
+def _find_attachment(instance: JsonObject | None, namespace: str, provider: str) -> Attachment | None:
+    attachments = find_attachments(instance.get("spec") or {}, namespace) if instance is not None else ()
+    return next((attachment for attachment in attachments if attachment.provider == provider), None)
+
+
+def _is_way_out(instance: JsonObject | None, attachment: Attachment | None, provider: str) -> bool:
+    """As in Kube-OVN: the first network, unless an annotation says otherwise."""
+    wish = ((instance or {}).get("metadata", {}).get("annotations") or {}).get(default_route(provider))
+    if wish in ("true", "false"):
+        return bool(wish == "true")
+    return attachment.is_default if attachment is not None else provider == POD_NETWORK
 
 
 def _is_virtual(instance: JsonObject) -> bool:

@@ -9,7 +9,7 @@ from pilvi.api.builtin import ENDPOINT_SLICES, SERVICES
 from pilvi.api.kamaji import TenantControlPlane
 from pilvi.api.kubeovn import IP, Subnet
 from pilvi.api.kubevirt import VirtualMachineInstance
-from pilvi.providers.kubeovn.objects import Objects, ip_key, service_of_slice, subnet_of_ip, vpc_of_subnet
+from pilvi.providers.kubeovn.objects import Objects, service_of_slice, subnet_of_ip, vpc_of_subnet
 from pilvi.providers.kubeovn.vpc.router import vpc_of_control_plane
 from pilvi.providers.published import is_load_balancer
 from pilvi.runtime import Watch, conditions_changed, desire_changed
@@ -32,8 +32,7 @@ def vpc_watches(objects: Objects) -> list[Watch]:
 
 
 def _of_instance(objects: Objects, instance: JsonObject) -> Iterable[Key]:
-    ip = objects.ips.get(ip_key(Key.of(instance)))
-    return _of_subnets(objects, [subnet_of_ip(ip)]) if ip is not None else ()
+    return _of_subnets(objects, [subnet_of_ip(ip) for ip in objects.ips.by_index("machine", Key.of(instance))])
 
 
 def _of_service(objects: Objects, service: JsonObject) -> Iterable[Key]:

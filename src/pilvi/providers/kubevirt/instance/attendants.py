@@ -40,12 +40,13 @@ class Attendants:
         """Do what passes ask for; has to run. Ends only by cancellation."""
         await self._tasks.run()
 
-    def look(self, scope: Scope, backend: MachineBackend, leg: MachineLeg, machine: MachineState) -> Attended:
-        """Attend to a machine whose process runs, and say how it stands."""
+    def look(self, scope: Scope, backend: MachineBackend, leg: MachineLeg | None, machine: MachineState) -> Attended:
+        """Attend to a machine whose process runs, and say how it stands; `leg` is the one by which it is reached."""
         if self._uids.setdefault(scope.key, scope.uid) != scope.uid:
             self.end(scope.key)
             self._uids[scope.key] = scope.uid
-        target = Target(scope.uid, backend.control, leg.netns, leg.address.ip)
+        where = (leg.netns, leg.address.ip) if leg is not None else (None, None)
+        target = Target(scope.uid, backend.control, *where)
         unready = self._prober.look(scope, target, machine.started_at, lambda: backend.state(scope.uid).phase == "running")
         synchronized = self._keeper.look(scope, backend.control, agent=bool(machine.agent))
         if synchronized is not None:

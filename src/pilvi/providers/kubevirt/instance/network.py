@@ -1,22 +1,37 @@
-"""Where a machine is attached: from its IP object, the Subnet and the Vpc to one leg. Pure."""
+"""Where a machine is attached: from its interfaces, their IP objects, Subnets and Vpcs to legs, and from legs to its status. Pure."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import AddressValueError, IPv4Address, IPv4Interface, IPv4Network, NetmaskValueError
 from typing import TYPE_CHECKING
 
-from pilvi.api.resource import JsonObject, Key
-from pilvi.providers.kubevirt.machines.backend import MachineLeg
+from pilvi.api.resource import JsonObject
+from pilvi.lib.hashing import short_hash
+from pilvi.providers.attachments import Attachment
+from pilvi.providers.kubevirt.machines.backend import MachineLeg, MachineState
 from pilvi.providers.names import subnet_bridge, vpc_netns
 
 if TYPE_CHECKING:
     from pilvi.host.cloud import Cloud
 
-__all__ = ["NoLeg", "interface_name", "ip_key", "plan_interfaces", "plan_leg"]
+__all__ = ["Link", "NoLeg", "find_failures", "plan_interfaces", "plan_leg", "plan_legs"]
 
 
 _USUAL_MTU = 1500
+CARD = "card "
+"""What `MachineState.unchanged` calls an interface begins so."""
+
+
+@dataclass(frozen=True)
+class Link:
+    """One interface of a machine with the objects that say where it leads; None while they do not exist."""
+
+    attachment: Attachment
+    ip: JsonObject | None
+    subnet: JsonObject | None
+    vpc: JsonObject | None
 
 
 @dataclass(frozen=True)
@@ -26,15 +41,28 @@ class NoLeg:
     message: str
 
 
-def ip_key(vmi_key: Key) -> Key:
-    """The IP object of a machine: `<name>.<namespace>`."""
-    return Key("", f"{vmi_key.name}.{vmi_key.namespace}")
+def plan_legs(cloud: Cloud, links: Iterable[Link], *, running: bool) -> tuple[MachineLeg, ...] | NoLeg:
+    """The legs of a machine, or what is still missing.
+
+    A machine that is `running` gets those that there are: one that comes later waits for its address, and the others go on. Only without
+    the leg that is its way out it has none.
+    """
+    found = [(link.attachment, plan_leg(cloud, link)) for link in links if not link.attachment.is_absent]
+    for attachment, leg in found:
+        if isinstance(leg, NoLeg) and (not running or attachment.is_default):
+            return leg
+    return tuple(leg for _, leg in found if isinstance(leg, MachineLeg))
 
 
-def plan_leg(cloud: Cloud, ip: JsonObject | None, subnet: JsonObject | None, vpc: JsonObject | None) -> MachineLeg | NoLeg:
-    """The leg of the machine whose address is `ip`, or what is still missing. The objects are None while they do not exist."""
+def plan_leg(cloud: Cloud, link: Link) -> MachineLeg | NoLeg:
+    """The leg of one interface, or what is still missing."""
+    attachment, ip, subnet, vpc = link.attachment, link.ip, link.subnet, link.vpc
     if ip is None:
-        return NoLeg("no address yet: the IP object of the machine is not there; look at the Subnet's conditions")
+        where = (
+            "" if attachment.definition is None else f" in network {attachment.name} (NetworkAttachmentDefinition {attachment.definition})"
+        )
+        message = f"no address yet{where}: the IP object of the machine is not there; look at its events and at the Subnet's conditions"
+        return NoLeg(message)
     spec = ip.get("spec") or {}
     if subnet is None:
         return NoLeg(f"Subnet {spec.get('subnet') or '?'} of the machine's address does not exist; create it")
@@ -55,29 +83,42 @@ def plan_leg(cloud: Cloud, ip: JsonObject | None, subnet: JsonObject | None, vpc
         address=address,
         gateway=gateway,
         mtu=wanted.get("mtu") or _USUAL_MTU,
+        name=attachment.name,
+        provider=attachment.provider,
+        place=attachment.place,
+        is_default=attachment.is_default,
+        is_up=attachment.interface.get("state") != "down",
     )
 
 
-def interface_name(vmi_spec: JsonObject) -> str:
-    """What the instance calls the interface that has the address: that of the pod network, else the first."""
-    pod = next((network["name"] for network in vmi_spec.get("networks") or [] if network.get("pod") is not None), None)
-    interfaces = ((vmi_spec.get("domain") or {}).get("devices") or {}).get("interfaces") or []
-    return str(pod or (interfaces[0]["name"] if interfaces else "default"))
+def plan_interfaces(legs: Iterable[MachineLeg], cards: tuple[str, ...] | None, before: Iterable[JsonObject] = ()) -> list[JsonObject]:
+    """`status.interfaces` of a machine on these legs, the one of its way out first.
+
+    `cards` are those that the guest has, None where that cannot change. One that it has not let go of yet stays as it was told `before`.
+    """
+    ordered = sorted((leg for leg in legs if cards is None or leg.name in cards), key=lambda leg: not leg.is_default)
+    found = [_interface(leg, first=number == 0) for number, leg in enumerate(ordered)]
+    known = {leg.name for leg in ordered}
+    return [*found, *(entry for entry in before if entry.get("name") in (cards or ()) and entry.get("name") not in known)]
 
 
-def plan_interfaces(vmi_spec: JsonObject, leg: MachineLeg) -> list[JsonObject]:
-    """`status.interfaces` of a machine on this leg."""
+def find_failures(machine: MachineState) -> list[str]:
+    """What could not be done with the machine's network cards while it runs, and is tried again."""
+    failures = sorted(machine.unchanged.items())
+    return [f"interface {subject.removeprefix(CARD)}: {message}" for subject, message in failures if subject.startswith(CARD)]
+
+
+def _interface(leg: MachineLeg, *, first: bool) -> JsonObject:
     address = str(leg.address.ip)
-    return [
-        {
-            "name": interface_name(vmi_spec),
-            "ipAddress": address,
-            "ipAddresses": [address],
-            "mac": leg.mac,
-            "interfaceName": "eth0",
-            "podInterfaceName": "eth0",
-            "infoSource": "domain",
-            "linkState": "up",
-            "queueCount": 1,
-        }
-    ]
+    return {
+        "name": leg.name,
+        "ipAddress": address,
+        "ipAddresses": [address],
+        "mac": leg.mac,
+        **({"interfaceName": "eth0"} if first else {}),
+        # KubeVirt's names of links in the Pod; the first eight digits of its hash are all that there is of it here.
+        "podInterfaceName": "eth0" if first else f"pod{short_hash(leg.name)}",
+        "infoSource": "domain" if first else "domain, multus-status",
+        "linkState": "up" if leg.is_up else "down",
+        "queueCount": 1,
+    }

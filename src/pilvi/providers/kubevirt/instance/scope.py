@@ -9,7 +9,8 @@ from pilvi.api.builtin import CONFIG_MAPS, NODES, PODS, SECRETS
 from pilvi.api.builtin import PERSISTENT_VOLUME_CLAIMS as CLAIMS
 from pilvi.api.builtin import PERSISTENT_VOLUMES as VOLUMES
 from pilvi.api.kubeovn import DEFAULT_VPC
-from pilvi.providers.kubevirt.instance.network import ip_key
+from pilvi.providers.attachments import Attachment, find_attachments, ip_key
+from pilvi.providers.kubevirt.instance.network import Link
 from pilvi.providers.kubevirt.instance.pod import launcher_name
 from pilvi.providers.kubevirt.kinds import DATA_VOLUMES, INSTANCES, IPS, MACHINES, SUBNETS, VPCS
 from pilvi.runtime import Informers
@@ -19,13 +20,11 @@ __all__ = ["Caches", "Scope"]
 
 @dataclass(frozen=True)
 class Scope:
-    """One instance and what belongs to it; None for what does not exist (yet)."""
+    """One instance and what belongs to it; None for what does not exist (yet). `links` are its interfaces, absent ones too."""
 
     vmi: JsonObject
     pod: JsonObject | None
-    ip: JsonObject | None
-    subnet: JsonObject | None
-    vpc: JsonObject | None
+    links: tuple[Link, ...]
 
     @property
     def key(self) -> Key:
@@ -67,9 +66,13 @@ class Caches:
         if vmi is None:
             return None
         pod = self._pods.get(Key(key.namespace, launcher_name(vmi)))
-        ip = self._ips.get(ip_key(key))
+        attachments = find_attachments(vmi.get("spec") or {}, key.namespace)
+        return Scope(vmi, pod, tuple(self._find_link(key, attachment) for attachment in attachments))
+
+    def _find_link(self, key: Key, attachment: Attachment) -> Link:
+        ip = self._ips.get(ip_key(key, attachment.provider))
         if ip is not None and ip["metadata"].get("deletionTimestamp"):
             ip = None
         subnet = self._subnets.get(Key("", (ip.get("spec") or {}).get("subnet") or "")) if ip is not None else None
         vpc = self._vpcs.get(Key("", ((subnet.get("spec") or {}).get("vpc") or DEFAULT_VPC))) if subnet is not None else None
-        return Scope(vmi, pod, ip, subnet, vpc)
+        return Link(attachment, ip, subnet, vpc)

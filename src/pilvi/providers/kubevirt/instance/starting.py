@@ -14,7 +14,7 @@ from pilvi.providers.kubevirt.instance.attachments import Attached, Attachments,
 from pilvi.providers.kubevirt.instance.attendants import Attendants
 from pilvi.providers.kubevirt.instance.backends import fidelity
 from pilvi.providers.kubevirt.instance.keeper import find_keeper
-from pilvi.providers.kubevirt.instance.network import NoLeg, plan_interfaces, plan_leg
+from pilvi.providers.kubevirt.instance.network import NoLeg, find_failures, plan_interfaces, plan_legs
 from pilvi.providers.kubevirt.instance.pod import launcher_name, new_launcher
 from pilvi.providers.kubevirt.instance.reporter import Reporter
 from pilvi.providers.kubevirt.instance.resizing import Resizing, size_conditions
@@ -28,7 +28,7 @@ from pilvi.providers.kubevirt.instance.volumes.images import ContainerDisks
 from pilvi.providers.kubevirt.instance.volumes.ready import VolumeNotReady
 from pilvi.providers.kubevirt.instance.volumes.resolve import Volumes
 from pilvi.providers.kubevirt.instance.volumestatus import find_arrived, plan_volume_status
-from pilvi.providers.kubevirt.machines.backend import MachineBackend, MachineLeg, MachineSpec, MachineState, NetworkNotReady
+from pilvi.providers.kubevirt.machines.backend import MachineBackend, MachineLeg, MachineSpec, MachineState, NetworkNotReady, find_leg
 from pilvi.providers.kubevirt.machines.choice import find_boot_image
 from pilvi.providers.kubevirt.machines.volumes import MachineVolume
 from pilvi.providers.kubevirt.virtualhost.pressure import describe_pressure
@@ -121,9 +121,9 @@ class Starting:
         return Done()
 
     async def _run(self, scope: Scope, pod: JsonObject, backend: MachineBackend) -> Result:
-        leg = plan_leg(self._cloud, scope.ip, scope.subnet, scope.vpc)
-        if isinstance(leg, NoLeg):
-            return await self._wait(scope, backend, "NetworkNotReady", leg.message)
+        legs = plan_legs(self._cloud, scope.links, running=backend.state(scope.uid).phase in ("running", "paused"))
+        if isinstance(legs, NoLeg):
+            return await self._wait(scope, backend, "NetworkNotReady", legs.message)
         try:
             attached = await self._attachments.ensure(scope)
             if attached.soon and phase_of(scope.vmi) != "Running":
@@ -131,7 +131,7 @@ class Starting:
             granted = await self._resizing.grant(scope, pod, backend)
             volumes = in_order(scope.vmi, [*await self._volumes.resolve(scope), *attached.disks])
             spec = dataclasses.replace(
-                _machine_spec(scope, leg, volumes, await self._users.ensure(scope.vmi), granted.size),
+                _machine_spec(scope, legs, volumes, await self._users.ensure(scope.vmi), granted.size),
                 kernel=self._volumes.resolve_kernel(scope),
                 keeper=find_keeper(scope.vmi, self._caches.machines.get(scope.key)),
             )
@@ -149,7 +149,7 @@ class Starting:
         if machine.phase in ("succeeded", "failed"):
             return await self._end(scope, backend, machine)
         first = phase_of(scope.vmi) != "Running" and machine.phase in ("running", "paused")
-        attended = self._attendants.look(scope, backend, leg, machine)
+        attended = self._attendants.look(scope, backend, find_leg(legs), machine)
         is_unready = machine.phase == "running" and bool(attended.unready)
         report = Report(
             "Running" if first or phase_of(scope.vmi) == "Running" else "Scheduled",
@@ -157,7 +157,7 @@ class Starting:
             attended.unready if is_unready else machine.message,
             machine,
             scope.pod,
-            plan_interfaces(scope.vmi["spec"], leg),
+            plan_interfaces(legs, machine.cards, (scope.vmi.get("status") or {}).get("interfaces") or ()),
             fidelity=fidelity(backend),
             unready=attended.unready,
             conditions=attended.conditions,
@@ -169,6 +169,8 @@ class Starting:
         await self._reporter.report(scope, report)
         for entry in find_arrived(scope.vmi, report.volumes or []):
             self._events.record(scope.vmi, "Normal", entry["reason"], entry["message"])
+        for failure in find_failures(machine):
+            self._events.record(scope.vmi, "Warning", "InterfaceNotChanged", failure)
         await self._attachments.release(scope, attached, machine)
         await self._resizing.give_back(scope, pod, backend, granted, machine)
         if first:
@@ -219,7 +221,7 @@ def _scheduling(pod: JsonObject, backend: MachineBackend, pressure: str = "") ->
     return Report("Scheduling", "PodNotReady", message, pod=pod, fidelity=fidelity(backend), pressure=pressure)
 
 
-def _machine_spec(scope: Scope, leg: MachineLeg, volumes: tuple[MachineVolume, ...], user: int, size: Size) -> MachineSpec:
+def _machine_spec(scope: Scope, legs: tuple[MachineLeg, ...], volumes: tuple[MachineVolume, ...], user: int, size: Size) -> MachineSpec:
     metadata, spec = scope.vmi["metadata"], scope.vmi["spec"]
     return MachineSpec(
         uid=scope.uid,
@@ -227,7 +229,7 @@ def _machine_spec(scope: Scope, leg: MachineLeg, volumes: tuple[MachineVolume, .
         namespace=metadata["namespace"],
         instance=spec,
         size=size,
-        leg=leg,
+        legs=legs,
         volumes=volumes,
         user=user,
         cpu_milli=find_cpu_limit(spec),

@@ -6,20 +6,21 @@ machine runs, and a backend asks no API and writes to none.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from ipaddress import IPv4Address, IPv4Interface
 from typing import Literal, Protocol
 
 from pilvi.api.resource import JsonObject
-from pilvi.errors import Transient
+from pilvi.errors import Bug, Transient
+from pilvi.providers.attachments import POD_NETWORK
 from pilvi.providers.kubevirt.machines.control import MachineControl
 from pilvi.providers.kubevirt.machines.guest import GuestFacts
 from pilvi.providers.kubevirt.machines.volumes import BootFiles, MachineVolume
 from pilvi.providers.sizing import Size
 
-__all__ = ["DiskState", "MachineBackend", "MachineLeg", "MachinePhase", "MachineSpec", "MachineState", "NetworkNotReady"]
+__all__ = ["DiskState", "MachineBackend", "MachineLeg", "MachinePhase", "MachineSpec", "MachineState", "NetworkNotReady", "find_leg"]
 
 
 class NetworkNotReady(Transient):
@@ -33,7 +34,11 @@ MachinePhase = Literal["absent", "starting", "running", "paused", "failing", "su
 
 @dataclass(frozen=True)
 class MachineLeg:
-    """How the machine is attached: a port of `bridge` in namespace `netns`, and address, MAC, gateway and largest packet of its `eth0`."""
+    """One interface of a machine: a port of `bridge` in namespace `netns`, and address, MAC, gateway and largest packet of its card.
+
+    `name` is the interface's in the specification, `provider` Kube-OVN's word for the network, `place` which of the machine's places for
+    cards it has. `is_default` says that this is the machine's first network; `is_up` is False when the cable is to be pulled.
+    """
 
     netns: str
     bridge: str
@@ -41,6 +46,11 @@ class MachineLeg:
     address: IPv4Interface
     gateway: IPv4Address
     mtu: int = 1500
+    name: str = "default"
+    provider: str = POD_NETWORK
+    place: int = 0
+    is_default: bool = True
+    is_up: bool = True
 
 
 @dataclass(frozen=True)
@@ -48,10 +58,10 @@ class MachineSpec:
     """One machine. `uid` is that of its VirtualMachineInstance: folders, units and links are named by it.
 
     `name` is the guest's host name. `instance` is the VirtualMachineInstanceSpec, in which the domain says what hardware there is; what it
-    names of the API is resolved in `size`, `leg` and `volumes`. `cpu_milli` is the processor time it may take, in thousandths of a
-    processor; None means as much as its vCPUs can. `volumes` are in the order of the specification. `user` is a host uid of its own.
-    `kernel` is started in place of a boot loader. `keeper` is the UID of the VirtualMachine for which persistent state is kept; without one
-    the state goes with the machine.
+    names of the API is resolved in `size`, `legs` (in the order of interfaces) and `volumes`. `cpu_milli` is the processor time it may
+    take, in thousandths of a processor; None means as much as its vCPUs can. `volumes` are in the order of the specification. `user` is a
+    host uid of its own. `kernel` is started in place of a boot loader. `keeper` is the UID of the VirtualMachine for which persistent state
+    is kept; without one the state goes with the machine.
     """
 
     uid: str
@@ -59,13 +69,27 @@ class MachineSpec:
     namespace: str
     instance: JsonObject
     size: Size
-    leg: MachineLeg
+    legs: tuple[MachineLeg, ...]
     volumes: tuple[MachineVolume, ...]
     user: int
     cpu_milli: int | None = None
     stop_grace_s: float = 30.0
     kernel: BootFiles | None = None
     keeper: str = ""
+
+    @property
+    def leg(self) -> MachineLeg:
+        """The leg in the machine's first network. Raises Bug for a machine without any."""
+        leg = find_leg(self.legs)
+        if leg is None:
+            raise Bug(f"machine {self.namespace}/{self.name} is in no network")
+        return leg
+
+
+def find_leg(legs: Iterable[MachineLeg]) -> MachineLeg | None:
+    """The leg in a machine's first network, by which it is reached; None for a machine without any."""
+    found = sorted(legs, key=lambda leg: not leg.is_default)
+    return found[0] if found else None
 
 
 @dataclass(frozen=True)
@@ -93,9 +117,9 @@ class MachineState:
     channel to one or nobody has looked yet; `guest` is what it has told, None before it has. `machine_type` is the concrete one, empty
     when the machine has none.
 
-    Of a machine whose hardware can change while it runs: `disks`, None where nobody has looked yet; `sockets` that the guest has; its
-    memory at its start and now; `unchanged` says of what (`disk data`, `memory`) the wanted change could not be made, and why;
-    `look_again_s` is when it should be tried again.
+    Of a machine whose hardware can change while it runs: `disks` and `cards` (by the names of interfaces), None where nobody has looked
+    yet; `sockets` that the guest has; its memory at its start and now; `unchanged` says of what (`disk data`, `memory`) the wanted change
+    could not be made, and why; `look_again_s` is when it should be tried again.
     """
 
     phase: MachinePhase
@@ -110,6 +134,7 @@ class MachineState:
     machine_type: str = ""
     guest: GuestFacts | None = None
     disks: tuple[DiskState, ...] | None = None
+    cards: tuple[str, ...] | None = None
     sockets: int | None = None
     memory_at_start_bytes: int | None = None
     memory_bytes: int | None = None

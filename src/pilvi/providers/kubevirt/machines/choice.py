@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from pilvi.api.resource import JsonObject
 from pilvi.node import parse_node_image
+from pilvi.providers.attachments import find_attachments
 
 __all__ = ["MACHINE", "Refusal", "choose_backend", "find_boot_image"]
 
@@ -42,13 +43,16 @@ def choose_backend(vmi: JsonObject, default: str, running: str | None = None) ->
     if wanted not in ("auto", "qemu", "sandbox"):
         return Refusal("InvalidMachine", f"annotation {MACHINE} is {wanted!r}; write sandbox or qemu, or remove it")
     image = find_boot_image(vmi["spec"])
+    networks = len(find_attachments(vmi["spec"], vmi["metadata"]["namespace"]))
     is_node = image is not None and parse_node_image(image) is not None
     if wanted == "auto":
-        return "sandbox" if is_node else "qemu"
+        wanted = "sandbox" if is_node else "qemu"
     if wanted == "sandbox" and not is_node:
         return Refusal(
             "InvalidMachine",
             f"a sandbox runs node images only, and the machine boots from {image or 'no container disk'}; "
             + (f"set annotation {MACHINE} to qemu" if running or asked is None else f"remove annotation {MACHINE}, or set it to qemu"),
         )
+    if wanted == "sandbox" and networks != 1:
+        return Refusal("InvalidMachine", f"a sandbox is in one network, and this machine is in {networks}; write one interface")
     return wanted

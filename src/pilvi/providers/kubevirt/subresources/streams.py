@@ -16,7 +16,7 @@ from aiohttp import web
 from pilvi.api import JsonObject, Key
 from pilvi.errors import BadRequest, Conflict
 from pilvi.providers.aggregation import refusal
-from pilvi.providers.kubevirt.instance.network import NoLeg, plan_leg
+from pilvi.providers.kubevirt.instance.network import NoLeg, plan_legs
 from pilvi.providers.kubevirt.instance.scope import Caches
 from pilvi.providers.kubevirt.machines.backend import MachineLeg
 from pilvi.providers.kubevirt.subresources.objects import Objects, key_of, phase_of, refuse_instance
@@ -100,10 +100,10 @@ class StreamHandlers:
 
     def _get_leg(self, vmi: JsonObject) -> MachineLeg:
         scope = self._caches.find_scope(Key.of(vmi))
-        leg = NoLeg("it is new") if scope is None else plan_leg(self._cloud, scope.ip, scope.subnet, scope.vpc)
-        if isinstance(leg, NoLeg):
-            raise refuse_instance(Conflict, vmi, f"it cannot be reached: {leg.message}")
-        return leg
+        legs = NoLeg("it is new") if scope is None else plan_legs(self._cloud, scope.links, running=True) or NoLeg("it is in no network")
+        if isinstance(legs, NoLeg):
+            raise refuse_instance(Conflict, vmi, f"it cannot be reached: {legs.message}")
+        return next((leg for leg in legs if leg.is_default), legs[0])
 
     async def _get_screen(self, request: web.Request) -> JsonObject:
         vmi = await self._objects.get_instance(key_of(request))

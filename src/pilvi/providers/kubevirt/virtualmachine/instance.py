@@ -14,6 +14,7 @@ from pilvi.api.resource import JsonObject
 from pilvi.lib.hashing import short_hash
 from pilvi.providers.kubevirt.instancetype.matcher import revision_names
 from pilvi.providers.kubevirt.virtualmachine.headroom import give_headroom
+from pilvi.providers.kubevirt.virtualmachine.interfaces import without_absent
 from pilvi.runtime.owners import is_controlled_by
 
 __all__ = [
@@ -75,7 +76,7 @@ def new_instance(vm: JsonObject, expanded: JsonObject | None = None) -> JsonObje
                 }
             ],
         },
-        "spec": {**give_headroom(with_defaults(template.get("spec") or {}, metadata["name"])), **_start_strategy(vm)},
+        "spec": {**give_headroom(without_absent(with_defaults(template.get("spec") or {}, metadata["name"]))), **_start_strategy(vm)},
     }
 
 

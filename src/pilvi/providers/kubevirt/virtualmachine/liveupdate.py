@@ -1,8 +1,8 @@
 """What a change of a template means for the instance that runs: what is passed on to it, and what waits for a restart. Pure.
 
-As KubeVirt with the rollout strategy LiveUpdate (pkg/virt-controller/watch/vm): passed on are disks that come and go, sockets of
-processors, memory, and where the machine may be placed. All else needs a restart; which fields these are is told, and no longer when
-they are as before.
+As KubeVirt with the rollout strategy LiveUpdate (pkg/virt-controller/watch/vm): passed on are disks and network cards that come and go,
+sockets of processors, memory, and where the machine may be placed. All else needs a restart; which fields these are is told, and no longer
+when they are as before.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from pilvi.providers.kubevirt.instance.volumes.claim import find_claim
 from pilvi.providers.kubevirt.machines.qemu.pluggable import check_pluggable
 from pilvi.providers.kubevirt.virtualmachine.headroom import MEMORY_BLOCK
 from pilvi.providers.kubevirt.virtualmachine.instance import GENERATION, TEMPLATE_HASH, template_hash
+from pilvi.providers.kubevirt.virtualmachine.interfaces import changed_interfaces, only_interfaces, plan_live_interfaces
 from pilvi.providers.sizing import find_size
 from pilvi.runtime import find_condition
 
@@ -91,6 +92,7 @@ class _Update:
     def pass_on(self) -> None:
         """Change what can change while the machine runs."""
         self._volumes()
+        self._interfaces()
         self._sockets()
         self._memory()
         for name in _PLACEMENT:
@@ -108,7 +110,9 @@ class _Update:
 
     def find_rest(self) -> Iterator[str]:
         """What is different still."""
-        fields = sorted(set(_differences(_comparable(self.spec, self.settled), _comparable(self.wanted, self.settled), _PATH)))
+        interfaces = changed_interfaces(self.wanted, self.spec)
+        has, wanted = (only_interfaces(_comparable(spec, self.settled), interfaces) for spec in (self.spec, self.wanted))
+        fields = sorted(set(_differences(has, wanted, _PATH)))
         if fields:
             yield f"{', '.join(fields)} changed since the machine was started"
 
@@ -158,6 +162,13 @@ class _Update:
         if wanted is None:
             return False
         return not is_hotpluggable(wanted) or (wanted == volume and wanted_disk == disk)
+
+    def _interfaces(self) -> None:
+        template = (self.vm["spec"].get("template") or {}).get("spec") or {}
+        live = plan_live_interfaces(self.wanted, template, self.vmi)
+        if live is not None:
+            self.spec["networks"] = live["networks"]
+            self.spec["domain"].setdefault("devices", {})["interfaces"] = live["domain"]["devices"]["interfaces"]
 
     def _sockets(self) -> None:
         cpu, wanted = self.spec["domain"].get("cpu") or {}, self.wanted["domain"].get("cpu") or {}

@@ -24,12 +24,12 @@ _USER_AGENT = "kube-probe/1"  # what servers know by name
 
 @dataclass(frozen=True)
 class Target:
-    """The machine: its UID, its control, its address and the network namespace from which that is reached."""
+    """The machine: its UID, its control, its address and the network namespace to reach it from; None when it is in no network."""
 
     uid: str
     control: MachineControl
     netns: str | None
-    address: IPv4Address
+    address: IPv4Address | None
 
 
 async def attempt(probe: Probe, target: Target) -> str | None:
@@ -52,6 +52,8 @@ async def _ask(probe: Probe, target: Target) -> str | None:
         case Ping():
             await target.control.agent(target.uid, "guest-ping")
             return None
+        case AskPort() | AskHttp() if target.address is None:
+            return f"{_name(probe)}: the machine is in no network"
         case AskPort(port=port):
             await _connect(target, port)
             return None

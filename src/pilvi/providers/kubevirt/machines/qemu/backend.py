@@ -1,9 +1,9 @@
 """Runs machines under QEMU: one unit for each, which lives on without the engine.
 
-What a machine has on the host: the folder `<home>/machines/<uid>`, a tap device in its Vpc's namespace, a namespace without links for its
-process, a folder with sockets, and one unit. QEMU keeps what becomes of the guest until it has been asked (`host.qemu`), so an engine
-that was away sees a guest that has powered off meanwhile. A process that has gone without having been asked to is a crash, unless the
-host itself was started anew: then the machine is started again on the same disks.
+What a machine has on the host: the folder `<home>/machines/<uid>`, a tap device for each interface in its Vpc's namespace, a namespace
+without links for its process, a folder with sockets, and one unit. QEMU keeps what becomes of the guest until it has been asked
+(`host.qemu`), so an engine that was away sees a guest that has powered off meanwhile. A process that has gone without having been asked to
+is a crash, unless the host itself was started anew: then the machine is started again on the same disks.
 """
 
 from __future__ import annotations
@@ -18,8 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from pilvi.errors import DriverError, MachineRefused, MachineUnreachable, TimedOut, UserError, format_chain
-from pilvi.host.netns import list_netns
+from pilvi.errors import MachineRefused, MachineUnreachable, TimedOut, UserError, format_chain
 from pilvi.host.qemu.spec import Sockets
 from pilvi.host.qemu.unit import limits, overhead_bytes, qemu_unit
 from pilvi.kit.store import Store
@@ -27,20 +26,21 @@ from pilvi.lib.deadline import wait_for
 from pilvi.lib.disk import on_disk
 from pilvi.lib.files import remove_tree
 from pilvi.node import SEED
-from pilvi.providers.kubevirt.machines.backend import MachineBackend, MachineSpec, MachineState, NetworkNotReady
+from pilvi.providers.kubevirt.machines.backend import MachineBackend, MachineSpec, MachineState
 from pilvi.providers.kubevirt.machines.folder import kept_folder, list_machine_folders, machine_folder
 from pilvi.providers.kubevirt.machines.qemu.changes import Wanted
 from pilvi.providers.kubevirt.machines.qemu.changing import Changing, place_drives
 from pilvi.providers.kubevirt.machines.qemu.control import QemuControl
-from pilvi.providers.kubevirt.machines.qemu.domain import plan_machine, sockets_of
+from pilvi.providers.kubevirt.machines.qemu.domain import cards_of, plan_machine, sockets_of
 from pilvi.providers.kubevirt.machines.qemu.drives import MachineFiles
 from pilvi.providers.kubevirt.machines.qemu.files import prepare_files
 from pilvi.providers.kubevirt.machines.qemu.guests import Guests
 from pilvi.providers.kubevirt.machines.qemu.node import find_first_boot, find_image, plan_node, with_node_disk, write_seed
 from pilvi.providers.kubevirt.machines.qemu.offer import Offers
 from pilvi.providers.kubevirt.machines.qemu.state import Tpms, prepare_state
+from pilvi.providers.kubevirt.machines.qemu.taps import absent_ports, ensure_taps, remove_taps
 from pilvi.providers.kubevirt.machines.volumes import MachineVolume, VolumeDisk
-from pilvi.providers.names import machine_netns, machine_port, machine_unit, vpc_netns_prefix
+from pilvi.providers.names import machine_netns, machine_unit
 from pilvi.providers.sizing import Size
 
 if TYPE_CHECKING:
@@ -145,7 +145,8 @@ class QemuBackend(MachineBackend):
             return
         sizes = {volume.name: volume.size_bytes for volume in spec.volumes if isinstance(volume, VolumeDisk) and not volume.ephemeral}
         await self._limit(spec.uid, machine)
-        await self._changing.bring(spec.uid, Wanted(machine, sizes), files.places)
+        await self._changing.bring(spec.uid, Wanted(machine, sizes, cards_of(spec)), files.places)
+        await remove_taps(self._cloud, spec.uid, absent_ports(spec, self.state(spec.uid).cards))
 
     def _files(self, spec: MachineSpec) -> MachineFiles:
         return MachineFiles(machine_folder(self._cloud, spec.uid), kept_folder(self._cloud, spec.keeper) if spec.keeper else None)
@@ -218,7 +219,7 @@ class QemuBackend(MachineBackend):
 
     async def remove(self, uid: str) -> None:
         """Unit, tap, namespace, sockets, folder: in this order, so that nothing is taken away under a running process."""
-        from pilvi.host.network import delete_link, delete_netns  # noqa: PLC0415 (half a second of import that a CLI must not pay)
+        from pilvi.host.network import delete_netns  # noqa: PLC0415 (half a second of import that a CLI must not pay)
 
         await self._units.stop(machine_unit(uid), grace_s=0)
         await self._tpms.stop(machine_unit(uid))
@@ -226,9 +227,7 @@ class QemuBackend(MachineBackend):
         self._types.pop(uid, None)
         self._changing.forget(uid)
         self._limits.pop(uid, None)
-        # The Subnet that it was in may be gone, or another one by now.
-        for netns in list_netns(vpc_netns_prefix(self._cloud)):
-            await delete_link(netns, machine_port(uid))
+        await remove_taps(self._cloud, uid)
         await delete_netns(machine_netns(self._cloud, uid))
         sockets = sockets_of(self._cloud, uid).folder
         await on_disk(remove_tree, sockets)
@@ -242,13 +241,10 @@ class QemuBackend(MachineBackend):
         return list_machine_folders(self._cloud)
 
     async def _attach(self, spec: MachineSpec) -> None:
-        from pilvi.host.network import Tap, ensure_netns, ensure_tap  # noqa: PLC0415 (as above)
+        from pilvi.host.network import ensure_netns  # noqa: PLC0415 (as above)
 
         await ensure_netns(machine_netns(self._cloud, spec.uid))
-        try:
-            await ensure_tap(Tap(netns=spec.leg.netns, name=machine_port(spec.uid), master=spec.leg.bridge, mtu=spec.leg.mtu))
-        except (FileNotFoundError, DriverError) as e:
-            raise NetworkNotReady(f"machine {spec.namespace}/{spec.name} cannot be attached to bridge {spec.leg.bridge} yet") from e
+        await ensure_taps(spec)
 
 
 def _make_socket_folder(sockets: Sockets, user: int) -> None:

@@ -10,23 +10,44 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from pilvi.host.qemu.cards import nic_device
 from pilvi.host.qemu.drives import drive_device, node_name
 from pilvi.host.qemu.gear import MORE_MEMORY
 from pilvi.host.qemu.present import Present
 from pilvi.host.qemu.processor import MEMORY_BLOCK
-from pilvi.host.qemu.spec import Drive, QemuSpec
+from pilvi.host.qemu.spec import Drive, Nic, QemuSpec
 
-__all__ = ["CloseFiles", "OfferMemory", "PlugDisk", "PlugSockets", "ResizeDisk", "Step", "UnplugDisk", "Wanted", "disks_of", "plan_changes"]
+__all__ = [
+    "CloseFiles",
+    "OfferMemory",
+    "PlugCard",
+    "PlugDisk",
+    "PlugSockets",
+    "ResizeDisk",
+    "SetLink",
+    "Step",
+    "UnplugCard",
+    "UnplugDisk",
+    "Wanted",
+    "cards_in",
+    "disks_of",
+    "plan_changes",
+]
 
 _NODE = re.compile(r"(d[0-9a-f]{8}-)\d+")
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """The machine as its specification has it now; `sizes` are those of the disks that can grow, in bytes by their names."""
+    """The machine as its specification has it now; `sizes` are those of the disks that can grow, in bytes by their names.
+
+    `cards` are the network cards that it may keep, also those that are not in `machine` because their leg is not to be had now;
+    None leaves all as they are.
+    """
 
     machine: QemuSpec
     sizes: Mapping[str, int]
+    cards: frozenset[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -59,6 +80,28 @@ class ResizeDisk:
 
 
 @dataclass(frozen=True)
+class PlugCard:
+    """Plug one more network card into the port that it names."""
+
+    nic: Nic
+
+
+@dataclass(frozen=True)
+class UnplugCard:
+    """Ask the guest to let go of a network card."""
+
+    card: str
+
+
+@dataclass(frozen=True)
+class SetLink:
+    """Plug the cable of a card in, or pull it."""
+
+    card: str
+    is_up: bool
+
+
+@dataclass(frozen=True)
 class PlugSockets:
     """Have the guest see that many sockets of processors in all."""
 
@@ -72,12 +115,12 @@ class OfferMemory:
     size_bytes: int
 
 
-Step: TypeAlias = PlugDisk | UnplugDisk | CloseFiles | ResizeDisk | PlugSockets | OfferMemory
+Step: TypeAlias = PlugDisk | UnplugDisk | CloseFiles | ResizeDisk | PlugCard | UnplugCard | SetLink | PlugSockets | OfferMemory
 
 
 def plan_changes(wanted: Wanted, present: Present) -> list[Step]:
     """The steps, in an order in which what goes makes room for what comes; none when all is as wanted."""
-    return [*_disks(wanted, present), *_size(wanted.machine, present)]
+    return [*_disks(wanted, present), *_cards(wanted, present), *_size(wanted.machine, present)]
 
 
 def disks_of(present: Present) -> set[str]:
@@ -102,6 +145,28 @@ def _disks(wanted: Wanted, present: Present) -> Iterator[Step]:
             shown = present.nodes.get(node_name(drive.name))
             if shown is not None and shown != size:
                 yield ResizeDisk(drive.name, size)
+
+
+def cards_in(present: Present) -> list[str]:
+    """The names of the network cards that the guest sees."""
+    prefix = nic_device("")
+    return sorted(device.removeprefix(prefix) for device in present.devices if device.startswith(prefix))
+
+
+def _cards(wanted: Wanted, present: Present) -> Iterator[Step]:
+    if wanted.cards is None:
+        return
+    nics = {nic.name: nic for nic in wanted.machine.nics}
+    seen = cards_in(present)
+    for card in seen:
+        if card not in wanted.cards and card not in nics:
+            yield UnplugCard(card)
+    for nic in nics.values():
+        if nic.name not in seen:
+            yield PlugCard(nic)
+        # QEMU tells nobody whether a cable is plugged in, so the first engine that looks says it again. A new card has its own.
+        if present.links.get(nic.name, nic.name not in seen or None) != nic.up:
+            yield SetLink(nic.name, nic.up)
 
 
 def _size(machine: QemuSpec, present: Present) -> Iterator[Step]:

@@ -11,20 +11,25 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from pilvi.errors import MachineRefused, MachineUnreachable, TimedOut, UserError, format_chain
+from pilvi.host.qemu.cards import nic_device
 from pilvi.host.qemu.drives import node_name
-from pilvi.host.qemu.hotplug import close_files, offer_memory, plug_drive, plug_sockets, resize_drive, unplug_drive
+from pilvi.host.qemu.hotplug import close_files, offer_memory, plug_drive, plug_nic, plug_sockets, resize_drive, unplug_drive, unplug_nic
 from pilvi.host.qemu.present import Present, look
 from pilvi.lib.disk import on_disk
 from pilvi.providers.kubevirt.machines.backend import DiskState, MachineState
 from pilvi.providers.kubevirt.machines.qemu.changes import (
     CloseFiles,
     OfferMemory,
+    PlugCard,
     PlugDisk,
     PlugSockets,
     ResizeDisk,
+    SetLink,
     Step,
+    UnplugCard,
     UnplugDisk,
     Wanted,
+    cards_in,
     disks_of,
     plan_changes,
 )
@@ -87,6 +92,7 @@ class Changing:
         return dataclasses.replace(
             state,
             disks=tuple(_disks(seen)),
+            cards=tuple(cards_in(seen.present)),
             sockets=seen.present.sockets,
             memory_at_start_bytes=seen.present.memory_bytes,
             memory_bytes=seen.present.memory_bytes + seen.present.more_bytes,
@@ -101,18 +107,21 @@ class Changing:
 
     async def _bring(self, uid: str, wanted: Wanted, places: Path) -> None:
         monitor = self._guests.get(uid)
-        present = await look(monitor)
+        before = self._seen.get(uid)
+        links = dict(before.present.links) if before is not None else {}
+        present = dataclasses.replace(await look(monitor), links=links)
         machine = await place_drives(wanted.machine, places, disks_of(present))
-        placed = Wanted(machine, wanted.sizes)
+        placed = dataclasses.replace(wanted, machine=machine)
         failures: dict[str, str] = {}
         steps = plan_changes(placed, present)
         for step in steps:
             try:
                 await _take(monitor, step)
+                _note(links, step)
             except (MachineRefused, MachineUnreachable, TimedOut, UserError, OSError) as e:
                 failures[_subject(step)] = format_chain(e)
         if steps:
-            present = await look(monitor)
+            present = dataclasses.replace(await look(monitor), links=links)
         settled = not failures and not plan_changes(placed, present)
         self._seen[uid] = _Seen(present, machine.drives, wanted if settled else None, failures)
 
@@ -147,10 +156,29 @@ async def _take(monitor: Monitor, step: Step) -> None:
             await close_files(monitor, nodes)
         case ResizeDisk(disk=disk, size_bytes=size_bytes):
             await resize_drive(monitor, disk, size_bytes)
+        case PlugCard(nic=nic):
+            await plug_nic(monitor, nic, nic.port or 0)
+        case UnplugCard(card=card):
+            await unplug_nic(monitor, card, timeout_s=_LET_GO_S)
+        case SetLink(card=card, is_up=is_up):
+            await monitor.set_link(nic_device(card), is_up=is_up)
         case PlugSockets(sockets=sockets):
             await plug_sockets(monitor, sockets)
         case OfferMemory(size_bytes=size_bytes):
             await offer_memory(monitor, size_bytes)
+
+
+def _note(links: dict[str, bool], step: Step) -> None:
+    """Remember how the cable of a card is now."""
+    match step:
+        case PlugCard(nic=nic):
+            links[nic.name] = True
+        case UnplugCard(card=card):
+            links.pop(card, None)
+        case SetLink(card=card, is_up=is_up):
+            links[card] = is_up
+        case _:
+            pass
 
 
 def _subject(step: Step) -> str:
@@ -161,6 +189,10 @@ def _subject(step: Step) -> str:
             return f"disk {disk}"
         case CloseFiles(nodes=nodes):
             return f"files {nodes}"
+        case PlugCard(nic=nic):
+            return f"card {nic.name}"
+        case UnplugCard(card=card) | SetLink(card=card):
+            return f"card {card}"
         case PlugSockets():
             return "processors"
         case OfferMemory():

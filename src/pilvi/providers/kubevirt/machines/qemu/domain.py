@@ -14,7 +14,8 @@ from pilvi.host.qemu.spec import Bios, Cpu, DirectKernel, Memory, Nic, QemuSpec,
 from pilvi.host.units import OpenTap
 from pilvi.lib.hashing import short_hash
 from pilvi.lib.quantity import quantity_bytes
-from pilvi.providers.kubevirt.machines.backend import MachineSpec
+from pilvi.providers.attachments import find_attachments
+from pilvi.providers.kubevirt.machines.backend import MachineLeg, MachineSpec
 from pilvi.providers.kubevirt.machines.qemu.choices import is_on, plain
 from pilvi.providers.kubevirt.machines.qemu.drives import MachineFiles, plan_drives
 from pilvi.providers.kubevirt.machines.qemu.features import plan_hyperv, plan_panic, plan_processor_features, plan_timers, plan_timezone
@@ -27,7 +28,7 @@ from pilvi.providers.sizing import find_hugepage_bytes
 if TYPE_CHECKING:
     from pilvi.host.cloud import Cloud
 
-__all__ = ["plan_machine", "sockets_of"]
+__all__ = ["cards_of", "plan_machine", "sockets_of"]
 
 _MODELS = {"host-model": "host", "host-passthrough": "host", "": "host"}
 
@@ -58,7 +59,7 @@ def plan_machine(cloud: Cloud, spec: MachineSpec, files: MachineFiles, user: int
         firmware=_firmware(domain, files, offer),
         kernel=_kernel(spec, files),
         drives=plan_drives(spec.instance, spec.volumes, files),
-        nics=_nics(cloud, spec, devices),
+        nics=_nics(spec, devices),
         tpm=sockets_of(cloud, spec.uid).tpm if has_tpm(domain) else None,
         serial=devices.get("autoattachSerialConsole") is not False,
         screen=devices.get("autoattachGraphicsDevice") is not False,
@@ -138,19 +139,28 @@ def _kernel(spec: MachineSpec, files: MachineFiles) -> DirectKernel | None:
     return DirectKernel(kernel=files.kernel, initrd=files.initrd if boot.initrd is not None else None, arguments=boot.arguments)
 
 
-def _nics(cloud: Cloud, spec: MachineSpec, devices: JsonObject) -> tuple[Nic, ...]:
-    interfaces = devices.get("interfaces") or []
-    interface: dict[str, Any] = interfaces[0] if interfaces else {"name": "default"}
-    nic = Nic(
-        name=interface["name"],
-        tap=OpenTap(name=machine_port(spec.uid), netns=spec.leg.netns),
-        mac=spec.leg.mac,
-        mtu=spec.leg.mtu,
+def _nics(spec: MachineSpec, devices: JsonObject) -> tuple[Nic, ...]:
+    interfaces: dict[str, dict[str, Any]] = {interface["name"]: interface for interface in devices.get("interfaces") or []}
+    return tuple(_nic(spec, leg, interfaces.get(leg.name) or {}) for leg in spec.legs)
+
+
+def _nic(spec: MachineSpec, leg: MachineLeg, interface: dict[str, Any]) -> Nic:
+    return Nic(
+        name=leg.name,
+        tap=OpenTap(name=machine_port(spec.uid, leg.provider), netns=leg.netns),
+        mac=leg.mac,
+        mtu=leg.mtu,
         model=interface.get("model") or "virtio",
         boot_index=interface.get("bootOrder"),
-        up=interface.get("state") != "down",
+        acpi_index=interface.get("acpiIndex"),
+        up=leg.is_up,
+        port=leg.place,
     )
-    return (nic,)
+
+
+def cards_of(spec: MachineSpec) -> frozenset[str]:
+    """The names of the cards that the machine may keep, also of those whose leg is not to be had at the moment."""
+    return frozenset(found.name for found in find_attachments(spec.instance, spec.namespace) if not found.is_absent)
 
 
 def _smbios(domain: JsonObject) -> dict[str, dict[str, str]]:

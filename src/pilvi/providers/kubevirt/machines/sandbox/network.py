@@ -22,7 +22,7 @@ def plan_network(cloud: Cloud, spec: MachineSpec) -> tuple[NamespaceNetwork, Vet
     netns = machine_netns(cloud, spec.uid)
     leg = spec.leg
     veth = Veth(
-        a=VethEnd(netns=leg.netns, name=machine_port(spec.uid), master=leg.bridge),
+        a=VethEnd(netns=leg.netns, name=machine_port(spec.uid, leg.provider), master=leg.bridge),
         b=VethEnd(netns=netns, name="eth0", mac=leg.mac, addresses=(leg.address,)),
         mtu=leg.mtu,
     )
