@@ -13,6 +13,7 @@ from pilvi.api.cdi import (
     VolumeImportSource,
     VolumeUploadSource,
 )
+from pilvi.api.clone import VirtualMachineClone
 from pilvi.api.cluster import cluster_policies
 from pilvi.api.controlplane import KamajiControlPlane, KamajiControlPlaneTemplate
 from pilvi.api.crd import crd_of
@@ -22,6 +23,7 @@ from pilvi.api.kubevirt import VirtualMachine, VirtualMachineInstance
 from pilvi.api.object import Object
 from pilvi.api.policies import policies_of
 from pilvi.api.resource import JsonObject
+from pilvi.api.snapshot import VirtualMachineRestore, VirtualMachineSnapshot, VirtualMachineSnapshotContent
 from pilvi.api.volumesnapshot import VolumeSnapshot, VolumeSnapshotClass, VolumeSnapshotContent
 
 __all__ = ["KINDS", "all_crds", "all_policies"]
@@ -37,6 +39,10 @@ KINDS: tuple[type[Object], ...] = (
     KubevirtMachineTemplate,
     VirtualMachine,
     VirtualMachineInstance,
+    VirtualMachineSnapshot,
+    VirtualMachineSnapshotContent,
+    VirtualMachineRestore,
+    VirtualMachineClone,
     Vpc,
     Subnet,
     IP,
