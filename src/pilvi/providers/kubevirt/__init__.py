@@ -4,6 +4,7 @@ virtualmachine/   run strategies: starts and stops the instance of the same name
 instance/         makes an instance run: its virt-launcher Pod, its address, its machine, its status
 machines/         what runs a machine, behind one interface: sandboxes and QEMU
 subresources/     what virtctl asks for beside writing objects: start and stop, console, screen, ports, the guest's agent
+snapshot/         a machine and its volumes at one moment; restore/ the way back, clone/ a second machine like it
 virtualhost/      the Node that the Pods are scheduled to, its Lease, and a kubelet's other duties
 """
 
@@ -24,6 +25,8 @@ from pilvi.providers.kubevirt.instance.sweep import MachineSweep
 from pilvi.providers.kubevirt.kinds import INSTANCES, IPS, MACHINES, SUBNETS, TENANT_CONTROL_PLANES, VPCS
 from pilvi.providers.kubevirt.machines.backend import MachineBackend
 from pilvi.providers.kubevirt.machines.backends import machine_backends
+from pilvi.providers.kubevirt.snapshot.controllers import snapshot_controllers
+from pilvi.providers.kubevirt.snapshot.marks import machine_watches
 from pilvi.providers.kubevirt.subresources import subresources
 from pilvi.providers.kubevirt.virtualhost.controller import VirtualHost
 from pilvi.providers.kubevirt.virtualhost.facts import read_host_facts
@@ -102,10 +105,12 @@ def controllers(platform: Platform, backends: dict[str, MachineBackend] | None =
             MACHINES,
             VirtualMachines(platform).reconcile,
             owns=[INSTANCES],
+            watches=machine_watches(platform),
             predicate=_machine_changed,
             concurrency=8,
         ),
         instance_controller,
+        *snapshot_controllers(platform, backends),
         Controller(
             "straypods", PODS, StrayPods(platform, facts.name).reconcile, watches=[Watch(INSTANCES, _no_keys)], predicate=any_change
         ),

@@ -12,6 +12,7 @@ from pilvi.api.resource import JsonObject, Key
 from pilvi.errors import AlreadyExists, Forbidden, Invalid, UserError, format_chain
 from pilvi.lib.clock import utc_now
 from pilvi.providers.kubevirt.kinds import INSTANCES, MACHINES
+from pilvi.providers.kubevirt.snapshot.marks import Marks
 from pilvi.providers.kubevirt.virtualmachine.instance import find_name_taken, new_instance
 from pilvi.providers.kubevirt.virtualmachine.status import Failure, plan_conditions, plan_status
 from pilvi.providers.kubevirt.virtualmachine.strategy import Keep, RunAlways, Start, Stop, Wait, plan_step
@@ -43,6 +44,7 @@ class VirtualMachines:
         self._events = platform.events
         self._machines = platform.informers.get(MACHINES)
         self._instances = platform.informers.get(INSTANCES)
+        self._marks = Marks(platform)
 
     async def reconcile(self, key: Key) -> Result:
         """One pass for the machine `key`."""
@@ -65,6 +67,8 @@ class VirtualMachines:
             await self._report_refusal(vm, format_chain(e))
             return Failed(format_chain(e), permanent=True)
         match step:
+            case Start() if not self._marks.may_start(vm):
+                pass
             case Start():
                 outcome = await self._start(scope)
                 if isinstance(outcome, Failure):
@@ -143,6 +147,7 @@ class VirtualMachines:
     async def _report(self, scope: _Scope, failure: Failure | None = None, *, settled: bool = True) -> None:
         now = utc_now()
         status = plan_status(scope.vm, scope.vmi, failure, now, settled=settled)
+        status |= self._marks.of(scope.vm, scope.vmi)
         wanted = plan_conditions(scope.vm, scope.vmi, failure)
         types = {entry["type"] for entry in wanted}
         status["conditions"] = merge_conditions([entry for entry in conditions_of(scope.vm) if entry["type"] in types], wanted, now=now)
