@@ -109,7 +109,9 @@ class Clones:
     async def _tidy(self, clone: JsonObject) -> Result:
         """Remove what the clone was made with. A clone whose machine is deleted goes too, as KubeVirt's does."""
         namespace = clone["metadata"]["namespace"]
-        if self._machines.get(target_key(clone)) is None:
+        target = target_key(clone)
+        # The cache may not have seen yet what the restore has just made.
+        if self._machines.get(target) is None and await self._client.find(MACHINES, target) is None:
             await self._client.ensure_absent(CLONES, Key.of(clone), uid=clone["metadata"]["uid"])
             return Done()
         status = clone["status"]
