@@ -270,7 +270,9 @@ async def test_what_cannot_be_made_says_why(scene: Scene) -> None:
     late = await scene.until(SNAPSHOTS, "late", status("phase", "Failed"))
     assert find_condition(late, "Failure")["reason"] == "snapshot deadline exceeded"  # type: ignore[index]
     await scene.put(RESTORES, restore(of="late"))
-    await scene.until(RESTORES, "back", lambda obj: "failed and is invalid" in str(find_condition(obj, "Ready")))
+    await scene.until(RESTORES, "back", lambda obj: "failed and is invalid" in str(find_condition(obj, "Failure")))
+    await scene.put(RESTORES, restore("lost", of="nothing"))
+    await scene.until(RESTORES, "lost", lambda obj: "does not exist" in str(find_condition(obj, "Ready")))
     told = await scene.until(SNAPSHOTS, "early", lambda obj: "PVC not found" in str(obj["status"].get("error")))
     assert told["status"]["phase"] == "InProgress"
     await scene.put(CLAIMS, make_claim())

@@ -121,6 +121,8 @@ class Restores:
         if vm is not None and is_from(restore, vm):
             return await self._finish(restore, vm)
         content = self._content(restore)
+        if isinstance(content, _Failure):
+            return content
         if vm is not None:
             if is_deleting(vm):
                 return Step(*INITIALIZING, f"VirtualMachine {target} is being deleted", working=False)
@@ -201,8 +203,8 @@ class Restores:
         if change.status is not None:
             await self._client.patch(MACHINES, Key.of(vm), {**guard, "status": change.status}, subresource="status")
 
-    def _content(self, restore: JsonObject) -> JsonObject:
-        """The content of the snapshot. Raises UserError while there is none that can be restored."""
+    def _content(self, restore: JsonObject) -> JsonObject | _Failure:
+        """The content of the snapshot, a failure when there will never be one. Raises UserError while there is none."""
         key = Key(restore["metadata"]["namespace"], restore["spec"]["virtualMachineSnapshotName"])
         snapshot = self._snapshots.get(key)
         if snapshot is None:
@@ -210,7 +212,7 @@ class Restores:
         status = snapshot.get("status") or {}
         content = self._contents.get(Key(key.namespace, content_name(snapshot)))
         if status.get("phase") == "Failed":
-            raise UserError(f"VMSnapshot {key} failed and is invalid to use", hint="make a restore of another one")
+            return _Failure(f"VMSnapshot {key} failed and is invalid to use; make a restore of another one")
         if not status.get("readyToUse") or content is None:
             raise UserError(f"VMSnapshot {key} not ready", hint="the restore goes on when it is; its status tells what it waits for")
         return content

@@ -56,8 +56,16 @@ class Marks:
     def _restoring(self, vm: JsonObject, vmi: JsonObject | None) -> str | None:
         if vmi is not None:
             return None  # a restore waits until the machine has ended
-        found = [each for each in self._restores.list(vm["metadata"]["namespace"]) if target_key(each) == Key.of(vm) and is_under_way(each)]
+        found = [
+            each for each in self._restores.list(vm["metadata"]["namespace"]) if target_key(each) == Key.of(vm) and self._can(each, vm)
+        ]
         return _first(found, (vm.get("status") or {}).get("restoreInProgress")) if found else None
+
+    def _can(self, restore: JsonObject, vm: JsonObject) -> bool:
+        """Whether the restore works on the machine, or can: one without a snapshot of this machine holds nobody up."""
+        snapshot = self._snapshots.get(Key(vm["metadata"]["namespace"], restore["spec"]["virtualMachineSnapshotName"]))
+        status = (snapshot or {}).get("status") or {}
+        return is_under_way(restore) and bool(status.get("readyToUse")) and status.get("sourceUID") == vm["metadata"]["uid"]
 
 
 def machine_watches(platform: Platform) -> list[Watch]:
