@@ -22,6 +22,7 @@ _LONGEST_JOLIET_NAME = 64
 _LONGEST_NAME_BYTES = 255  # that Linux shows
 _LARGEST_BYTES = 64 << 20
 _BLOCK = 2048
+_PADDING = 150 * _BLOCK  # as other writers of discs do: programs that look for a label read beyond the end of the smallest (BusyBox)
 _NO_DATE = b"0" * 16 + b"\0"
 _MOMENT = bytes((80, 1, 1, 0, 0, 0, 0))  # 1980-01-01 00:00:00 UTC
 
@@ -69,7 +70,7 @@ def folder_disk(label: str, files: Mapping[str, bytes]) -> bytes:
         iso.close()
     content = bytearray(image.getbuffer())
     _still(content)
-    return bytes(content)
+    return bytes(content) + bytes(_PADDING)
 
 
 def _make_folders(iso: Any, folders: list[str], known: dict[str, str]) -> str:

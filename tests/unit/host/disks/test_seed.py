@@ -123,3 +123,8 @@ def test_files_that_cannot_be(path: str) -> None:
 def test_too_much() -> None:
     with pytest.raises(UserError, match="67108865 bytes are too many"):
         folder_disk("cidata", {"a": bytes(64 << 20), "b": b"x"})
+
+
+def test_what_looks_for_labels_may_read_beyond_the_end() -> None:
+    """BusyBox finds no label on a disk that ends where another file system's superblock could be, 64 KiB after its beginning."""
+    assert len(folder_disk("cidata", {"user-data": b""})) > 300 << 10
