@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 import msgspec
 
@@ -16,6 +16,10 @@ from pilvi.providers.kubevirt.snapshot.kinds import CLONES, RESTORES, SNAPSHOTS
 from pilvi.runtime import owner_reference
 
 __all__ = ["kept_keys", "plan_patches", "restore_key", "restore_of", "snapshot_key", "snapshot_of", "source_key", "target_key"]
+
+
+_IDENTITY = ("ovn.kubernetes.io/ip_address", "ovn.kubernetes.io/mac_address")
+"""Annotations of a template by which it asks for the address of one machine."""
 
 
 def source_key(clone: JsonObject) -> Key:
@@ -67,8 +71,8 @@ def _owner(clone: JsonObject) -> JsonObject:
 def plan_patches(clone: JsonObject, vm: JsonObject) -> list[JsonObject]:
     """The operations of a JSON patch that turn the source into the clone.
 
-    What tells machines apart goes unless it is given: MAC addresses, which the Subnet then gives, and the firmware's UUID, which then
-    follows from the name, and serial number. Raises UserError.
+    What tells machines apart goes unless it is given: addresses, which the Subnet then gives, the firmware's UUID, which then follows
+    from the name, and its serial number. Raises UserError.
     """
     spec, template = clone["spec"], vm["spec"]["template"]
     domain = (template.get("spec") or {}).get("domain") or {}
@@ -79,7 +83,9 @@ def plan_patches(clone: JsonObject, vm: JsonObject) -> list[JsonObject]:
         *_filtered("/metadata/labels", vm["metadata"].get("labels"), spec.get("labelFilters")),
         *_filtered("/metadata/annotations", vm["metadata"].get("annotations"), spec.get("annotationFilters")),
         *_filtered("/spec/template/metadata/labels", described.get("labels"), filters.get("labelFilters")),
-        *_filtered("/spec/template/metadata/annotations", described.get("annotations"), filters.get("annotationFilters")),
+        *_filtered(
+            "/spec/template/metadata/annotations", described.get("annotations"), filters.get("annotationFilters"), without=_IDENTITY
+        ),
     ]
 
 
@@ -113,8 +119,10 @@ def _firmware(firmware: JsonObject | None, serial: str | None) -> Iterator[JsonO
         yield {"op": "remove", "path": f"{path}/serial"}
 
 
-def _filtered(path: str, found: Mapping[str, str] | None, filters: list[str] | None) -> Iterator[JsonObject]:
-    kept = kept_keys(found or {}, filters)
+def _filtered(
+    path: str, found: Mapping[str, str] | None, filters: list[str] | None, *, without: Collection[str] = ()
+) -> Iterator[JsonObject]:
+    kept = kept_keys(found or {}, filters).difference(without)
     for key in found or {}:
         if key not in kept and key != LAST_RESTORE:
             yield {"op": "remove", "path": f"{path}/{key.replace('~', '~0').replace('/', '~1')}"}
