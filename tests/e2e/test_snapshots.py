@@ -34,6 +34,8 @@ def power(cloud: CloudUnderTest, namespace: str, name: str, strategy: str) -> No
     cloud.kubectl("-n", namespace, "patch", "vm", name, "--type=merge", "-p", patch)
     if strategy == "Halted":
         wait_until(lambda: not cloud.exists("-n", namespace, "vmi", name), f"{name} to stop")
+    else:
+        wait_until(lambda: is_ready(cloud, namespace, "vmi", name), f"{name} to run")
 
 
 def identity(cloud: CloudUnderTest, namespace: str, name: str) -> tuple[str, str]:
@@ -54,6 +56,7 @@ def test_a_machine_is_kept_brought_back_and_cloned(cloud: CloudUnderTest, namesp
     template["volumes"][1]["cloudInitNoCloud"]["userData"] = "#cloud-config\n"
     cloud.apply(disk)
     cloud.apply(machine)
+    wait_until(lambda: is_ready(cloud, namespace, "vmi", "notes"), "the machine to run")
     assert console(cloud, namespace, "notes", "echo old > /root/note; cat /root/note") == "old\n"
     wait_until(lambda: is_true(cloud.get("-n", namespace, "vmi", "notes"), "AgentConnected"), "the guest's agent")
     first = identity(cloud, namespace, "notes")
@@ -81,7 +84,7 @@ def test_a_machine_is_kept_brought_back_and_cloned(cloud: CloudUnderTest, namesp
     assert second[1] != first[1]
     power(cloud, namespace, "notes-again", "Halted")
     power(cloud, namespace, "notes", "Always")
-    assert console(cloud, namespace, "notes", "cat /root/note") == "old\n"
+    assert console(cloud, namespace, "notes", "cat /root/note") == "old\n", "the clone has a disk of its own"
     assert identity(cloud, namespace, "notes")[1] == first[1]
 
     cloud.kubectl("-n", namespace, "delete", "vm", "notes", "notes-again", "--wait")

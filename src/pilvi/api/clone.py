@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Literal
 from pilvi.api.field import DateTime, Part, implemented, shape
 from pilvi.api.object import Column, Definition, Object, Rule
 from pilvi.api.resource import Resource
-from pilvi.api.snapshot.parts import OperationCondition, TypedReference, unchanged
+from pilvi.api.snapshot.parts import OperationCondition, TypedReference, named, unchanged
 
 __all__ = ["VirtualMachineClone"]
 
@@ -74,8 +74,8 @@ class VirtualMachineClone(Object):
             ),
             Rule(
                 "!has(object.spec.target) || (object.spec.target.kind == 'VirtualMachine'"
-                " && object.spec.target.?apiGroup.orValue('kubevirt.io') == 'kubevirt.io')",
-                "'spec.target has to be a VirtualMachine: write apiGroup: kubevirt.io and kind: VirtualMachine'",
+                f" && object.spec.target.?apiGroup.orValue('kubevirt.io') == 'kubevirt.io' && {named('object.spec.target')})",
+                "'spec.target has to be a VirtualMachine: write apiGroup: kubevirt.io, kind: VirtualMachine and a name without dots'",
             ),
             Rule(
                 "object.spec.source.kind != 'VirtualMachine' || object.spec.?target.?name.orValue('') != object.spec.source.name",

@@ -9,7 +9,17 @@ from pilvi.api.core import ATOMIC
 from pilvi.api.field import DateTime, Part, implemented, shape
 from pilvi.api.object import Rule
 
-__all__ = ["ALSO_SERVED", "GROUP", "VERSION", "OperationCondition", "OperationError", "TypedReference", "machine_rule", "unchanged"]
+__all__ = [
+    "ALSO_SERVED",
+    "GROUP",
+    "VERSION",
+    "OperationCondition",
+    "OperationError",
+    "TypedReference",
+    "machine_rule",
+    "named",
+    "unchanged",
+]
 
 GROUP, VERSION, ALSO_SERVED = "snapshot.kubevirt.io", "v1beta1", ("v1alpha1",)
 
@@ -36,12 +46,17 @@ class OperationError(Part):
     time: Annotated[DateTime | None, shape("Since when.")] = None
 
 
+def named(reference: str) -> str:
+    """CEL: the name at `reference` is one that a VirtualMachine can have."""
+    return f"{reference}.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$') && size({reference}.name) <= 63"
+
+
 def machine_rule(path: str) -> Rule:
     """The reference at `path` names a VirtualMachine."""
     reference = f"object.{path}"
     return Rule(
-        f"{reference}.kind == 'VirtualMachine' && {reference}.?apiGroup.orValue('kubevirt.io') == 'kubevirt.io' && {reference}.name != ''",
-        f"'{path} has to name a VirtualMachine: write apiGroup: kubevirt.io, kind: VirtualMachine and its name'",
+        f"{reference}.kind == 'VirtualMachine' && {reference}.?apiGroup.orValue('kubevirt.io') == 'kubevirt.io' && {named(reference)}",
+        f"'{path} has to name a VirtualMachine: write apiGroup: kubevirt.io, kind: VirtualMachine and its name, which has no dots'",
     )
 
 

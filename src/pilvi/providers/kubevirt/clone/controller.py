@@ -108,17 +108,16 @@ class Clones:
 
     async def _tidy(self, clone: JsonObject) -> Result:
         """Remove what the clone was made with. A clone whose machine is deleted goes too, as KubeVirt's does."""
-        namespace = clone["metadata"]["namespace"]
         target = target_key(clone)
         # The cache may not have seen yet what the restore has just made.
         if self._machines.get(target) is None and await self._client.find(MACHINES, target) is None:
             await self._client.ensure_absent(CLONES, Key.of(clone), uid=clone["metadata"]["uid"])
             return Done()
         status = clone["status"]
-        if name := status.get("restoreName"):
-            await self._client.ensure_absent(RESTORES, Key(namespace, name))
-        if name := status.get("snapshotName"):
-            await self._client.ensure_absent(SNAPSHOTS, Key(namespace, name))
+        if status.get("restoreName"):
+            await self._client.ensure_absent(RESTORES, restore_key(clone))
+        if status.get("snapshotName"):
+            await self._client.ensure_absent(SNAPSHOTS, snapshot_key(clone))
         left = {name: value for name, value in status.items() if name not in ("restoreName", "snapshotName")}
         await write_status(self._client, CLONES, clone, left)
         return Done()

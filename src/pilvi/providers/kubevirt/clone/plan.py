@@ -30,7 +30,7 @@ def source_key(clone: JsonObject) -> Key:
 def target_key(clone: JsonObject) -> Key:
     """The clone's machine; a name that nobody chose follows from the clone's UID, so every pass finds the same."""
     name = (clone["spec"].get("target") or {}).get("name")
-    generated = f"clone-{clone['spec']['source']['name'][:51]}-{short_hash(clone['metadata']['uid'])[:5]}"
+    generated = f"clone-{clone['spec']['source']['name'][:51].replace('.', '-')}-{short_hash(clone['metadata']['uid'])[:5]}"
     return Key(clone["metadata"]["namespace"], name or generated)
 
 

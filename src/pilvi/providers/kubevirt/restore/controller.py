@@ -36,10 +36,21 @@ from pilvi.providers.kubevirt.restore.status import (
 from pilvi.providers.kubevirt.restore.volumes import RestoredVolumes
 from pilvi.providers.kubevirt.snapshot.kinds import CLAIMS, CONTENTS, DATA_VOLUMES, RESTORES, SNAPSHOTS
 from pilvi.providers.kubevirt.snapshot.plan import content_name
+from pilvi.providers.kubevirt.snapshot.revisions import share_revisions
 from pilvi.providers.kubevirt.subresources.lifecycle import plan_stop
 from pilvi.providers.kubevirt.subresources.options import StopOptions
 from pilvi.providers.status import write_status
-from pilvi.runtime import Done, Result, Waiting, ensure_finalizer, has_finalizer, is_deleting, owner_reference, remove_finalizer
+from pilvi.runtime import (
+    Done,
+    Result,
+    Waiting,
+    ensure_finalizer,
+    has_finalizer,
+    is_controlled_by,
+    is_deleting,
+    owner_reference,
+    remove_finalizer,
+)
 
 if TYPE_CHECKING:
     from pilvi.providers.platform import Platform
@@ -69,6 +80,7 @@ class Restores:
         self._snapshots = informers.get(SNAPSHOTS)
         self._contents = informers.get(CONTENTS)
         self._claims = informers.get(CLAIMS)
+        self._data_volumes = informers.get(DATA_VOLUMES)
         self._machines = informers.get(MACHINES)
         self._instances = informers.get(INSTANCES)
         self._volumes = RestoredVolumes(platform)
@@ -166,9 +178,12 @@ class Restores:
 
     async def _finish(self, restore: JsonObject, vm: JsonObject) -> Step | None:
         """The machine is as it shall be: what is left is whose the claims are, and the disks that it no longer has."""
+        await share_revisions(self._client, vm["spec"], MACHINES, vm)
         await self._volumes.give_to(restore, vm)
         for name in (restore.get("status") or {}).get("deletedDataVolumes") or ():
-            await self._client.ensure_absent(DATA_VOLUMES, Key(restore["metadata"]["namespace"], name))
+            data_volume = self._data_volumes.get(Key(restore["metadata"]["namespace"], name))
+            if data_volume is not None and is_controlled_by(data_volume, vm):
+                await self._client.ensure_absent(DATA_VOLUMES, Key.of(data_volume), uid=data_volume["metadata"]["uid"])
         return None
 
     async def _await_stop(self, restore: JsonObject, vm: JsonObject, vmi: JsonObject) -> Step | _Failure:

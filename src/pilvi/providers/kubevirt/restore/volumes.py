@@ -64,9 +64,10 @@ class RestoredVolumes:
     async def _make_room(self, entry: JsonObject, claim: JsonObject) -> None:
         """Delete a claim in whose place a new one comes. Its DataVolume is told first, which would make and fill another one."""
         key = Key.of(claim)
-        if name := entry.get("dataVolumeName"):
-            change: JsonObject = {"metadata": {"annotations": {PREPOPULATED: key.name}}}
-            await self._client.patch(DATA_VOLUMES, Key(key.namespace, name), change)
+        data_volume = self._data_volumes.get(Key(key.namespace, entry.get("dataVolumeName") or ""))
+        if data_volume is not None:
+            change: JsonObject = {"metadata": {"uid": data_volume["metadata"]["uid"], "annotations": {PREPOPULATED: key.name}}}
+            await self._client.patch(DATA_VOLUMES, Key.of(data_volume), change)
         await self._client.ensure_absent(CLAIMS, key, uid=claim["metadata"]["uid"])
 
     def _waits_for_consumer(self, claim: JsonObject) -> bool:

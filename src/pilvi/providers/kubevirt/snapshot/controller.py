@@ -27,6 +27,7 @@ from pilvi.providers.kubevirt.snapshot.plan import (
     volume_snapshot_of,
 )
 from pilvi.providers.kubevirt.snapshot.quiesce import Guest, Quiesce
+from pilvi.providers.kubevirt.snapshot.revisions import share_revisions
 from pilvi.providers.kubevirt.snapshot.status import NO_SOURCE, NOT_LOCKED, WORKING, Progress, content_status, snapshot_status
 from pilvi.providers.kubevirt.snapshot.volumes import MachineVolumes
 from pilvi.providers.status import write_status
@@ -136,6 +137,7 @@ class Snapshots:
             why = f"the guest's file systems cannot be held still: {format_chain(e)}"
             stored = await write_status(self._client, CONTENTS, content, content_status(content, copies, [], why))
             return Progress(WORKING, why, is_error=True), stored
+        await share_revisions(self._client, content["spec"]["source"]["virtualMachine"]["spec"], CONTENTS, content)
         copies += await asyncio.gather(*(self._make_copy(content, backup) for backup in missing))
         status = content_status(content, copies, [])
         whole = all((copy.get("status") or {}).get("creationTime") for copy in copies)

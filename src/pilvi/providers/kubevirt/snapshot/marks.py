@@ -35,9 +35,7 @@ class Marks:
     def of(self, vm: JsonObject, vmi: JsonObject | None) -> JsonObject:
         """The fields of the machine's status; `vmi` is its instance."""
         marks: JsonObject = {}
-        copying = [
-            each for each in self._snapshots.list(vm["metadata"]["namespace"]) if source_key(each) == Key.of(vm) and in_progress(each)
-        ]
+        copying = self._copying(vm)
         if restoring := self._restoring(vm, vmi):
             marks["restoreInProgress"] = restoring
         elif copying:
@@ -56,10 +54,16 @@ class Marks:
     def _restoring(self, vm: JsonObject, vmi: JsonObject | None) -> str | None:
         if vmi is not None:
             return None  # a restore waits until the machine has ended
+        held = (vm.get("status") or {}).get("snapshotInProgress")
+        if any(each["metadata"]["name"] == held for each in self._copying(vm)):
+            return None  # and until its disks, which it may replace, are copied
         found = [
             each for each in self._restores.list(vm["metadata"]["namespace"]) if target_key(each) == Key.of(vm) and self._can(each, vm)
         ]
         return _first(found, (vm.get("status") or {}).get("restoreInProgress")) if found else None
+
+    def _copying(self, vm: JsonObject) -> list[JsonObject]:
+        return [each for each in self._snapshots.list(vm["metadata"]["namespace"]) if source_key(each) == Key.of(vm) and in_progress(each)]
 
     def _can(self, restore: JsonObject, vm: JsonObject) -> bool:
         """Whether the restore works on the machine, or can: one without a snapshot of this machine holds nobody up."""
