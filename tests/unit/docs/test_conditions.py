@@ -16,8 +16,8 @@ OTHERS = {
         InPlace InternalDNS InternalIP LoadBalancer Manual Never NoCloud NoExecute NoSchedule Once Opaque PrefixTargetName
         ReadOnlyMany ReadWriteMany ReadWriteOnce RerunOnFailure
         RuntimeDefault Start Stop Terminate""",
-    "kinds": """Cluster ClusterRole KubevirtCluster Machine Node Status TenantControlPlane UploadTokenRequest VirtualMachine
-        VirtualMachineInstance VirtualMachineInstanceFileSystemList VirtualMachineInstanceGuestAgentInfo
+    "kinds": """Cluster ClusterRole ControllerRevision KubevirtCluster Machine Node Status TenantControlPlane UploadTokenRequest
+        VirtualMachine VirtualMachineInstance VirtualMachineInstanceFileSystemList VirtualMachineInstanceGuestAgentInfo
         VirtualMachineInstanceGuestOSUserList VolumeSnapshot VolumeSnapshotContent""",
     "phases and printed statuses": """CrashLoopBackOff ErrorPvcNotFound ErrorUnschedulable Lost Pending RebindInProgress Released
         RestoreInProgress Scheduled Scheduling SnapshotInProgress Starting Stopping Succeeded Terminating""",

@@ -23,22 +23,27 @@ _IDENTITY = ("ovn.kubernetes.io/ip_address", "ovn.kubernetes.io/mac_address")
 
 
 def source_key(clone: JsonObject) -> Key:
-    """The machine, or the snapshot, that is cloned."""
-    return Key(clone["metadata"]["namespace"], clone["spec"]["source"]["name"])
+    """The machine, or the snapshot, that is cloned; wake-ups meet objects without a specification too."""
+    return Key(clone["metadata"]["namespace"], _named(clone, "source").get("name") or "")
 
 
 def target_key(clone: JsonObject) -> Key:
     """The clone's machine; a name that nobody chose follows from the clone's UID, so every pass finds the same."""
-    name = (clone["spec"].get("target") or {}).get("name")
-    generated = f"clone-{clone['spec']['source']['name'][:51].replace('.', '-')}-{short_hash(clone['metadata']['uid'])[:5]}"
+    name = _named(clone, "target").get("name")
+    generated = f"clone-{source_key(clone).name[:51].replace('.', '-')}-{short_hash(clone['metadata']['uid'])[:5]}"
     return Key(clone["metadata"]["namespace"], name or generated)
 
 
 def snapshot_key(clone: JsonObject) -> Key:
     """The snapshot that the clone is made from: the source, or one that is made for it."""
-    if clone["spec"]["source"]["kind"] == SNAPSHOTS.kind:
+    if _named(clone, "source").get("kind") == SNAPSHOTS.kind:
         return source_key(clone)
     return Key(clone["metadata"]["namespace"], f"tmp-snapshot-{clone['metadata']['uid']}")
+
+
+def _named(clone: JsonObject, field: str) -> JsonObject:
+    reference: JsonObject = (clone.get("spec") or {}).get(field) or {}
+    return reference
 
 
 def restore_key(clone: JsonObject) -> Key:

@@ -55,8 +55,8 @@ _OURS = "pilvi.dev/"
 
 
 def target_key(restore: JsonObject) -> Key:
-    """The machine that is restored, or made."""
-    return Key(restore["metadata"]["namespace"], restore["spec"]["target"]["name"])
+    """The machine that is restored, or made; wake-ups meet objects without a specification too."""
+    return Key(restore["metadata"]["namespace"], ((restore.get("spec") or {}).get("target") or {}).get("name") or "")
 
 
 def is_done(restore: JsonObject) -> bool:

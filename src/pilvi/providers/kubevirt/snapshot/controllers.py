@@ -90,7 +90,7 @@ class _Wakes:
 
     def restores_of_snapshot(self, snapshot: JsonObject) -> list[Key]:
         name = snapshot["metadata"]["name"]
-        return [key for key, each in self._under_way(snapshot) if each["spec"]["virtualMachineSnapshotName"] == name]
+        return [key for key, each in self._under_way(snapshot) if (each.get("spec") or {}).get("virtualMachineSnapshotName") == name]
 
     def restores_of_machine(self, vm: JsonObject) -> list[Key]:
         return [key for key, each in self._under_way(vm) if target_key(each) == Key.of(vm)]

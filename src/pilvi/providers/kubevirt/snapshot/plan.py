@@ -34,8 +34,8 @@ DEADLINE_S = 300.0
 
 
 def source_key(snapshot: JsonObject) -> Key:
-    """The machine that a snapshot is of."""
-    return Key(snapshot["metadata"]["namespace"], snapshot["spec"]["source"]["name"])
+    """The machine that a snapshot is of; wake-ups meet objects without a specification too."""
+    return Key(snapshot["metadata"]["namespace"], ((snapshot.get("spec") or {}).get("source") or {}).get("name") or "")
 
 
 def content_name(snapshot: JsonObject) -> str:
