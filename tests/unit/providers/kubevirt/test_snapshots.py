@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from pilvi.api import JsonObject
+from pilvi.api import JsonObject, Key, Resource
 from pilvi.errors import UserError
+from pilvi.kube import Client
 from pilvi.providers.kubevirt.clone.plan import kept_keys, plan_patches, restore_of, snapshot_of, target_key
 from pilvi.providers.kubevirt.restore.plan import (
     LAST_RESTORE,
@@ -20,10 +21,13 @@ from pilvi.providers.kubevirt.restore.plan import (
     obsolete_data_volumes,
     plan_restores,
 )
+from pilvi.providers.kubevirt.snapshot.kinds import CONTENTS
 from pilvi.providers.kubevirt.snapshot.plan import content_of, deletes_content, left_s, volume_snapshot_of
+from pilvi.providers.kubevirt.snapshot.revisions import share_revisions
 from pilvi.providers.kubevirt.snapshot.status import WORKING, Progress, content_status, snapshot_status
 from pilvi.providers.kubevirt.snapshot.volumes import MachineVolume
 from pilvi.runtime import find_condition
+from tests.fake_api import FakeApi
 
 CREATED = "2026-01-01T00:00:00Z"
 SNAPSHOT: JsonObject = {
@@ -283,6 +287,21 @@ def test_patches_that_do_not_fit_are_named(patch: str) -> None:
     asked = restore("other", patches=[patch])
     with pytest.raises(UserError, match=r"spec\.patches\[0\]"):
         new_machine(asked, CONTENT, [])
+
+
+async def test_a_revision_stays_as_long_as_anybody_names_it(fake_api: FakeApi) -> None:
+    revisions = Resource("apps", "v1", "controllerrevisions", "ControllerRevision")
+    path = revisions.object_path(Key("shop", "small-v1"))
+    fake_api.put(path, revisions.new(Key("shop", "small-v1"), metadata={"ownerReferences": [{"kind": "VirtualMachine", "uid": "vm-uid"}]}))
+    content = {**CONTENT, "metadata": {**CONTENT["metadata"], "uid": "content-uid"}}
+    named = {"instancetype": {"revisionName": "small-v1"}, "preference": {"revisionName": "../../../secrets/x"}}
+    async with Client.open(fake_api.kubeconfig) as client:
+        for _ in range(2):
+            await share_revisions(client, named, CONTENTS, content)
+        await share_revisions(client, {"preference": {"revisionName": "gone"}}, CONTENTS, content)
+    owners = fake_api.objects[path]["metadata"]["ownerReferences"]
+    assert [(owner["uid"], bool(owner.get("controller"))) for owner in owners] == [("vm-uid", False), ("content-uid", False)]
+    assert not any("secrets" in asked for _, asked in fake_api.requests)
 
 
 def test_a_clone_is_another_machine() -> None:

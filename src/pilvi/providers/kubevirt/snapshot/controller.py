@@ -123,6 +123,7 @@ class Snapshots:
         keys = [Key(namespace, backup["volumeSnapshotName"]) for backup in backups]
         copies = [copy for key in keys if (copy := self._copies.get(key)) is not None]
         names = {copy["metadata"]["name"] for copy in copies}
+        await share_revisions(self._client, content["spec"]["source"]["virtualMachine"]["spec"], CONTENTS, content)
         quiet = guest if guest is not None and guest.agent else None
         try:
             if any(is_deleting(copy) for copy in copies):
@@ -137,7 +138,6 @@ class Snapshots:
             why = f"the guest's file systems cannot be held still: {format_chain(e)}"
             stored = await write_status(self._client, CONTENTS, content, content_status(content, copies, [], why))
             return Progress(WORKING, why, is_error=True), stored
-        await share_revisions(self._client, content["spec"]["source"]["virtualMachine"]["spec"], CONTENTS, content)
         copies += await asyncio.gather(*(self._make_copy(content, backup) for backup in missing))
         status = content_status(content, copies, [])
         whole = all((copy.get("status") or {}).get("creationTime") for copy in copies)
