@@ -131,6 +131,7 @@ def tenant(name: str, **profile: Any) -> dict[str, Any]:
     }
 
 
+SOURCE = {"apiGroup": "kubevirt.io", "kind": "VirtualMachine", "name": "plain"}
 PLAIN = {
     "KamajiControlPlane": control_plane("plain", addons={"coreDNS": {"imageTag": "v1.14.6"}, "kubeProxy": {"imageTag": "v1.37.2-our.1"}}),
     "KamajiControlPlaneTemplate": {"metadata": {"name": "plain"}, "spec": {"template": {"spec": {"addons": {"coreDNS": {}}}}}},
@@ -147,6 +148,10 @@ PLAIN = {
     "VirtualMachineClusterInstancetype": instancetype(overcommitPercent=50),
     "VirtualMachinePreference": preference(),
     "VirtualMachineClusterPreference": preference(cpu={"preferredCPUTopology": "preferCores"}),
+    "VirtualMachineSnapshot": {"metadata": {"name": "plain"}, "spec": {"source": SOURCE}},
+    "VirtualMachineSnapshotContent": {"metadata": {"name": "plain"}, "spec": {"source": {"virtualMachine": {"spec": {"running": False}}}}},
+    "VirtualMachineRestore": {"metadata": {"name": "plain"}, "spec": {"target": SOURCE, "virtualMachineSnapshotName": "plain"}},
+    "VirtualMachineClone": {"metadata": {"name": "plain"}, "spec": {"source": SOURCE, "labelFilters": ["*", "!a"]}},
     "Vpc": {"metadata": {"name": "plain"}, "spec": {}},
     "Subnet": {"metadata": {"name": "plain"}, "spec": {"vpc": "plain", "cidrBlock": "10.0.1.0/24", "gateway": "10.0.1.1"}},
     "IP": {"metadata": {"name": "plain.default"}, "spec": {"subnet": "plain", "ipAddress": "10.0.1.2", "v4IpAddress": "10.0.1.2"}},
@@ -319,6 +324,30 @@ REFUSED: list[tuple[str, dict[str, Any], list[str]]] = [
         "VirtualMachine",
         vm("x", domain={**SIZED, "devices": {"disks": [{"name": "system", "lun": {"reservation": True}}]}}),
         ["lun.reservation", "Instead"],
+    ),
+    (
+        "VirtualMachineSnapshot",
+        {"metadata": {"name": "x"}, "spec": {"source": {"kind": "Pod", "name": "x"}}},
+        ["spec.source", "kubevirt.io"],
+    ),
+    ("VirtualMachineSnapshot", {"metadata": {"name": "x"}, "spec": {"source": {**SOURCE, "name": "../x"}}}, ["spec.source", "no dots"]),
+    (
+        "VirtualMachineRestore",
+        {
+            "metadata": {"name": "x"},
+            "spec": {"target": SOURCE, "virtualMachineSnapshotName": "x", "volumeRestoreOverrides": [{"restoreName": "x"}]},
+        },
+        ["volumeRestoreOverrides", "volumeName"],
+    ),
+    (
+        "VirtualMachineClone",
+        {"metadata": {"name": "x"}, "spec": {"source": SOURCE, "target": SOURCE}},
+        ["spec.target.name", "another name"],
+    ),
+    (
+        "VirtualMachineClone",
+        {"metadata": {"name": "x"}, "spec": {"source": SOURCE, "labelFilters": ["a!b"]}},
+        ["only at its beginning", "a!b"],
     ),
     ("VirtualMachine", {**vm("x"), "metadata": {"name": LONG}}, ["metadata.name", "63", "64"]),
     ("VirtualMachine", sized("x", instancetype={}), ["spec.instancetype", "either name or inferFromVolume"]),

@@ -14,6 +14,7 @@ from pilvi.api.cdi import (
     VolumeImportSource,
     VolumeUploadSource,
 )
+from pilvi.api.clone import VirtualMachineClone
 from pilvi.api.cluster import cluster_policies
 from pilvi.api.cni import NetworkAttachmentDefinition
 from pilvi.api.controlplane import KamajiControlPlane, KamajiControlPlaneTemplate
@@ -30,6 +31,7 @@ from pilvi.api.kubevirt import VirtualMachine, VirtualMachineInstance, VirtualMa
 from pilvi.api.object import Object
 from pilvi.api.policies import policies_of
 from pilvi.api.resource import JsonObject
+from pilvi.api.snapshot import VirtualMachineRestore, VirtualMachineSnapshot, VirtualMachineSnapshotContent
 from pilvi.api.volumesnapshot import VolumeSnapshot, VolumeSnapshotClass, VolumeSnapshotContent
 
 __all__ = ["KINDS", "all_crds", "all_policies"]
@@ -50,6 +52,10 @@ KINDS: tuple[type[Object], ...] = (
     VirtualMachineClusterInstancetype,
     VirtualMachinePreference,
     VirtualMachineClusterPreference,
+    VirtualMachineSnapshot,
+    VirtualMachineSnapshotContent,
+    VirtualMachineRestore,
+    VirtualMachineClone,
     Vpc,
     Subnet,
     IP,

@@ -13,15 +13,15 @@ _WORD = re.compile(r"(pilvi\.dev/)?[A-Z][A-Za-z0-9]*[a-z][A-Za-z0-9]*")
 # Words of that form that are neither type nor reason of a condition or an Event. A new word has to go here or into the page.
 OTHERS = {
     "values of fields": """Always Block ClientIP ConfigDrive Delete Exists ExternalIP Filesystem Group Halted Hostname IPv4 IfNotPresent
-        InternalDNS InternalIP LoadBalancer Manual Never NoCloud NoExecute NoSchedule Once Opaque ReadOnlyMany ReadWriteMany ReadWriteOnce
-        RerunOnFailure
+        InPlace InternalDNS InternalIP LoadBalancer Manual Never NoCloud NoExecute NoSchedule Once Opaque PrefixTargetName
+        ReadOnlyMany ReadWriteMany ReadWriteOnce RerunOnFailure
         RuntimeDefault Start Stop Terminate""",
-    "kinds": """Cluster ClusterRole KubevirtCluster Machine Node Pod Status TenantControlPlane TokenRequest UploadTokenRequest
-        VirtualMachine
-        VirtualMachineInstance VirtualMachineInstanceFileSystemList VirtualMachineInstanceGuestAgentInfo
+    "kinds": """Cluster ClusterRole ControllerRevision KubevirtCluster Machine Node Pod Status TenantControlPlane TokenRequest
+        UploadTokenRequest VirtualMachine VirtualMachineInstance VirtualMachineInstanceFileSystemList VirtualMachineInstanceGuestAgentInfo
         VirtualMachineInstanceGuestOSUserList VolumeSnapshot VolumeSnapshotContent""",
     "phases and printed statuses": """CrashLoopBackOff DataVolumeError ErrorPvcNotFound ErrorUnschedulable Lost Pending PendingPopulation
-        RebindInProgress Released Scheduled Scheduling Starting Stopping Succeeded Terminating WaitingForVolumeBinding""",
+        RebindInProgress Released RestoreInProgress Scheduled Scheduling SnapshotInProgress Starting Stopping Succeeded Terminating
+        WaitingForVolumeBinding""",
     "status, severity, type of an Event": "False True Unknown Info Normal Warning",
     "reasons in the engine's log only": """AddressConflict ContentIsDeleted DefinitionNotFound InvalidAddress InvalidConfig InvalidProvider
         PodExists SubnetNotFound SubnetNotReady TenantControlPlaneDeleting TypeNotSupported""",

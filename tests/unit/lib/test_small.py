@@ -11,7 +11,7 @@ import yaml
 
 from pilvi import errors
 from pilvi.lib.backoff import Backoff
-from pilvi.lib.clock import format_micro_time, format_time, parse_time
+from pilvi.lib.clock import format_micro_time, format_time, parse_duration, parse_time
 from pilvi.lib.deadline import Deadline, wait_for, within
 from pilvi.lib.hashing import short_hash
 from pilvi.lib.similar import find_similar
@@ -41,6 +41,19 @@ def test_times() -> None:
     assert parse_time(format_micro_time(moment)) == moment
     with pytest.raises(ValueError, match="no zone"):
         parse_time("2026-01-02T03:04:05")
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("0", 0), ("0s", 0), ("90s", 90), ("1h30m", 5400), ("1.5m", 90), ("250ms", 0.25), ("5m0s", 300)]
+)
+def test_durations_of_go(text: str, seconds: float) -> None:
+    assert parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "5", "m", "5 m", "-5m", "1d", "\u0661s"])
+def test_what_is_no_duration(text: str) -> None:
+    with pytest.raises(ValueError, match="is no duration"):
+        parse_duration(text)
 
 
 def test_short_hash_is_stable() -> None:

@@ -6,6 +6,7 @@ replicaset/       a number of instances that are all alike
 instance/         makes an instance run: its virt-launcher Pod, its address, its machine, its status
 machines/         what runs a machine, behind one interface: sandboxes and QEMU
 subresources/     what virtctl asks for beside writing objects: start and stop, console, screen, ports, the guest's agent
+snapshot/         a machine and its volumes at one moment; restore/ the way back, clone/ a second machine like it
 virtualhost/      the Node that the Pods are scheduled to, its Lease, and a kubelet's other duties
 """
 
@@ -31,6 +32,8 @@ from pilvi.providers.kubevirt.machines.backend import MachineBackend
 from pilvi.providers.kubevirt.machines.backends import machine_backends
 from pilvi.providers.kubevirt.replicaset.controller import ReplicaSets
 from pilvi.providers.kubevirt.replicaset.wakeups import replica_sets_of_orphan
+from pilvi.providers.kubevirt.snapshot.controllers import snapshot_controllers
+from pilvi.providers.kubevirt.snapshot.marks import machine_watches
 from pilvi.providers.kubevirt.subresources import subresources
 from pilvi.providers.kubevirt.virtualhost.controller import VirtualHost
 from pilvi.providers.kubevirt.virtualhost.facts import read_host_facts
@@ -120,6 +123,7 @@ def controllers(platform: Platform, backends: dict[str, MachineBackend] | None =
                 Watch(CLAIMS, lambda claim: machines_of_claim(platform.informers, claim)),
                 Watch(DATA_VOLUMES, lambda made: machines_of_claim(platform.informers, made), data_volume_changed),
                 *instancetype_watches(platform.informers),
+                *machine_watches(platform),
             ],
             predicate=_machine_changed,
             concurrency=8,
@@ -132,6 +136,7 @@ def controllers(platform: Platform, backends: dict[str, MachineBackend] | None =
             watches=[Watch(INSTANCES, partial(replica_sets_of_orphan, platform.informers), desire_changed)],
         ),
         instance_controller,
+        *snapshot_controllers(platform, backends),
         Controller(
             "straypods", PODS, StrayPods(platform, facts.name).reconcile, watches=[Watch(INSTANCES, _no_keys)], predicate=any_change
         ),

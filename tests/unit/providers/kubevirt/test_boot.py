@@ -77,7 +77,7 @@ async def test_a_kernel_comes_from_its_registry(tmp_path: Path) -> None:
         image = registry.add("boot", "1", make_layer({"k": b"kernel", "i": b"initrd"}))
         pulls = Pulls(ImageStore(tmp_path))
         disks = ContainerDisks(pulls, NoSecrets())  # type: ignore[arg-type]
-        scope = Scope({**make_vmi(), "spec": boots(kernelArgs="quiet", container={"image": image, "kernelPath": "/k"})}, None)
+        scope = Scope({**make_vmi(), "spec": boots(kernelArgs="quiet", container={"image": image, "kernelPath": "/k"})}, None, ())
         task = asyncio.create_task(pulls.run())
         with pytest.raises(VolumeNotReady) as waiting:
             disks.resolve_kernel(scope)

@@ -133,7 +133,7 @@ async def test_an_agent_puts_them_in_place_and_keeps_them_there(monkeypatch: pyt
     tasks = MachineTasks()
     keeper = CredentialKeeper(CachesOf(secrets), tasks, woken.append)  # type: ignore[arg-type]
     vmi = vmi_with(key_by("qemuGuestAgent", users=["root"]), PASSWORD)
-    scope = Scope(vmi, None)
+    scope = Scope(vmi, None, ())
 
     def look(*, agent: bool = True) -> tuple[Any, Any]:
         found = keeper.look(scope, guest, agent=agent)

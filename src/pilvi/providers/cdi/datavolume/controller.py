@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 __all__ = ["DataVolumes"]
 
 SELECTED_NODE = "volume.kubernetes.io/selected-node"
+PREPOPULATED = "cdi.kubevirt.io/storage.prePopulated"
+"""On a DataVolume: somebody else makes its claim (a restore that puts another one in its place)."""
 PROBLEM_S = 5.0
 
 
@@ -48,7 +50,9 @@ class DataVolumes:
         spec = decode(DataVolume, data_volume).spec
         claim = self._claims.get(key)
         problem: Missing | None = None
-        if claim is None:
+        if claim is None and PREPOPULATED in annotations_of(data_volume):
+            problem = Missing("ClaimAwaited", f"the claim is made by somebody else, as annotation {PREPOPULATED} says")
+        elif claim is None:
             made = await self._make(data_volume, spec)
             claim, problem = (None, made) if isinstance(made, Missing) else (made, None)
         elif not is_controlled_by(claim, data_volume):

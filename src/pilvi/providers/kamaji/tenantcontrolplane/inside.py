@@ -36,15 +36,16 @@ from pilvi.controlplane import (
     run_phase,
 )
 from pilvi.kube import Client
+from pilvi.lib.json_patch import apply_json_patch
 from pilvi.lib.together import together
 from pilvi.providers.kamaji.names import MANAGER
-from pilvi.providers.kamaji.tenantcontrolplane.json_patch import apply_json_patch
 from pilvi.providers.kamaji.tenantcontrolplane.plane import addons_of, kubeadm_options
 
 __all__ = ["digest", "ensure_inside"]
 
 SYSTEM = "kube-system"
 PATCHES_FIELD = "spec.kubernetes.kubelet.configurationJSONPatches"
+PATCHES_HINT = "compare the path with `kubectl -n kube-system get configmap kubelet-config -o yaml` of the cluster"
 
 # kubeadm writes this one when it makes admin.conf, which here it does not: without it admin.conf and the API server's own
 # client certificate (for logs and exec) may do nothing.
@@ -115,7 +116,8 @@ async def _upload_config(plane: ControlPlane, spec: TenantControlPlaneSpec, opti
     config_map = await client.get(CONFIG_MAPS, Key(SYSTEM, "kubelet-config"))
     document = yaml.safe_load(config_map["data"]["kubelet"])
     operations = [_operation(patch) for patch in patches]
-    changed = apply_json_patch(document, operations, field=PATCHES_FIELD)
+    # Kamaji applies them to the document that kubeadm uploads, so here too they meet upstream's document of that release.
+    changed = apply_json_patch(document, operations, field=PATCHES_FIELD, hint=PATCHES_HINT)
     text = yaml.safe_dump(changed, sort_keys=False)
     await client.patch(CONFIG_MAPS, Key(SYSTEM, "kubelet-config"), {"data": {"kubelet": text}}, manager=MANAGER)
 

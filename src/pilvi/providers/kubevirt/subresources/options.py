@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any, TypeVar
 
 import msgspec
 from aiohttp import web
 
 from pilvi.errors import BadRequest
+from pilvi.lib.clock import parse_duration
 from pilvi.providers.aggregation import refusal
 
 __all__ = [
@@ -24,8 +24,6 @@ __all__ = [
 ]
 
 Known = TypeVar("Known", bound="Body")
-
-_DURATION = re.compile(r"(?:(\d+(?:\.\d*)?)h)?(?:(\d+(?:\.\d*)?)m(?!s))?(?:(\d+(?:\.\d*)?)s)?(?:(\d+(?:\.\d*)?)ms)?")
 
 
 class Body(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
@@ -84,11 +82,10 @@ class FreezeOptions(Body, frozen=True, kw_only=True):
         """The time in seconds; None without one. Raises BadRequest."""
         if self.unfreeze_timeout is None:
             return None
-        found = _DURATION.fullmatch(self.unfreeze_timeout)
-        if found is None or not any(found.groups()):
-            raise refusal(BadRequest, f"unfreezeTimeout {self.unfreeze_timeout!r} is no duration; write it as 5m or 90s")
-        hours, minutes, seconds, millis = (float(part or 0) for part in found.groups())
-        return 3600 * hours + 60 * minutes + seconds + millis / 1000
+        try:
+            return parse_duration(self.unfreeze_timeout)
+        except ValueError as e:
+            raise refusal(BadRequest, f"unfreezeTimeout {self.unfreeze_timeout!r} is no duration; write it as 5m or 90s") from e
 
 
 async def read_options(request: web.Request, kind: type[Known]) -> Known:

@@ -16,6 +16,7 @@ from pilvi.lib.disk import on_disk
 from pilvi.providers.kubevirt.instancetype.choice import Choices, Unsettled
 from pilvi.providers.kubevirt.kinds import CLAIMS, DATA_VOLUMES, INSTANCES, MACHINES
 from pilvi.providers.kubevirt.machines.folder import remove_kept
+from pilvi.providers.kubevirt.snapshot.marks import Marks
 from pilvi.providers.kubevirt.virtualmachine.datavolumes import DataVolumes, Made
 from pilvi.providers.kubevirt.virtualmachine.disks import look_at_disks
 from pilvi.providers.kubevirt.virtualmachine.instance import find_name_taken, new_instance
@@ -60,6 +61,7 @@ class VirtualMachines:
         self._claims = platform.informers.get(CLAIMS)
         self._data_volumes = platform.informers.get(DATA_VOLUMES)
         self._own_disks = DataVolumes(platform)
+        self._marks = Marks(platform)
 
     async def reconcile(self, key: Key) -> Result:
         """One pass for the machine `key`."""
@@ -76,13 +78,17 @@ class VirtualMachines:
     async def _keep(self, scope: _Scope) -> Result:
         vm = await ensure_finalizer(self._client, MACHINES, scope.vm, FINALIZER)
         vm, unsettled = await self._settle(vm)
-        scope = _Scope(vm, scope.vmi, scope.taken, await self._own_disks.ensure(vm))
+        # What a restore has taken away must not be made anew before its templates are gone too.
+        made = await self._own_disks.ensure(vm) if self._marks.may_start(vm) else Made()
+        scope = _Scope(vm, scope.vmi, scope.taken, made)
         try:
             step = plan_step(vm, scope.vmi, utc_now())
         except UserError as e:
             await self._report_refusal(vm, format_chain(e))
             return Failed(format_chain(e), permanent=True)
         match step:
+            case Start() if not self._marks.may_start(vm):
+                pass
             case Start() if scope.made.failure is not None:
                 await self._report(scope, scope.made.failure, settled=False)
                 return Failed(scope.made.failure.message)
@@ -205,6 +211,7 @@ class VirtualMachines:
         failure = failure or scope.made.failure
         disks = look_at_disks(scope.vm, self._claims.get, self._data_volumes.get)
         status = plan_status(scope.vm, scope.vmi, failure, now, disks=disks, settled=settled, restart=scope.restart)
+        status |= self._marks.of(scope.vm, scope.vmi)
         wanted = plan_conditions(scope.vm, scope.vmi, failure, scope.restart)
         types = {entry["type"] for entry in wanted}
         status["conditions"] = merge_conditions([entry for entry in conditions_of(scope.vm) if entry["type"] in types], wanted, now=now)

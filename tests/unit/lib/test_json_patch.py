@@ -3,7 +3,7 @@
 import pytest
 
 from pilvi.errors import UserError
-from pilvi.providers.kamaji.tenantcontrolplane.json_patch import apply_json_patch
+from pilvi.lib.json_patch import apply_json_patch
 
 DOCUMENT = {"cgroupDriver": "systemd", "clusterDNS": ["10.96.0.10"], "evictionHard": {"nodefs.available": "10%"}, "a/b": {"~": 1}}
 
@@ -25,7 +25,7 @@ DOCUMENT = {"cgroupDriver": "systemd", "clusterDNS": ["10.96.0.10"], "evictionHa
 )
 def test_operations(operations: list[dict[str, object]], path: list[str], expected: object) -> None:
     before = repr(DOCUMENT)
-    result = apply_json_patch(DOCUMENT, operations, field="f")
+    result = apply_json_patch(DOCUMENT, operations, field="f", hint="look")
     for part in path[:-1]:
         result = result[part]
     assert result.get(path[-1]) == expected
@@ -49,5 +49,5 @@ def test_operations(operations: list[dict[str, object]], path: list[str], expect
 )
 def test_an_operation_that_does_not_fit_is_named(operation: dict[str, object], message: str) -> None:
     with pytest.raises(UserError, match=message) as caught:
-        apply_json_patch(DOCUMENT, [{"op": "test", "path": "/cgroupDriver", "value": "systemd"}, operation], field="spec.x")
+        apply_json_patch(DOCUMENT, [{"op": "test", "path": "/cgroupDriver", "value": "systemd"}, operation], field="spec.x", hint="look")
     assert str(caught.value).startswith("spec.x[1]")

@@ -1,7 +1,4 @@
-"""JSON patches (RFC 6902) on a document in memory: for `spec.kubernetes.kubelet.configurationJSONPatches`.
-
-Kamaji applies them to the KubeletConfiguration that kubeadm uploads, so here too they meet upstream's document of that release.
-"""
+"""JSON patches (RFC 6902) on a document in memory."""
 
 import copy
 from collections.abc import Iterable, Mapping
@@ -12,8 +9,8 @@ from pilvi.errors import UserError
 __all__ = ["apply_json_patch"]
 
 
-def apply_json_patch(document: Any, operations: Iterable[Mapping[str, Any]], *, field: str) -> Any:
-    """`document` with all operations done, the original unchanged. `field` is what errors call the list of operations.
+def apply_json_patch(document: Any, operations: Iterable[Mapping[str, Any]], *, field: str, hint: str) -> Any:
+    """`document` with all operations done, the original unchanged. `field` is what errors call the list, `hint` says where to look.
 
     Raises UserError naming the operation that does not fit; nothing is changed then.
     """
@@ -21,11 +18,11 @@ def apply_json_patch(document: Any, operations: Iterable[Mapping[str, Any]], *, 
     for index, operation in enumerate(operations):
         try:
             result = _apply(result, operation)
-        except (LookupError, ValueError, TypeError) as e:
-            path = operation.get("path", "")
+        except (LookupError, ValueError, TypeError, AttributeError) as e:
+            op, path = (operation.get(name) if isinstance(operation, Mapping) else None for name in ("op", "path"))
             raise UserError(
-                f"{field}[{index}]: cannot {operation.get('op')} {path!r}: {e.args[0] if e.args else e}",
-                hint="compare the path with `kubectl -n kube-system get configmap kubelet-config -o yaml` of the cluster",
+                f"{field}[{index}]: cannot {op} {path or ''!r}: {e.args[0] if e.args else e}",
+                hint=hint,
             ) from e
     return result
 
