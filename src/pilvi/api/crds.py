@@ -18,7 +18,7 @@ from pilvi.api.controlplane import KamajiControlPlane, KamajiControlPlaneTemplat
 from pilvi.api.crd import crd_of
 from pilvi.api.kamaji import DataStore, TenantControlPlane
 from pilvi.api.kubeovn import IP, Subnet, Vpc
-from pilvi.api.kubevirt import VirtualMachine, VirtualMachineInstance
+from pilvi.api.kubevirt import MigrationPolicy, VirtualMachine, VirtualMachineInstance, VirtualMachineInstanceMigration
 from pilvi.api.object import Object
 from pilvi.api.policies import policies_of
 from pilvi.api.resource import JsonObject
@@ -37,6 +37,8 @@ KINDS: tuple[type[Object], ...] = (
     KubevirtMachineTemplate,
     VirtualMachine,
     VirtualMachineInstance,
+    VirtualMachineInstanceMigration,
+    MigrationPolicy,
     Vpc,
     Subnet,
     IP,

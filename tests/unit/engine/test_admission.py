@@ -135,11 +135,15 @@ class Served:
         return await asyncio.to_thread(ssl.get_server_certificate, self.address)
 
 
+async def never_asked(_request: JsonObject) -> JsonObject:
+    raise AssertionError("nobody evicts anything here")
+
+
 async def test_the_listener(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     monkeypatch.setattr(certificate, "RELOAD_S", 0.05)
     served = Served(tmp_path)
     checks = [Check(Subnet.RESOURCE, find_small)]
-    task = asyncio.create_task(serve_admission(served.listener, served.files, served.informers, checks))
+    task = asyncio.create_task(serve_admission(served.listener, served.files, served.informers, checks, never_asked))
     try:
         small = make_subnet("a", "10.0.0.0/30")
         assert (await served.ask(small))["response"]["allowed"], "the caches are empty still, so nothing is known"

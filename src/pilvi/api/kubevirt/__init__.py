@@ -11,6 +11,7 @@ from pilvi.api.kubevirt.instance_status import (
     VolumeStatus,
 )
 from pilvi.api.kubevirt.machine import StartFailure, StateChangeRequest, VirtualMachine, VirtualMachineSpec, VirtualMachineStatus
+from pilvi.api.kubevirt.migration import MigrationPolicy, VirtualMachineInstanceMigration
 from pilvi.api.kubevirt.volumes import CloudInit, ContainerDisk, Network, PodNetwork, Volume
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "InterfaceStatus",
     "MachineCondition",
     "Memory",
+    "MigrationPolicy",
     "Network",
     "PhaseTransitionTimestamp",
     "PodNetwork",
@@ -33,6 +35,7 @@ __all__ = [
     "StateChangeRequest",
     "VirtualMachine",
     "VirtualMachineInstance",
+    "VirtualMachineInstanceMigration",
     "VirtualMachineInstanceSpec",
     "VirtualMachineInstanceStatus",
     "VirtualMachineInstanceTemplate",

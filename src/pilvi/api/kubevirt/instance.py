@@ -105,7 +105,9 @@ class VirtualMachineInstanceSpec(Part):
     dns_policy: Annotated[str | None, accepted("Resolver choice.", "machines use their VPC's resolver")] = None
     eviction_strategy: Annotated[
         str | None,
-        accepted("What an eviction does.", "machines are not migrated: an eviction stops the machine", when="self != '' && self != 'None'"),
+        implemented(
+            "What an eviction does: None (the default) stops the machine, LiveMigrate moves it, LiveMigrateIfPossible one or the other."
+        ),
     ] = None
     hostname: Annotated[str | None, implemented("Host name; default the machine's name.")] = None
     liveness_probe: Annotated[MachineProbe | None, accepted("Probe that restarts the machine.")] = None

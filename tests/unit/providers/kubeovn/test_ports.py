@@ -49,7 +49,7 @@ def test_a_virtual_machine_has_a_chain_while_it_has_an_instance() -> None:
     assert set(chains(build(ips=ips, instances=[make_instance("web", fidelity="Sandbox")]))) == {"prerouting"}
     found = chains(build(ips=ips, instances=[make_instance("web")]))
     assert set(found) == {"prerouting", PORT}
-    assert json.dumps(found["prerouting"]).count(PORT) == 2
+    assert json.dumps(found["prerouting"]).count(PORT) == 4, "one jump for each slot"
     assert found[PORT][-1] == [{"drop": None}]
 
 

@@ -31,6 +31,7 @@ from pilvi.providers.kubevirt.instance.volumes.cloudinit import find_cloud_init
 from pilvi.providers.kubevirt.kinds import INSTANCES
 from pilvi.providers.kubevirt.machines.backend import MachineBackend, MachineState
 from pilvi.providers.kubevirt.machines.choice import Refusal, choose_backend, find_boot_image
+from pilvi.providers.kubevirt.virtualhost.hosts import Hosts
 from pilvi.providers.kubevirt.virtualmachine.instance import INSTANCE_FINALIZER
 from pilvi.providers.platform import Platform
 from pilvi.providers.sizing import get_size
@@ -40,22 +41,22 @@ __all__ = ["Instances"]
 
 
 class Instances:
-    """The reconciler of VirtualMachineInstance. `host` is the name of the virtual host's Node."""
+    """The reconciler of VirtualMachineInstance. `hosts` are the virtual hosts that it acts for."""
 
-    def __init__(self, platform: Platform, host: str, backends: Backends, sweep: MachineSweep, pulls: Pulls) -> None:
+    def __init__(self, platform: Platform, hosts: Hosts, backends: Backends, sweep: MachineSweep, pulls: Pulls) -> None:
         self._cloud = platform.cloud
         self._client = platform.client
         self._events = platform.events
-        self._caches = Caches(platform.informers)
+        self.caches = Caches(platform.informers)
         self._backends = backends
         self._sweep = sweep
-        self._reporter = Reporter(platform, self._caches)
-        self._starting = Starting(platform, host, self._caches, self._reporter, pulls)
-        self._ending = Ending(platform, host, self._caches, backends, self._reporter)
+        self.reporter = Reporter(platform, self.caches)
+        self.starting = Starting(platform, hosts, self.caches, self.reporter, pulls)
+        self._ending = Ending(platform, hosts, self.caches, backends, self.reporter)
 
     async def reconcile(self, key: Key) -> Result:
         """One pass for the instance `key`."""
-        scope = self._caches.find_scope(key)
+        scope = self.caches.find_scope(key)
         if scope is None:  # also for the key of no instance, by which the host's first Lease wakes
             await self._sweep.run()
             return Done()
@@ -65,6 +66,10 @@ class Instances:
             return await self._ending.rest(scope)
         return await self._run(scope)
 
+    def find_backend(self, uid: str) -> MachineBackend | None:
+        """What runs the machine now, or None."""
+        return self._backends.find(uid)
+
     async def _run(self, scope: Scope) -> Result:
         await ensure_finalizer(self._client, INSTANCES, scope.vmi, INSTANCE_FINALIZER)
         backend = self._choose(scope.vmi)
@@ -72,7 +77,7 @@ class Instances:
             return await self._refuse(scope, backend)
         if scope.pod is not None and is_deleting(scope.pod):
             return await self._ending.evict(scope, scope.pod, backend)
-        return await self._starting.start(scope, backend)
+        return await self.starting.start(scope, backend)
 
     def _choose(self, vmi: JsonObject) -> MachineBackend | Refusal:
         running = self._backends.find(vmi["metadata"]["uid"])
@@ -98,6 +103,6 @@ class Instances:
             # It went further once, before a power cut or under another pilvi; as in KubeVirt no phase ever goes back.
             machine = running.state(scope.uid) if running is not None else MachineState("absent")
             report = dataclasses.replace(report, phase=phase, ready_reason="GuestNotRunning", machine=machine, pod=scope.pod)
-        if await self._reporter.report(scope, report):
+        if await self.reporter.report(scope, report):
             self._events.record(scope.vmi, "Warning", refusal.reason, refusal.message)
         return Failed(f"{refusal.reason}: {refusal.message}", permanent=True)

@@ -10,8 +10,8 @@ from pilvi.api.builtin import PERSISTENT_VOLUME_CLAIMS as CLAIMS
 from pilvi.api.builtin import PERSISTENT_VOLUMES as VOLUMES
 from pilvi.api.kubeovn import DEFAULT_VPC
 from pilvi.providers.kubevirt.instance.network import ip_key
-from pilvi.providers.kubevirt.instance.pod import launcher_name
 from pilvi.providers.kubevirt.kinds import INSTANCES, IPS, SUBNETS, VPCS
+from pilvi.providers.kubevirt.migration.state import active_pod
 from pilvi.runtime import Informers
 
 __all__ = ["Caches", "Scope"]
@@ -63,7 +63,7 @@ class Caches:
         vmi = self.instances.get(key)
         if vmi is None:
             return None
-        pod = self._pods.get(Key(key.namespace, launcher_name(vmi)))
+        pod = self._pods.get(Key(key.namespace, active_pod(vmi)))
         ip = self._ips.get(ip_key(key))
         if ip is not None and ip["metadata"].get("deletionTimestamp"):
             ip = None

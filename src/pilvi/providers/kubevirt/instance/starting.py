@@ -10,7 +10,7 @@ from pilvi.images import Pulls
 from pilvi.lib.clock import utc_now
 from pilvi.providers.kubevirt.instance.backends import fidelity
 from pilvi.providers.kubevirt.instance.network import NoLeg, plan_interfaces, plan_leg
-from pilvi.providers.kubevirt.instance.pod import launcher_name, new_launcher
+from pilvi.providers.kubevirt.instance.pod import new_launcher
 from pilvi.providers.kubevirt.instance.reporter import Reporter
 from pilvi.providers.kubevirt.instance.scope import Caches, Scope
 from pilvi.providers.kubevirt.instance.status import Report, phase_of
@@ -19,9 +19,12 @@ from pilvi.providers.kubevirt.instance.volumes.claims import ClaimDisks
 from pilvi.providers.kubevirt.instance.volumes.images import ContainerDisks
 from pilvi.providers.kubevirt.instance.volumes.ready import VolumeNotReady
 from pilvi.providers.kubevirt.instance.volumes.resolve import Volumes
+from pilvi.providers.kubevirt.kinds import INSTANCES
 from pilvi.providers.kubevirt.machines.backend import MachineBackend, MachineLeg, MachineSpec, MachineState, NetworkNotReady
 from pilvi.providers.kubevirt.machines.choice import find_boot_image
 from pilvi.providers.kubevirt.machines.volumes import MachineVolume
+from pilvi.providers.kubevirt.migration.state import active_pod
+from pilvi.providers.kubevirt.virtualhost.hosts import Hosts
 from pilvi.providers.kubevirt.virtualhost.pressure import describe_pressure
 from pilvi.providers.platform import Platform
 from pilvi.providers.sizing import find_cpu_limit, get_size
@@ -35,13 +38,13 @@ NO_IMAGE = "pilvi.dev/no-container-disk"
 
 
 class Starting:
-    """What is done with an instance that shall run and whose backend is chosen. `host` is the name of the virtual host's Node."""
+    """What is done with an instance that shall run and whose backend is chosen. `hosts` are those that it acts for."""
 
-    def __init__(self, platform: Platform, host: str, caches: Caches, reporter: Reporter, pulls: Pulls) -> None:
+    def __init__(self, platform: Platform, hosts: Hosts, caches: Caches, reporter: Reporter, pulls: Pulls) -> None:
         self._cloud = platform.cloud
         self._client = platform.client
         self._events = platform.events
-        self._host = host
+        self._hosts = hosts
         self._caches = caches
         self._reporter = reporter
         self._volumes = Volumes(caches, ContainerDisks(pulls, caches), ClaimDisks(platform.cloud, caches))
@@ -51,18 +54,21 @@ class Starting:
         """One step: make the Pod, wait for its binding, or have the machine run."""
         if scope.pod is None:
             return await self._make_pod(scope, backend)
-        if scope.pod["spec"].get("nodeName") != self._host:
+        if not self._hosts.owns(host := scope.pod["spec"].get("nodeName")):
             # Unbound, or bound to a host whose engine has to act.
-            pressure = describe_pressure(self._caches.nodes.get(Key("", self._host)))
+            pressure = describe_pressure(self._hosts.find(self._hosts.wanted[0]))
             await self._reporter.report(scope, _scheduling(scope.pod, backend, pressure))
             return Done()
+        if self._hosts.has_failed(host):
+            return await self._lose(scope, backend, host)
         return await self._run(scope, backend)
 
     async def _make_pod(self, scope: Scope, backend: MachineBackend) -> Result:
         vmi = scope.vmi
         if phase_of(vmi) not in ("", "Pending"):
-            # The cache may be behind, and this ends a machine: ask.
-            if await self._client.find(PODS, Key(scope.key.namespace, launcher_name(vmi))) is not None:
+            # The cache may be behind, and this ends a machine: ask, also which Pod is the machine's, since it may have moved.
+            stored = await self._client.find(INSTANCES, scope.key) or vmi
+            if await self._client.find(PODS, Key(scope.key.namespace, active_pod(stored))) is not None:
                 return Waiting("PodExists", "the Pod is there, but not in the cache yet", retry_s=1.0)
             # Deleted by force: the machine may be running still, and nobody but us can end it.
             await backend.stop(scope.uid, scope.grace_s)
@@ -86,13 +92,18 @@ class Starting:
         await self._reporter.report(scope, _scheduling(pod, backend))
         return Done()
 
+    async def _lose(self, scope: Scope, backend: MachineBackend, host: str) -> Result:
+        """Its host has failed: the machine's process ends at once, and is gone before anybody may start the next one on its disks."""
+        await backend.kill(scope.uid)
+        await self._end(scope, backend, MachineState("failed", message=f"virtual host {host} has failed"))
+        return Done()
+
     async def _run(self, scope: Scope, backend: MachineBackend) -> Result:
         leg = plan_leg(self._cloud, scope.ip, scope.subnet, scope.vpc)
         if isinstance(leg, NoLeg):
             return await self._wait(scope, backend, "NetworkNotReady", leg.message)
         try:
-            volumes = self._volumes.resolve(scope)
-            machine = await backend.ensure(_machine_spec(scope, leg, volumes, await self._users.ensure(scope.vmi)))
+            machine = await backend.ensure(await self._spec(scope, leg))
         except NetworkNotReady as e:
             # The last write of the controller that makes it wakes us; the retry is for a signal that got lost.
             return await self._wait(scope, backend, "NetworkNotReady", format_chain(e), retry_s=1.0)
@@ -124,6 +135,16 @@ class Starting:
         # Nothing tells us that the guest's first boot has ended. It does within seconds; one that hangs is looked at ever less often.
         age_s = (utc_now() - machine.started_at).total_seconds()
         return RequeueAfter(max(FIRST_BOOT_LOOK_S, age_s / 10))
+
+    async def find_spec(self, scope: Scope) -> MachineSpec:
+        """The machine of an instance, for who starts it elsewhere. Raises as the start of a machine does, NetworkNotReady without a leg."""
+        leg = plan_leg(self._cloud, scope.ip, scope.subnet, scope.vpc)
+        if isinstance(leg, NoLeg):
+            raise NetworkNotReady(leg.message)
+        return await self._spec(scope, leg)
+
+    async def _spec(self, scope: Scope, leg: MachineLeg) -> MachineSpec:
+        return _machine_spec(scope, leg, self._volumes.resolve(scope), await self._users.ensure(scope.vmi))
 
     async def _end(self, scope: Scope, backend: MachineBackend, machine: MachineState) -> Result:
         """The guest has ended by itself. Its process is ended by the pass that this write wakes."""

@@ -14,6 +14,8 @@ from pilvi.api.resource import JsonObject
 from pilvi.lib.clock import format_time
 from pilvi.lib.quantity import format_bytes
 from pilvi.providers.kubevirt.machines.backend import MachineState
+from pilvi.providers.kubevirt.migration.obstacle import Obstacle
+from pilvi.providers.kubevirt.migration.state import is_under_way
 from pilvi.providers.sizing import find_size
 from pilvi.runtime.conditions import condition, merge_conditions
 
@@ -44,7 +46,7 @@ class Report:
 
     `ready_reason` and `ready_message` say why the machine is not ready; both are unused for a running machine. `refusal` is a
     reason and message of KubeVirt's Synchronized condition. `fidelity` is the backend's, as reason and message. `pressure` says what the
-    host runs short of.
+    host runs short of, `obstacle` why the machine cannot move to another one.
     """
 
     phase: str
@@ -57,6 +59,7 @@ class Report:
     refusal: tuple[str, str] | None = None
     fidelity: tuple[str, str] | None = None
     pressure: str = ""
+    obstacle: Obstacle | None = None
 
     @property
     def ready(self) -> bool:
@@ -77,6 +80,10 @@ def plan_status(vmi: JsonObject, report: Report, now: datetime) -> JsonObject:
         moment = {"phase": report.phase, "phaseTransitionTimestamp": format_time(now)}
         status["phaseTransitionTimestamps"] = [*(status.get("phaseTransitionTimestamps") or []), moment]
     _put_pod(status, report)
+    if report.fidelity is not None:
+        status.pop("migrationMethod", None)
+        if report.obstacle is None:
+            status["migrationMethod"] = "LiveMigration"
     if report.interfaces is not None:
         status["interfaces"] = report.interfaces
     if report.machine.guest_os:
@@ -103,7 +110,9 @@ def _put_pod(status: JsonObject, report: Report) -> None:
         status.pop("activePods", None)
         return
     node = pod["spec"].get("nodeName") or ""
-    status["activePods"] = {pod["metadata"]["uid"]: node}
+    # While the machine moves its target has a Pod too.
+    others = status.get("activePods") if is_under_way({"status": status}) else None
+    status["activePods"] = {**(others or {}), pod["metadata"]["uid"]: node}
     if node:
         status["nodeName"] = node
     qos = (pod.get("status") or {}).get("qosClass")
@@ -126,9 +135,7 @@ def _conditions(report: Report) -> list[JsonObject]:
         conditions.append(condition(FIDELITY, True, reason, message))
         if reason == "Tcg":
             conditions.append(condition("SoftwareEmulation", True, "SoftwareEmulation", message))
-        conditions.append(
-            condition("LiveMigratable", False, "NotImplemented", "machines of this cloud cannot migrate yet: it has one host")
-        )
+        conditions.append(condition("LiveMigratable", report.obstacle is None, *(report.obstacle or ("Migratable", ""))))
     machine = report.machine
     if report.phase == "Running" and machine.phase == "paused":
         conditions.append(condition("Paused", True, machine.reason or "PausedByUser", machine.message))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pilvi.lib.quantity import format_bytes, format_milli
 
-__all__ = ["Capacity", "allocatable", "as_resources", "find_limit", "parse_meminfo", "read_capacity"]
+__all__ = ["Capacity", "allocatable", "as_resources", "find_limit", "parse_meminfo", "read_capacity", "share"]
 
 _MIB = 1024 * 1024
 # Measured proportional memory on the reference machine (docs/explanation/performance.md): etcd, API server, controller manager and
@@ -44,6 +44,11 @@ def allocatable(capacity: Capacity, tenant_planes: int) -> Capacity:
         max(_LEAST_MILLI, capacity.cpu_milli - PLATFORM_MILLI - tenant_planes * TENANT_PLANE_MILLI),
         max(_LEAST_BYTES, capacity.memory_bytes - PLATFORM_BYTES - tenant_planes * TENANT_PLANE_BYTES),
     )
+
+
+def share(capacity: Capacity, hosts: int) -> Capacity:
+    """What each of so many virtual hosts has of it."""
+    return Capacity(capacity.cpu_milli // hosts, capacity.memory_bytes // hosts)
 
 
 def as_resources(capacity: Capacity) -> dict[str, str]:

@@ -29,8 +29,10 @@ from pilvi.providers.kubevirt.machines.qemu.domain import plan_machine, sockets_
 from pilvi.providers.kubevirt.machines.qemu.drives import MachineFiles
 from pilvi.providers.kubevirt.machines.qemu.files import prepare_files
 from pilvi.providers.kubevirt.machines.qemu.guests import Guests
+from pilvi.providers.kubevirt.machines.qemu.moves import QemuMoves
 from pilvi.providers.kubevirt.machines.qemu.offer import Offers
-from pilvi.providers.names import machine_netns, machine_port, machine_unit, vpc_netns_prefix
+from pilvi.providers.kubevirt.machines.qemu.slots import Slots, in_slot, slot_sockets
+from pilvi.providers.names import SLOTS, machine_netns, machine_port, machine_unit, port_in_slot, vpc_netns_prefix
 from pilvi.providers.sizing import Size
 
 if TYPE_CHECKING:
@@ -55,8 +57,10 @@ class QemuBackend(MachineBackend):
         self._cloud = cloud
         self._units = units
         self._offers = Offers(cloud)
-        self._guests = Guests(cloud)
-        self.control = QemuControl(cloud, self._guests)
+        self._slots = Slots(cloud)
+        self._guests = Guests(cloud, self._slots)
+        self.control = QemuControl(cloud, self._guests, self._slots)
+        self.moves: QemuMoves = QemuMoves(cloud, units, self._guests, self._slots, self._start_target)
 
     @classmethod
     def for_platform(cls, platform: Platform) -> QemuBackend:
@@ -83,25 +87,37 @@ class QemuBackend(MachineBackend):
 
     async def ensure(self, spec: MachineSpec) -> MachineState:
         """Give the machine its tap and its files and start it; one that runs, or has ended, is only looked at."""
-        await self._attach(spec)
-        if self._units.state(machine_unit(spec.uid)).state == "absent":
-            offer = await self._offers.get()
-            files = MachineFiles(machine_folder(self._cloud, spec.uid))
-            machine = plan_machine(self._cloud, spec, files, spec.user, offer)
-            secure = isinstance(machine.firmware, Uefi) and machine.firmware.secure_boot
-            uefi = offer.find_uefi(secure_boot=secure) if isinstance(machine.firmware, Uefi) else None
-            await prepare_files(files, spec.volumes, uefi.variables if uefi is not None else None)
-            _make_socket_folder(machine.sockets, spec.user)
-            await self._units.ensure(qemu_unit(machine))
-        await self._guests.follow(spec.uid, _FIRST_LOOK_S)
+        async with self.moves.held(spec.uid):
+            await self.moves.settle_loss(spec.uid)
+            slot = self._slots.active(spec.uid)
+            await self._attach(spec, slot)
+            if self._units.state(machine_unit(spec.uid, slot)).state == "absent":
+                await self._start(spec, slot)
+            await self._guests.follow(spec.uid, _FIRST_LOOK_S)
         return self.state(spec.uid)
+
+    async def _start_target(self, spec: MachineSpec, slot: str) -> None:
+        await self._attach(spec, slot)
+        await self._start(spec, slot, incoming=True)
+
+    async def _start(self, spec: MachineSpec, slot: str, *, incoming: bool = False) -> None:
+        offer = await self._offers.get()
+        files = MachineFiles(machine_folder(self._cloud, spec.uid))
+        machine = in_slot(self._cloud, plan_machine(self._cloud, spec, files, spec.user, offer), spec.uid, slot, incoming=incoming)
+        secure = isinstance(machine.firmware, Uefi) and machine.firmware.secure_boot
+        uefi = offer.find_uefi(secure_boot=secure) if isinstance(machine.firmware, Uefi) else None
+        await prepare_files(files, spec.volumes, uefi.variables if uefi is not None else None)
+        _make_socket_folder(machine.sockets, spec.user)
+        await self._units.ensure(qemu_unit(machine))
 
     def state(self, uid: str) -> MachineState:
         """From the unit and from what QEMU has said last."""
-        unit = self._units.state(machine_unit(uid))
+        unit = self._units.state(self._unit(uid))
         if unit.state == "absent" or not self._has(uid):
             return MachineState("absent", first_boot="unknown")
         started = datetime.fromtimestamp(unit.started_at, UTC) if unit.started_at is not None else None
+        if self.moves.is_deciding(uid):
+            return MachineState("starting", started, message="it is asked whether the machine has moved", first_boot="unknown")
         if unit.state != "running":
             last = " | ".join(unit.log_tail.strip().splitlines()[-3:])
             message = f"QEMU has ended ({unit.exit or 'unknown'}); its last lines: {last or 'none'}"
@@ -118,7 +134,9 @@ class QemuBackend(MachineBackend):
 
     async def stop(self, uid: str, grace_s: float) -> None:
         """Press the power button and wait; what has not powered off by then loses its process."""
-        unit = machine_unit(uid)
+        async with self.moves.held(uid):
+            await self.moves.settle(uid)
+        unit = self._unit(uid)
         if self._units.state(unit).state == "absent" or not self._has(uid):
             return
         if grace_s > 0 and self._is_up(uid):
@@ -132,6 +150,16 @@ class QemuBackend(MachineBackend):
         await self._units.stop(unit, grace_s=1.0)
         self._guests.forget(uid)
 
+    async def kill(self, uid: str) -> None:
+        """See `MachineBackend`. A process that waits for the guest ends with it, since it is of no use without."""
+        async with self.moves.held(uid):
+            for slot in SLOTS:
+                await self._units.stop(machine_unit(uid, slot), grace_s=0)
+            self._guests.forget(uid)
+
+    def _unit(self, uid: str) -> str:
+        return machine_unit(uid, self._slots.active(uid))
+
     def _has(self, uid: str) -> bool:
         """Whether the machine of this UID runs under QEMU: backends share the names of units."""
         return MachineFiles(machine_folder(self._cloud, uid)).disks.is_dir()
@@ -143,28 +171,32 @@ class QemuBackend(MachineBackend):
         """Unit, tap, namespace, sockets, folder: in this order, so that nothing is taken away under a running process."""
         from pilvi.host.network import delete_link, delete_netns  # noqa: PLC0415 (half a second of import that a CLI must not pay)
 
-        await self._units.stop(machine_unit(uid), grace_s=0)
-        self._guests.forget(uid)
+        await self.kill(uid)
         # The Subnet that it was in may be gone, or another one by now.
         for netns in list_netns(vpc_netns_prefix(self._cloud)):
-            await delete_link(netns, machine_port(uid))
+            for slot in SLOTS:
+                await delete_link(netns, port_in_slot(machine_port(uid), slot))
         await delete_netns(machine_netns(self._cloud, uid))
+        for slot in SLOTS:
+            await on_disk(remove_tree, slot_sockets(self._cloud, uid, slot).folder)
         sockets = sockets_of(self._cloud, uid).folder
-        await on_disk(remove_tree, sockets)
         with contextlib.suppress(OSError):  # other machines have theirs in it
             sockets.parent.rmdir()
         await on_disk(remove_tree, machine_folder(self._cloud, uid))
+        self._slots.forget(uid)
 
     async def list_uids(self) -> list[str]:
         """The folders of all machines; to remove one that another backend runs takes nothing from it but its folder."""
         return list_machine_folders(self._cloud)
 
-    async def _attach(self, spec: MachineSpec) -> None:
+    async def _attach(self, spec: MachineSpec, slot: str) -> None:
         from pilvi.host.network import Tap, ensure_netns, ensure_tap  # noqa: PLC0415 (as above)
 
         await ensure_netns(machine_netns(self._cloud, spec.uid))
         try:
-            await ensure_tap(Tap(netns=spec.leg.netns, name=machine_port(spec.uid), master=spec.leg.bridge, mtu=spec.leg.mtu))
+            await ensure_tap(
+                Tap(netns=spec.leg.netns, name=port_in_slot(machine_port(spec.uid), slot), master=spec.leg.bridge, mtu=spec.leg.mtu)
+            )
         except (FileNotFoundError, DriverError) as e:
             raise NetworkNotReady(f"machine {spec.namespace}/{spec.name} cannot be attached to bridge {spec.leg.bridge} yet") from e
 

@@ -15,11 +15,12 @@ from pilvi.host.qemu.monitor import Monitor
 from pilvi.host.qemu.status import GuestStatus
 from pilvi.lib.deadline import wait_for
 from pilvi.providers.kubevirt.machines.backend import MachinePhase, MachineState
-from pilvi.providers.kubevirt.machines.qemu.domain import sockets_of
+from pilvi.providers.kubevirt.machines.qemu.slots import Slots, slot_sockets
 from pilvi.providers.names import machine_unit
 
 if TYPE_CHECKING:
     from pilvi.host.cloud import Cloud
+    from pilvi.host.qemu.spec import Sockets
 
 __all__ = ["Guests"]
 
@@ -31,6 +32,9 @@ _STATES: dict[str, tuple[MachinePhase, str, str]] = {
     "paused": ("paused", "PausedByUser", "VMI was paused by user"),
     "prelaunch": ("paused", "PausedByUser", "VMI was started paused"),
     "suspended": ("paused", "PausedByUser", "the guest has suspended itself"),
+    "inmigrate": ("running", "", "the guest is about to arrive"),
+    "finish-migrate": ("running", "", "the guest is moving"),
+    "postmigrate": ("running", "", "the guest has moved"),
     "io-error": ("paused", "PausedIOError", "VMI was paused, IO error"),
     "watchdog": ("paused", "PausedByWatchdog", "the guest has stopped to feed its watchdog"),
     "shutdown": ("succeeded", "", "the guest has powered off"),
@@ -45,8 +49,9 @@ _UNHEARD: tuple[MachinePhase, str, str] = ("starting", "", "QEMU has not answere
 class Guests:
     """Follows the guests of all machines that run. `run` has to run."""
 
-    def __init__(self, cloud: Cloud) -> None:
+    def __init__(self, cloud: Cloud, slots: Slots) -> None:
         self._cloud = cloud
+        self._slots = slots
         self._monitors: dict[str, Monitor] = {}
         self._statuses: dict[str, GuestStatus] = {}
         self._agents: set[str] = set()
@@ -88,7 +93,10 @@ class Guests:
 
     def agent(self, uid: str) -> Agent:
         """The agent of the machine, whether it answers or not."""
-        return Agent(machine_unit(uid), sockets_of(self._cloud, uid).agent)
+        return Agent(machine_unit(uid), self._sockets(uid).agent)
+
+    def _sockets(self, uid: str) -> Sockets:
+        return slot_sockets(self._cloud, uid, self._slots.active(uid))
 
     def thaw_later(self, uid: str, agent: Agent, after_s: float) -> None:
         """Thaw the guest's file systems after that time, unless it has been done by then."""
@@ -115,7 +123,7 @@ class Guests:
         if self._group is None or uid in self._following:
             return
         wake = self._looking[uid] = asyncio.Event()
-        self._monitors[uid] = Monitor(machine_unit(uid), sockets_of(self._cloud, uid).monitor, lambda _event: wake.set())
+        self._monitors[uid] = Monitor(machine_unit(uid), self._sockets(uid).monitor, lambda _event: wake.set())
         self._following[uid] = self._group.create_task(self._follow(uid, self._monitors[uid], wake), name=f"guest {uid}")
 
     async def _follow(self, uid: str, monitor: Monitor, wake: asyncio.Event) -> None:
