@@ -24,6 +24,8 @@ OTHERS = {
     "status, severity, type of an Event": "False True Unknown Info Normal Warning",
     "reasons in the engine's log only": """AddressConflict ContentIsDeleted InvalidAddress PodExists SubnetNotFound SubnetNotReady
         TenantControlPlaneDeleting""",
+    "words of moves between hosts": """External LiveMigrate LiveMigrateIfPossible LiveMigration NotRunning PreCopy PreparingTarget Queued
+        TargetNotReady TargetReady TooManyRequests Unheard Unscheduled""",
     "the rest": """All Body GuestPanicked InternalError Known KubeVirt Linux MemAvailable MemTotal NodeRestriction None Port Refusal
         Waiting""",
 }

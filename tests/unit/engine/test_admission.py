@@ -96,10 +96,13 @@ def test_what_is_asked_for_is_what_is_checked() -> None:
 
 
 def test_nobody_waits_for_the_webhook() -> None:
-    for webhook in webhooks(b"authority")["webhooks"]:
+    *across, evictions = webhooks(b"authority")["webhooks"]
+    for webhook in across:
         assert (webhook["failurePolicy"], webhook["timeoutSeconds"], webhook["sideEffects"]) == ("Ignore", 2, "None")
         assert [rule["operations"] for rule in webhook["rules"]] == [["CREATE", "UPDATE"]], "a deletion is never refused"
         assert all("/" not in resource for rule in webhook["rules"] for resource in rule["resources"]), "nor is a status"
+    assert (evictions["failurePolicy"], evictions["sideEffects"]) == ("Fail", "NoneOnDryRun"), "nobody else would end the machine"
+    assert [rule["resources"] for rule in evictions["rules"]] == [["pods/eviction"]]
 
 
 class Served:

@@ -10,7 +10,7 @@ from pilvi.lib.clock import utc_now
 from pilvi.providers.admission import Check, Objection
 from pilvi.providers.kubevirt.instance.status import FINAL_PHASES, phase_of
 from pilvi.providers.kubevirt.kinds import INSTANCES, MACHINES, MIGRATIONS
-from pilvi.providers.kubevirt.migration.queue import find_unfinished
+from pilvi.providers.kubevirt.migration.queue import find_unfinished, machine_of
 from pilvi.providers.kubevirt.virtualmachine.instance import find_name_taken
 from pilvi.providers.kubevirt.virtualmachine.strategy import Start, plan_step
 from pilvi.runtime import is_deleting
@@ -35,10 +35,10 @@ def checks(platform: Platform) -> list[Check]:
             yield Objection(message)
 
     def of_migration(migration: JsonObject) -> Iterator[Objection]:
-        key = Key(migration["metadata"]["namespace"], (migration.get("spec") or {}).get("vmiName") or "")
+        key = machine_of(migration)
         vmi = instances.get(key)
         if vmi is None:
-            yield Objection(f"there is no VirtualMachineInstance {key}; name one that runs")
+            yield Objection(f"there is no VirtualMachineInstance {key} yet; the migration waits until it runs", refuses=False)
         elif phase_of(vmi) in FINAL_PHASES:
             yield Objection(f"VirtualMachineInstance {key} has ended, so it cannot move; start it first")
         elif any(one["metadata"]["uid"] != migration["metadata"]["uid"] for one in find_unfinished(vmi, migrations.list(key.namespace))):

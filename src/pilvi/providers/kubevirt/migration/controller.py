@@ -2,8 +2,8 @@
 
 | phase | what holds | what is awaited |
 |---|---|---|
-| Pending | accepted | older migrations, when many are under way |
-| Scheduling | the target's Pod exists | its binding |
+| Pending | accepted | that the machine runs; older migrations, when many are under way |
+| Scheduling | the machine can move, and the target's Pod exists | its binding |
 | Scheduled | the Pod is bound to another virtual host | |
 | PreparingTarget | the instance's status says that it moves, and where to | a process that waits for the guest |
 | TargetReady | the process waits | |
@@ -46,8 +46,15 @@ from pilvi.providers.kubevirt.machines.backend import MachineBackend, NetworkNot
 from pilvi.providers.kubevirt.machines.choice import find_boot_image
 from pilvi.providers.kubevirt.machines.moves import MachineMoves, Move
 from pilvi.providers.kubevirt.migration.policy import Rules, choose_policy, rules_of
-from pilvi.providers.kubevirt.migration.queue import FINAL_PHASES, find_hindrance, is_of_instance, phase_of_migration
-from pilvi.providers.kubevirt.migration.state import active_pod, begun, ended, is_of, with_target
+from pilvi.providers.kubevirt.migration.queue import (
+    FINAL_PHASES,
+    WAITING_PHASES,
+    find_hindrance,
+    is_of_instance,
+    machine_of,
+    phase_of_migration,
+)
+from pilvi.providers.kubevirt.migration.state import active_pod, begun, ended, is_of, source_state, with_target
 from pilvi.providers.kubevirt.migration.target import new_target, target_name
 from pilvi.providers.kubevirt.virtualhost.hosts import Hosts
 from pilvi.providers.platform import Platform
@@ -71,6 +78,7 @@ MIGRATION_FINALIZER = "kubevirt.io/migrationJobFinalize"
 FIGURES = {"total_ms": "pilvi.dev/total-ms", "downtime_ms": "pilvi.dev/downtime-ms", "copied_bytes": "pilvi.dev/copied-bytes"}
 """Annotations of a migration that has succeeded: what QEMU has measured. KubeVirt's status has no place for that."""
 
+STARTING_PHASES = ("", "Pending", "Scheduling", "Scheduled")
 _LONGEST_UNSCHEDULABLE_S = 300.0
 _RETRY_S = 1.0
 _LOOK_S = 0.1
@@ -102,8 +110,7 @@ class Migrations:
         self._namespaces = platform.informers.get(NAMESPACES)
         self._pods = platform.informers.get(PODS)
         self._steps: dict[str, Callable[[_Pass], Awaitable[Result]]] = {
-            "": self._accept,
-            "Pending": self._make_target,
+            "Pending": self._accept,
             "Scheduling": self._await_binding,
             "Scheduled": self._announce,
             "PreparingTarget": self._prepare,
@@ -116,13 +123,13 @@ class Migrations:
         migration = self._migrations.get(key)
         if migration is None:
             return Done()
-        scope = self._instances.caches.find_scope(Key(key.namespace, migration["spec"].get("vmiName") or ""))
+        scope = self._instances.caches.find_scope(machine_of(migration))
         if scope is not None and not is_of_instance(migration, scope.vmi):
             scope = None
         if is_deleting(migration):
             return await self._call_off(migration, scope)
         phase = phase_of_migration(migration)
-        if scope is None and phase:
+        if scope is None and phase not in WAITING_PHASES:
             # As in KubeVirt a migration goes with its machine.
             await self._client.ensure_absent(MIGRATIONS, key, uid=migration["metadata"]["uid"])
             return Done()
@@ -132,8 +139,12 @@ class Migrations:
             await remove_finalizer(self._client, MIGRATIONS, migration, MIGRATION_FINALIZER)
             return Done()
         migration = await ensure_finalizer(self._client, MIGRATIONS, migration, MIGRATION_FINALIZER)
+        if not phase:
+            return await self._enter(migration, "Pending")
+        if phase == "Pending" and (scope is None or phase_of(scope.vmi) in STARTING_PHASES):
+            return Waiting("NotRunning", "the machine does not run yet")
         if scope is None:
-            return await self._end(migration, "Failed", f"there is no VirtualMachineInstance {migration['spec'].get('vmiName')}")
+            return Done()  # it was seen above
         found = self._pass_of(migration, scope)
         if isinstance(found, str):
             return await self._end(migration, "Failed", found)
@@ -172,7 +183,7 @@ class Migrations:
             pass
         except (Forbidden, Invalid) as e:
             return await self._end(now.migration, "Failed", f"the target's Pod cannot be made: {format_chain(e)}")
-        return await self._enter(now.migration, "Scheduling")
+        return await self._enter(now.migration, "Scheduling", {"migrationState": {"sourceState": source_state(vmi)}})
 
     async def _await_binding(self, now: _Pass) -> Result:
         if now.target is None:
@@ -333,9 +344,9 @@ class Migrations:
         if pod is not None:
             await self._client.ensure_absent(PODS, Key.of(pod), uid=pod["metadata"]["uid"], grace_s=0)
 
-    async def _enter(self, migration: JsonObject, phase: str) -> Result:
+    async def _enter(self, migration: JsonObject, phase: str, more: JsonObject | None = None) -> Result:
         """Enter a phase; the write wakes the pass of the next step."""
-        await self._write(migration, phase, {})
+        await self._write(migration, phase, more or {})
         return Done()
 
     async def _end(self, migration: JsonObject, phase: str, why: str, vmi: JsonObject | None = None) -> Result:

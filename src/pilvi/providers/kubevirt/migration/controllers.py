@@ -10,7 +10,7 @@ from pilvi.api.builtin import NAMESPACES, PODS
 from pilvi.providers.kubevirt.kinds import INSTANCES, MIGRATIONS, POLICIES
 from pilvi.providers.kubevirt.migration.controller import Migrations
 from pilvi.providers.kubevirt.migration.evacuation import Evacuations
-from pilvi.providers.kubevirt.migration.queue import find_unfinished
+from pilvi.providers.kubevirt.migration.queue import find_unfinished, machine_of
 from pilvi.providers.kubevirt.migration.target import MIGRATION_NAME
 from pilvi.runtime import Controller, Watch, any_change
 
@@ -46,7 +46,7 @@ def migration_controllers(platform: Platform, hosts: Hosts, instances: Instances
             "evacuation",
             INSTANCES,
             Evacuations(platform).reconcile,
-            watches=[Watch(MIGRATIONS, lambda one: [Key(one["metadata"]["namespace"], one["spec"].get("vmiName") or "")])],
+            watches=[Watch(MIGRATIONS, lambda one: [machine_of(one)])],
             concurrency=1,
             predicate=_leaving_changed,
         ),

@@ -13,7 +13,7 @@ from pilvi.api.resource import JsonObject
 from pilvi.lib.clock import format_time
 from pilvi.providers.kubevirt.instance.pod import launcher_name
 
-__all__ = ["active_pod", "begun", "ended", "is_of", "is_under_way", "with_target"]
+__all__ = ["active_pod", "begun", "ended", "is_of", "is_under_way", "source_state", "with_target"]
 
 # All that a move may have left in the state; what the next one does not say is taken away.
 _FIELDS = (
@@ -62,6 +62,7 @@ def begun(
         "mode": "PreCopy",
         "sourceNode": source_node,
         "sourcePod": active_pod(vmi),
+        "sourceState": source_state(vmi),
         "startTimestamp": format_time(now),
         "targetNode": target_node,
         "targetPod": target["metadata"]["name"],
@@ -72,6 +73,11 @@ def begun(
         "migrationState": state,
         "activePods": {target["metadata"]["uid"]: target_node},
     }
+
+
+def source_state(vmi: JsonObject) -> JsonObject:
+    """The side that the machine comes from: by its UID a migration stays with this run of it."""
+    return {"virtualMachineInstanceUID": vmi["metadata"]["uid"], "node": vmi["status"].get("nodeName"), "pod": active_pod(vmi)}
 
 
 def with_target(address: str, now: datetime) -> JsonObject:
