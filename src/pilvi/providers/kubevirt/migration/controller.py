@@ -167,9 +167,6 @@ class Migrations:
             return await self._end(
                 now.migration, "Failed", f"the machine cannot move: {migratable.get('message') or 'it is not known yet'}"
             )
-        return await self._enter(now.migration, "Pending")
-
-    async def _make_target(self, now: _Pass) -> Result:
         hindrance = find_hindrance(now.migration, now.scope.vmi, self._migrations.list(), self._instances.caches.instances.get)
         if hindrance:
             return Waiting("Queued", hindrance, retry_s=_RETRY_S)
@@ -190,7 +187,7 @@ class Migrations:
             return await self._without_target(now)
         if self._hosts.owns(now.target["spec"].get("nodeName")):
             return await self._enter(now.migration, "Scheduled")
-        since = parse_time(now.target["metadata"]["creationTimestamp"])
+        since = parse_time(now.migration["status"]["phaseTransitionTimestamps"][-1]["phaseTransitionTimestamp"])
         left_s = (since + timedelta(seconds=_LONGEST_UNSCHEDULABLE_S) - utc_now()).total_seconds()
         refusal = (find_condition(now.target, "PodScheduled") or {}).get("message") or "the scheduler has not chosen a host"
         if left_s <= 0:

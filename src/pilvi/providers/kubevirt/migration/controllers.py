@@ -10,7 +10,7 @@ from pilvi.api.builtin import NAMESPACES, PODS
 from pilvi.providers.kubevirt.kinds import INSTANCES, MIGRATIONS, POLICIES
 from pilvi.providers.kubevirt.migration.controller import Migrations
 from pilvi.providers.kubevirt.migration.evacuation import Evacuations
-from pilvi.providers.kubevirt.migration.queue import find_unfinished, machine_of
+from pilvi.providers.kubevirt.migration.queue import machine_of
 from pilvi.providers.kubevirt.migration.target import MIGRATION_NAME
 from pilvi.runtime import Controller, Watch, any_change
 
@@ -59,7 +59,7 @@ def _migration_of(pod: JsonObject) -> Iterable[Key]:
 
 
 def _migrations_of(informers: Informers, vmi: JsonObject) -> Iterable[Key]:
-    return [Key.of(one) for one in find_unfinished(vmi, informers.get(MIGRATIONS).list(vmi["metadata"]["namespace"]))]
+    return [Key.of(one) for one in informers.get(MIGRATIONS).list(vmi["metadata"].get("namespace")) if machine_of(one) == Key.of(vmi)]
 
 
 def _phase_changed(old: JsonObject, new: JsonObject) -> bool:
