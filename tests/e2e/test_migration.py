@@ -169,7 +169,7 @@ def test_a_guest_moves_with_its_address_and_its_connections(hosts: CloudUnderTes
     after = instance(hosts)
     migration = max(hosts.items("vmim"), key=lambda one: one["metadata"]["creationTimestamp"])
     figures = {name.removeprefix("pilvi.dev/"): value for name, value in migration["metadata"]["annotations"].items()}
-    print(f"\n{figures}; {count} words, longest wait {longest_s * 1000:.0f} ms; no ping for {pings.longest_silence_s() * 1000:.0f} ms")
+    print(f"\n{figures}; {count} words, longest wait {longest_s * 1000:.0f} ms; no ping for {pings.longest_silence_s() * 1000:.0f} ms")  # noqa: T201
     assert after["status"]["nodeName"] != before["status"]["nodeName"]
     assert after["status"]["interfaces"] == before["status"]["interfaces"]
     assert after["status"]["migrationState"]["completed"]
@@ -231,7 +231,7 @@ def test_a_host_that_fails_and_fewer_hosts(hosts: CloudUnderTest) -> None:
         return found["metadata"]["uid"] != uid and is_true(found, "Ready") and found["status"]["nodeName"] != here
 
     wait_until(runs_elsewhere, "the machine to run on the other host")
-    print(f"\nit runs again {time.monotonic() - since:.1f} s after its host has failed")
+    print(f"\nit runs again {time.monotonic() - since:.1f} s after its host has failed")  # noqa: T201
     rows = {row["name"]: row for row in json.loads(hosts.pilvi("host", "list", "-o", "json").stdout)}
     assert rows[here]["status"] == "Failed"
     assert sum(row["machines"] for row in rows.values()) == 1
