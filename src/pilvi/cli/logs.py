@@ -137,7 +137,8 @@ def _find_machines(cloud: Cloud) -> dict[str, Path]:
     """The folders of all machines that have one, by the name of their unit."""
     from pilvi.lib.hashing import short_hash
 
-    return {f"m-{short_hash(path.name)}": path for path in (cloud.home / "machines").glob("[!.]*")}
+    # A machine that has moved between virtual hosts may be in its second slot (docs/design/0005).
+    return {f"m-{short_hash(path.name)}{slot}": path for path in (cloud.home / "machines").glob("[!.]*") for slot in ("", "b")}
 
 
 async def _find_machine(cloud: Cloud, key: Key, timeout_s: float) -> Path | None:

@@ -16,72 +16,16 @@ from pilvi.api.builtin import NAMESPACES, NODES, PODS
 from pilvi.errors import MachineRefused
 from pilvi.providers import kubevirt
 from pilvi.providers.kubevirt.kinds import INSTANCES, IPS, MACHINES, MIGRATIONS, SUBNETS, VPCS
-from pilvi.providers.kubevirt.machines.backend import MachineSpec
-from pilvi.providers.kubevirt.machines.moves import MachineMoves, Move, MoveSettings
+from pilvi.providers.kubevirt.machines.moves import Move, MoveSettings
 from pilvi.providers.kubevirt.virtualhost.node import FAILED_TAINT, node_name
 from pilvi.runtime import is_true
 from tests.fake_api import FakeApi
-from tests.unit.providers.kubevirt.fake_machines import FakeMachines
+from tests.unit.providers.kubevirt.fake_moves import MovableMachines
 from tests.unit.providers.kubevirt.objects import make_ip, make_subnet, make_vm, make_vpc
 from tests.unit.providers.stage import Stage, make_cloud, on_stage
 
 HOST = node_name()
 OTHER = f"{HOST}-2"
-
-
-class FakeMoves(MachineMoves):
-    """Two processes of each machine as two words: `guest` says in which one it is."""
-
-    def __init__(self) -> None:
-        self.guest: dict[str, str] = {}
-        self.second: dict[str, str] = {}
-        self.settings: MoveSettings | None = None
-        self.progress = Move("completed", total_ms=120, downtime_ms=20, copied_bytes=1 << 20)
-        self.refusal: Exception | None = None
-        self.paused = self.resumed = False
-
-    async def prepare(self, spec: MachineSpec) -> None:
-        if self.refusal is not None:
-            raise self.refusal
-        self.second[spec.uid] = "waits"
-
-    async def begin(self, uid: str, settings: MoveSettings) -> None:
-        assert self.second.get(uid), "nobody waits for the guest"
-        self.settings = settings
-        self.second[uid] = "copies"
-
-    async def look(self, uid: str) -> Move:
-        if uid not in self.second:
-            return Move("none")
-        return self.progress if self.second[uid] == "copies" else Move("prepared")
-
-    async def pause(self, uid: str) -> None:
-        self.paused = True
-        self.progress = Move("completed", total_ms=1)
-
-    async def finish(self, uid: str, *, resume: bool = False) -> None:
-        self.resumed = self.resumed or resume
-        if self.second.pop(uid, None) is not None:
-            self.guest[uid] = "second"
-
-    async def abandon(self, uid: str) -> bool:
-        if self.second.pop(uid, None) == "copies" and self.progress.phase == "completed":
-            self.guest[uid] = "second"
-            return True
-        return False
-
-
-class MovableMachines(FakeMachines):
-    fidelity = "Tcg"
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.moves: FakeMoves = FakeMoves()
-
-    async def kill(self, uid: str) -> None:
-        self.calls.append("kill")
-        self.states.pop(uid, None)
-        self.moves.second.pop(uid, None)
 
 
 @pytest.fixture
