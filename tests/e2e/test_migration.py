@@ -150,7 +150,7 @@ async def talk(cloud: CloudUnderTest, ended: asyncio.Event) -> tuple[int, float]
 def test_a_guest_moves_with_its_address_and_its_connections(hosts: CloudUnderTest) -> None:
     boot, before = boot_id(hosts), instance(hosts)
     assert len(processes(hosts)) == 1
-    console(hosts, NAMESPACE, NAME, f"(nc -lk -p {ECHO_PORT} -e cat >/dev/null 2>&1 &) ; touch /run/kept")
+    console(hosts, NAMESPACE, NAME, f"(while :; do nc -l -p {ECHO_PORT} -e cat; done >/dev/null 2>&1 &) ; touch /run/kept")
     address = before["status"]["interfaces"][0]["ipAddress"]
     vpc = hosts.get("vpc", "ovn-cluster")["metadata"]["uid"]
 
