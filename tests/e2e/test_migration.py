@@ -23,7 +23,7 @@ from pilvi.kube import load_kubeconfig
 from pilvi.providers.names import machine_unit, vpc_netns
 from tests.e2e.cloud import CloudUnderTest, is_true, wait_until
 from tests.e2e.conftest import cloud_of_its_own
-from tests.e2e.guests import console, push_guest
+from tests.e2e.guests import console, hang_up, push_guest
 from tests.e2e.host import kill_engine
 from tests.images.registry import FakeRegistry, registry_in_thread
 from tests.virtctl import Virtctl
@@ -165,7 +165,7 @@ def test_a_guest_moves_with_its_address_and_its_connections(hosts: CloudUnderTes
         return words.result()
 
     with Pings(vpc_netns(get_cloud(hosts.home), vpc), address).going() as pings:
-        count, longest_s = asyncio.run(scene())
+        count, longest_s = asyncio.run(hang_up(scene()))
     after = instance(hosts)
     migration = max(hosts.items("vmim"), key=lambda one: one["metadata"]["creationTimestamp"])
     figures = {name.removeprefix("pilvi.dev/"): value for name, value in migration["metadata"]["annotations"].items()}

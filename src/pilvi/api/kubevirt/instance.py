@@ -105,8 +105,11 @@ class VirtualMachineInstanceSpec(Part):
     dns_policy: Annotated[str | None, accepted("Resolver choice.", "machines use their VPC's resolver")] = None
     eviction_strategy: Annotated[
         str | None,
-        implemented(
-            "What an eviction does: None (the default) stops the machine, LiveMigrate moves it, LiveMigrateIfPossible one or the other."
+        rejected(
+            "What an eviction does: None (the default) stops the machine, LiveMigrate moves it, LiveMigrateIfPossible does one or the other.",
+            "there is no such strategy",
+            "None, LiveMigrate, LiveMigrateIfPossible or External",
+            when="!(self in ['', 'None', 'LiveMigrate', 'LiveMigrateIfPossible', 'External'])",
         ),
     ] = None
     hostname: Annotated[str | None, implemented("Host name; default the machine's name.")] = None
