@@ -89,7 +89,7 @@ def console(cloud: CloudUnderTest, namespace: str, name: str, command: str, *, t
 
 
 async def hang_up(talk: Awaitable[T]) -> T:
-    """What `talk` returns, when its connections have ended too: over TLS that takes a word from the other side, and the loop must see it."""
+    """What `talk` returns, when its connections have ended too: over TLS that takes a word from the other side."""
     try:
         return await talk
     finally:

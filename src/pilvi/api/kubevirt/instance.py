@@ -6,7 +6,7 @@
 from typing import Annotated, ClassVar
 
 from pilvi.api.core import Affinity, Empty, HTTPGetAction, OpenMetadata, TCPSocketAction, Toleration, TopologySpreadConstraint
-from pilvi.api.field import Part, accepted, implemented, shape
+from pilvi.api.field import Part, accepted, implemented, rejected, shape
 from pilvi.api.kubevirt.domain import Domain
 from pilvi.api.kubevirt.instance_status import VirtualMachineInstanceStatus
 from pilvi.api.kubevirt.rules import MACHINE_COLUMNS, machine_rules, machine_variables, memory_rule
@@ -106,7 +106,7 @@ class VirtualMachineInstanceSpec(Part):
     eviction_strategy: Annotated[
         str | None,
         rejected(
-            "What an eviction does: None (the default) stops the machine, LiveMigrate moves it, LiveMigrateIfPossible does one or the other.",
+            "What an eviction does: None (the default) stops the machine, LiveMigrate moves it, LiveMigrateIfPossible one or the other.",
             "there is no such strategy",
             "None, LiveMigrate, LiveMigrateIfPossible or External",
             when="!(self in ['', 'None', 'LiveMigrate', 'LiveMigrateIfPossible', 'External'])",
