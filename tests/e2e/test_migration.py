@@ -147,6 +147,11 @@ async def talk(cloud: CloudUnderTest, ended: asyncio.Event) -> tuple[int, float]
     return count, longest_s
 
 
+async def cancel(cloud: CloudUnderTest) -> None:
+    async with Virtctl.connect(load_kubeconfig(cloud.kubeconfig()), NAMESPACE) as virtctl:
+        await virtctl.migrate_cancel(NAME)
+
+
 def test_a_guest_moves_with_its_address_and_its_connections(hosts: CloudUnderTest) -> None:
     boot, before = boot_id(hosts), instance(hosts)
     assert len(processes(hosts)) == 1
@@ -187,7 +192,8 @@ def test_a_move_that_is_called_off_and_one_whose_engine_dies(hosts: CloudUnderTe
     migrate(hosts, "called-off")
     wait_until(lambda: phase(hosts, "called-off") == "Running" and len(processes(hosts)) == 2, "the move to be under way")
     assert hosts.get("vm", NAME)["status"]["printableStatus"] == "Migrating"
-    hosts.kubectl("delete", "vmim", "called-off")
+    asyncio.run(hang_up(cancel(hosts)))
+    wait_until(lambda: not hosts.exists("vmim", "called-off"), "the migration to be called off")
     assert (node(hosts), len(processes(hosts))) == (here, 1)
     assert instance(hosts)["status"]["migrationState"]["abortStatus"] == "Succeeded"
     migrate(hosts, "survivor")

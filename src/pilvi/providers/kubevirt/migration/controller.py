@@ -65,16 +65,16 @@ from pilvi.runtime import (
     RequeueAfter,
     Result,
     Waiting,
-    ensure_finalizer,
     find_condition,
     has_finalizer,
     is_deleting,
     remove_finalizer,
 )
 
-__all__ = ["FIGURES", "MIGRATION_FINALIZER", "Migrations"]
+__all__ = ["FIGURES", "MACHINE_LABEL", "MIGRATION_FINALIZER", "Migrations"]
 
 MIGRATION_FINALIZER = "kubevirt.io/migrationJobFinalize"
+MACHINE_LABEL = "kubevirt.io/vmi-name"
 FIGURES = {"total_ms": "pilvi.dev/total-ms", "downtime_ms": "pilvi.dev/downtime-ms", "copied_bytes": "pilvi.dev/copied-bytes"}
 """Annotations of a migration that has succeeded: what QEMU has measured. KubeVirt's status has no place for that."""
 
@@ -138,7 +138,7 @@ class Migrations:
                 await self._drop_target(migration, scope)
             await remove_finalizer(self._client, MIGRATIONS, migration, MIGRATION_FINALIZER)
             return Done()
-        migration = await ensure_finalizer(self._client, MIGRATIONS, migration, MIGRATION_FINALIZER)
+        migration = await self._mark(migration)
         if not phase:
             return await self._enter(migration, "Pending")
         if phase == "Pending" and (scope is None or phase_of(scope.vmi) in STARTING_PHASES):
@@ -149,6 +149,17 @@ class Migrations:
         if isinstance(found, str):
             return await self._end(migration, "Failed", found)
         return await self._steps[phase](found)
+
+    async def _mark(self, migration: JsonObject) -> JsonObject:
+        """The finalizer, and the label by which `virtctl migrate-cancel` finds the migrations of a machine; both in one write."""
+        name = machine_of(migration).name
+        if has_finalizer(migration, MIGRATION_FINALIZER) and (migration["metadata"].get("labels") or {}).get(MACHINE_LABEL) == name:
+            return migration
+        metadata = migration["metadata"]
+        finalizers = dict.fromkeys([*(metadata.get("finalizers") or ()), MIGRATION_FINALIZER])
+        guard = {"uid": metadata["uid"], "resourceVersion": metadata["resourceVersion"]}
+        body = {"metadata": {**guard, "finalizers": [*finalizers], "labels": {MACHINE_LABEL: name}}}
+        return await self._client.patch(MIGRATIONS, Key.of(migration), body)
 
     def _pass_of(self, migration: JsonObject, scope: Scope) -> _Pass | str:
         """All that a step needs, or why there is nothing to move."""

@@ -92,6 +92,7 @@ async def test_a_machine_moves_there_and_back(stage: Stage, machines: MovableMac
     phases = [entry["phase"] for entry in migration["status"]["phaseTransitionTimestamps"]]
     assert phases == ["Pending", "Scheduling", "Scheduled", "PreparingTarget", "TargetReady", "Running", "Succeeded"]
     assert migration["metadata"]["annotations"]["pilvi.dev/downtime-ms"] == "20"
+    assert migration["metadata"]["labels"] == {"kubevirt.io/vmi-name": "web"}, "virtctl migrate-cancel looks for it"
     assert vmi["status"]["nodeName"] == OTHER
     assert machines.moves.guest[uid] == "second"
     await stage.until(lambda: [*pods(stage)] == [OTHER], "the source's Pod to go")
