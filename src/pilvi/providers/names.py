@@ -48,8 +48,8 @@ def machine_port(vmi_uid: str) -> str:
 
 
 def port_in_slot(port: str, slot: str) -> str:
-    """The port that the process in `slot` has in the place of `port`."""
-    return f"{port}{slot}"
+    """The port that the process in `slot` has in the place of `port`. It begins with another letter: names of links are full already."""
+    return f"n{port[1:]}" if slot else port
 
 
 def machine_unit(vmi_uid: str, slot: str = "") -> str:

@@ -47,16 +47,18 @@ class Instances:
         self._cloud = platform.cloud
         self._client = platform.client
         self._events = platform.events
-        self.caches = Caches(platform.informers)
+        self._caches = Caches(platform.informers)
         self._backends = backends
         self._sweep = sweep
-        self.reporter = Reporter(platform, self.caches)
-        self.starting = Starting(platform, hosts, self.caches, self.reporter, pulls)
-        self._ending = Ending(platform, hosts, self.caches, backends, self.reporter)
+        self._reporter = Reporter(platform, self._caches)
+        self._starting = Starting(platform, hosts, self._caches, self._reporter, pulls)
+        self._ending = Ending(platform, hosts, self._caches, backends, self._reporter)
+        # For whoever moves a machine.
+        self.caches, self.reporter, self.starting = self._caches, self._reporter, self._starting
 
     async def reconcile(self, key: Key) -> Result:
         """One pass for the instance `key`."""
-        scope = self.caches.find_scope(key)
+        scope = self._caches.find_scope(key)
         if scope is None:  # also for the key of no instance, by which the host's first Lease wakes
             await self._sweep.run()
             return Done()
@@ -77,7 +79,7 @@ class Instances:
             return await self._refuse(scope, backend)
         if scope.pod is not None and is_deleting(scope.pod):
             return await self._ending.evict(scope, scope.pod, backend)
-        return await self.starting.start(scope, backend)
+        return await self._starting.start(scope, backend)
 
     def _choose(self, vmi: JsonObject) -> MachineBackend | Refusal:
         running = self._backends.find(vmi["metadata"]["uid"])
@@ -103,6 +105,6 @@ class Instances:
             # It went further once, before a power cut or under another pilvi; as in KubeVirt no phase ever goes back.
             machine = running.state(scope.uid) if running is not None else MachineState("absent")
             report = dataclasses.replace(report, phase=phase, ready_reason="GuestNotRunning", machine=machine, pod=scope.pod)
-        if await self.reporter.report(scope, report):
+        if await self._reporter.report(scope, report):
             self._events.record(scope.vmi, "Warning", refusal.reason, refusal.message)
         return Failed(f"{refusal.reason}: {refusal.message}", permanent=True)

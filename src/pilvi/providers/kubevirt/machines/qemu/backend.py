@@ -16,7 +16,6 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from pilvi.errors import DriverError, MachineRefused, MachineUnreachable, TimedOut
-from pilvi.host.netns import list_netns
 from pilvi.host.qemu.spec import Sockets, Uefi
 from pilvi.host.qemu.unit import overhead_bytes, qemu_unit
 from pilvi.lib.deadline import wait_for
@@ -31,8 +30,8 @@ from pilvi.providers.kubevirt.machines.qemu.files import prepare_files
 from pilvi.providers.kubevirt.machines.qemu.guests import Guests
 from pilvi.providers.kubevirt.machines.qemu.moves import QemuMoves
 from pilvi.providers.kubevirt.machines.qemu.offer import Offers
-from pilvi.providers.kubevirt.machines.qemu.slots import Slots, in_slot, slot_sockets
-from pilvi.providers.names import SLOTS, machine_netns, machine_port, machine_unit, port_in_slot, vpc_netns_prefix
+from pilvi.providers.kubevirt.machines.qemu.slots import Slots, in_slot, remove_ports, slot_sockets
+from pilvi.providers.names import SLOTS, machine_netns, machine_port, machine_unit, port_in_slot
 from pilvi.providers.sizing import Size
 
 if TYPE_CHECKING:
@@ -169,13 +168,11 @@ class QemuBackend(MachineBackend):
 
     async def remove(self, uid: str) -> None:
         """Unit, tap, namespace, sockets, folder: in this order, so that nothing is taken away under a running process."""
-        from pilvi.host.network import delete_link, delete_netns  # noqa: PLC0415 (half a second of import that a CLI must not pay)
+        from pilvi.host.network import delete_netns  # noqa: PLC0415 (half a second of import that a CLI must not pay)
 
         await self.kill(uid)
-        # The Subnet that it was in may be gone, or another one by now.
-        for netns in list_netns(vpc_netns_prefix(self._cloud)):
-            for slot in SLOTS:
-                await delete_link(netns, port_in_slot(machine_port(uid), slot))
+        for slot in SLOTS:
+            await remove_ports(self._cloud, uid, slot)
         await delete_netns(machine_netns(self._cloud, uid))
         for slot in SLOTS:
             await on_disk(remove_tree, slot_sockets(self._cloud, uid, slot).folder)

@@ -14,14 +14,13 @@ from typing import TYPE_CHECKING, Any, Literal
 from weakref import WeakValueDictionary
 
 from pilvi.errors import MachineRefused, MachineUnreachable, TimedOut, format_chain
-from pilvi.host.netns import list_netns
 from pilvi.host.qemu.monitor import Monitor
 from pilvi.host.qemu.status import GuestStatus
 from pilvi.lib.disk import on_disk
 from pilvi.lib.files import remove_tree
 from pilvi.providers.kubevirt.machines.moves import MachineMoves, Move, MoveSettings
-from pilvi.providers.kubevirt.machines.qemu.slots import Slots, other_slot, slot_sockets
-from pilvi.providers.names import machine_port, machine_unit, port_in_slot, vpc_netns_prefix
+from pilvi.providers.kubevirt.machines.qemu.slots import Slots, other_slot, remove_ports, slot_sockets
+from pilvi.providers.names import machine_unit
 
 if TYPE_CHECKING:
     from pilvi.host.cloud import Cloud
@@ -179,11 +178,8 @@ class QemuMoves(MachineMoves):
         await self._guests.follow(uid, _HEARD_TIMEOUT_S)
 
     async def _clear(self, uid: str, slot: str) -> None:
-        from pilvi.host.network import delete_link  # noqa: PLC0415 (half a second of import that a CLI must not pay)
-
         await self._units.stop(machine_unit(uid, slot), grace_s=0)
-        for netns in list_netns(vpc_netns_prefix(self._cloud)):
-            await delete_link(netns, port_in_slot(machine_port(uid), slot))
+        await remove_ports(self._cloud, uid, slot)
         await on_disk(remove_tree, slot_sockets(self._cloud, uid, slot).folder)
 
     async def _look_or_none(self, uid: str) -> Move:

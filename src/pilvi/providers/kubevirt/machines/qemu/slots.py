@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from pilvi.host.netns import list_netns
 from pilvi.host.qemu.spec import Nic, QemuSpec
 from pilvi.lib.disk import on_disk
 from pilvi.lib.files import write_atomic
 from pilvi.providers.kubevirt.machines.folder import machine_folder
 from pilvi.providers.kubevirt.machines.qemu.domain import sockets_of
-from pilvi.providers.names import SLOTS, machine_unit, port_in_slot
+from pilvi.providers.names import SLOTS, machine_port, machine_unit, port_in_slot, vpc_netns_prefix
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from pilvi.host.cloud import Cloud
     from pilvi.host.qemu.spec import Sockets
 
-__all__ = ["Slots", "in_slot", "other_slot", "slot_sockets"]
+__all__ = ["Slots", "in_slot", "other_slot", "remove_ports", "slot_sockets"]
 
 
 def other_slot(slot: str) -> str:
@@ -51,6 +52,15 @@ def in_slot(cloud: Cloud, machine: QemuSpec, uid: str, slot: str, *, incoming: b
         paused=machine.paused and not incoming,
         incoming=incoming,
     )
+
+
+async def remove_ports(cloud: Cloud, uid: str, slot: str) -> None:
+    """All taps of the machine in that slot, in whichever Vpc: the Subnet that it was in may be gone, or another one by now."""
+    from pilvi.host.network import delete_link, list_links  # noqa: PLC0415 (half a second of import that a CLI must not pay)
+
+    for netns in list_netns(vpc_netns_prefix(cloud)):
+        for link in await list_links(netns, port_in_slot(machine_port(uid), slot)):
+            await delete_link(netns, link.name)
 
 
 class Slots:
