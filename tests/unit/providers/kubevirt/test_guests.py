@@ -19,6 +19,7 @@ from pilvi.providers.kubevirt.machines.qemu import room
 from pilvi.providers.kubevirt.machines.qemu.domain import sockets_of
 from pilvi.providers.kubevirt.machines.qemu.guests import Guests
 from pilvi.providers.kubevirt.machines.qemu.room import NO_ROOM, has_room
+from pilvi.providers.kubevirt.machines.qemu.slots import Slots
 from tests.unit.host.qemu.fake_qmp import FakeQemu, listening
 from tests.unit.host.qemu.test_agent import Guest
 from tests.unit.providers.kubevirt.test_guest_facts import ANSWERS
@@ -51,7 +52,7 @@ class Lab:
             "query-block": lambda _: [{"device": "", "io-status": self.io_status}, {"device": "cd"}],
             "cont": self.cont,
         }
-        self.guests = Guests(self.cloud)
+        self.guests = Guests(self.cloud, Slots(self.cloud))
         self.guests.subscribe(self._wake)
 
     def cont(self, _arguments: Any) -> Any:
