@@ -96,6 +96,7 @@ class QemuControl(MachineControl):
         """See `MachineControl`."""
         with _refusals():
             await self._agent(uid).thaw()
+        self._guests.thaw_no_more(uid)
 
     def _sockets(self, uid: str) -> Sockets:
         return slot_sockets(self._cloud, uid, self._slots.active(uid))

@@ -68,6 +68,7 @@ class Guests:
         self._agents: dict[str, Agent] = {}  # of those that answered when it was last looked
         self._facts: dict[str, GuestFacts] = {}
         self._full: set[str] = set()  # of those that stand still because there was no room for what they wrote
+        self._thawing: dict[str, asyncio.Task[None]] = {}
         self._looking: dict[str, asyncio.Event] = {}
         self._following: dict[str, asyncio.Task[None]] = {}
         self._group: asyncio.TaskGroup | None = None
@@ -113,9 +114,15 @@ class Guests:
         return slot_sockets(self._cloud, uid, self._slots.active(uid))
 
     def thaw_later(self, uid: str, agent: Agent, after_s: float) -> None:
-        """Thaw the guest's file systems after that time, unless it has been done by then."""
+        """Thaw the guest's file systems after that time, unless `thaw_no_more` comes before."""
+        self.thaw_no_more(uid)
         if self._group is not None:
-            self._group.create_task(_thaw(agent, after_s), name=f"thaw {uid}")
+            self._thawing[uid] = self._group.create_task(_thaw(agent, after_s), name=f"thaw {uid}")
+
+    def thaw_no_more(self, uid: str) -> None:
+        """They are thawed: what was to come later must not end the next freeze."""
+        if (task := self._thawing.pop(uid, None)) is not None:
+            task.cancel()
 
     def describe(self, uid: str, started_at: datetime | None, machine_type: str = "") -> MachineState:
         """What was heard last."""
@@ -138,6 +145,7 @@ class Guests:
 
     def forget(self, uid: str) -> None:
         """The machine is gone."""
+        self.thaw_no_more(uid)
         if (task := self._following.pop(uid, None)) is not None:
             task.cancel()
         for known in (self._monitors, self._statuses, self._looking, self._agents, self._facts):
