@@ -94,6 +94,7 @@ def test_an_image_without_a_disk_is_not_built(image: NodeImage, tmp_path: Path) 
         (b"pilvi: first boot ended with exit code 0", None),
         (b"x\r\npilvi: first boot ended with exit code 0\r\n", 0),
         (b"pilvi: first boot ended with exit code 0\r\nlater\r\npilvi: first boot ended with exit code 17\n", 17),
+        (b"\r\r\npilvi: first boot ended with exit code 0\r\r\n", 0),
         (b"pilvi: first boot ended with exit code 1234\n", None),
         (b"\xff" * 100_000 + b"pilvi: first boot ended with exit code 3\n", 3),
     ],

@@ -25,7 +25,7 @@ from pilvi.providers.kubevirt.machines.volumes import CloudInitDisk, ImageDisk, 
 
 __all__ = ["find_first_boot", "find_image", "plan_node", "with_node_disk", "write_seed"]
 
-_ENDED = re.compile(rb"pilvi: first boot ended with exit code (\d{1,3})\r?\n")
+_ENDED = re.compile(rb"pilvi: first boot ended with exit code (\d{1,3})\r*\n")
 _LAST_BYTES = 64 << 10
 _NOTHING_TO_DO = b"#cloud-config\n"
 
