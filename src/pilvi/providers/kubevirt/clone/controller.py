@@ -13,7 +13,18 @@ from pilvi.providers.kubevirt.kinds import MACHINES
 from pilvi.providers.kubevirt.snapshot.kinds import CLONES, CONTENTS, RESTORES, SNAPSHOTS
 from pilvi.providers.kubevirt.snapshot.plan import content_name
 from pilvi.providers.status import write_status
-from pilvi.runtime import Done, Result, Waiting, condition, conditions_of, find_condition, is_deleting, is_true, merge_conditions
+from pilvi.runtime import (
+    Done,
+    RequeueAfter,
+    Result,
+    Waiting,
+    condition,
+    conditions_of,
+    find_condition,
+    is_deleting,
+    is_true,
+    merge_conditions,
+)
 
 if TYPE_CHECKING:
     from pilvi.providers.platform import Platform
@@ -21,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["Clones"]
 
 LOOK_AGAIN_S = 15.0
+TIDY_AFTER_S = 0.2
 
 
 @dataclass(frozen=True)
@@ -60,7 +72,10 @@ class Clones:
         except (UserError, Forbidden, Invalid) as e:
             step = _Step("Failed", format_chain(e))
         await self._report(clone, step)
-        return Waiting("InProgress", step.message, LOOK_AGAIN_S) if step.phase not in ("Failed", "Succeeded") else Done()
+        if step.phase == "Failed":
+            return Done()
+        # A status of its own wakes nobody: what is left of a clone that is made is removed by the next pass.
+        return Waiting("InProgress", step.message, LOOK_AGAIN_S) if step.phase != "Succeeded" else RequeueAfter(TIDY_AFTER_S)
 
     async def _advance(self, clone: JsonObject) -> _Step:
         """The next step. Raises UserError for a clone that can never be made."""
