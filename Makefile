@@ -34,7 +34,8 @@ check: environment ## linters and unit tests only; needs neither root nor kit
 	$(VENV)/bin/pytest tests/unit
 
 bench: packages environment kit ## the table of docs/explanation/performance.md
-	$(SUDO) $(VENV)/bin/python -m bench $(if $(MACHINES),--machines $(MACHINES))
+	@scripts/install-packages $(TEST_PACKAGES)
+	$(SUDO) $(VENV)/bin/python -m bench $(if $(MACHINES),--machines $(MACHINES)) $(if $(VIRTUAL_MACHINES),--virtual-machines)
 
 packages: ## Debian packages that pilvi runs
 	@scripts/install-packages

@@ -13,11 +13,16 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from tests.guests import guest_image
 
 from bench.cloud import IDLE_S, PAUSE, SETTLE_S, BenchCloud, stopwatch
 from bench.limit import MemoryLimit, limited
 from bench.table import Row, render
+from bench.virtual_machines import DISK_MIB, MEMORY_MIB, measure_virtual_machines
 from pilvi import kit
 from pilvi.engine import service
 from pilvi.host import libc, mounts
@@ -36,7 +41,8 @@ def main() -> None:
     """Measure everything and print the table."""
     parser = argparse.ArgumentParser(prog="python -m bench")
     parser.add_argument("--machines", type=int, default=0, help="also measure the engine with so many idle machines")
-    machines = parser.parse_args().machines
+    parser.add_argument("--virtual-machines", action="store_true", help="measure virtual machines, and nothing else")
+    options = parser.parse_args()
     if service.is_available():
         sys.exit("make bench: systemd would start the engine outside of the memory limit; run it in a container without systemd")
     if "PILVI_BENCH_ENCLOSED" not in os.environ:
@@ -54,15 +60,37 @@ def main() -> None:
     if load > BUSY_LOAD:
         print(f"The machine is busy: with a load above {BUSY_LOAD:.0f} times are longer and ratios uncertain.")
     sys.stdout.flush()
+    rows = virtual_machines() if options.virtual_machines else clusters(options.machines)
+    print(render(rows))
+
+
+def clusters(machines: int) -> list[Row]:
+    """The platform and its clusters."""
     floors = measure_floors()
     rows = [Row("CLI: pilvi --help (best of 10)", [best_start()], floors["python"], "s")]
-    with limited(FOUR_GIB) as limit:
-        cloud = BenchCloud()
-        try:
-            rows += measure(cloud, limit, floors, machines)
-        finally:
-            cloud.purge()
-    print(render(rows))
+    with limited(FOUR_GIB) as limit, bench_cloud() as cloud:
+        return rows + measure(cloud, limit, floors, machines)
+
+
+def virtual_machines() -> list[Row]:
+    """Machines under QEMU."""
+    floors: Floors = defaultdict(list)
+    for _ in range(RUNS):
+        run_floor(floors, "machine.py", str(guest_image().qcow2), str(MEMORY_MIB))
+        run_floor(floors, "disk.py", "/var/lib", str(DISK_MIB))
+    with bench_cloud() as cloud:
+        cloud.up()
+        return measure_virtual_machines(cloud, floors)
+
+
+@contextmanager
+def bench_cloud() -> Iterator[BenchCloud]:
+    """A cloud that is purged at the end."""
+    cloud = BenchCloud()
+    try:
+        yield cloud
+    finally:
+        cloud.purge()
 
 
 def measure_floors() -> Floors:

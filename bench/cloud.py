@@ -18,6 +18,7 @@ from bench.floor.probe import Api, is_ready, wait
 from pilvi.engine.process import find_engine
 from pilvi.host.cgroups import get_cgroups
 from pilvi.host.cloud import get_cloud
+from pilvi.host.netns import NETNS_DIR
 
 IDLE_S = 60.0
 SETTLE_S = 15.0
@@ -117,7 +118,7 @@ class BenchCloud:
             return len(ready) == workers
 
         words = ("cluster", "scale", name, "--workers", str(workers))
-        added, counted = self._timed(words, lambda: _await(api, "/api/v1/nodes", is_last))
+        added, counted = self._timed(words, lambda: wait_for_object(api, "/api/v1/nodes", is_last))
         return {"added": added, "counted": counted}
 
     def delete(self, name: str) -> float:
@@ -135,7 +136,9 @@ class BenchCloud:
         pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": {"containers": [{"name": "c", "image": PAUSE}]}}
         with stopwatch() as watch:
             self.pilvi("kubectl", "--cluster", cluster, "--", "apply", "-f", "-", stdin=json.dumps(pod))
-            _await(api, "/api/v1/namespaces/default/pods", lambda found: found["metadata"]["name"] == name and _phase(found) == "Running")
+            wait_for_object(
+                api, "/api/v1/namespaces/default/pods", lambda found: found["metadata"]["name"] == name and _phase(found) == "Running"
+            )
         return watch.seconds
 
     def start_machines(self, number: int, image: str) -> None:
@@ -161,7 +164,7 @@ class BenchCloud:
                 running.add(found["metadata"]["name"])
             return len(running) == number
 
-        _await(self.platform, INSTANCES, all_run)
+        wait_for_object(self.platform, INSTANCES, all_run)
 
     def wait_memory_seen(self, before: str) -> None:
         """Wait until the node that stands for the host offers other memory than `before`, after a change of the limit."""
@@ -201,6 +204,22 @@ class BenchCloud:
         lines = [line.split() for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]]
         return sum(fields[3] == _ESTABLISHED and f"socket:[{fields[9]}]" in sockets for fields in lines)
 
+    def netns(self, prefix: str) -> list[str]:
+        """The cloud's network namespaces whose names begin so."""
+        return sorted(path.name for path in NETNS_DIR.glob(f"{get_cloud(self.home).netns(prefix)}*"))
+
+    def beside_guest_bytes(self, unit: str, guest_bytes: int) -> float:
+        """Resident memory of a machine's process without the guest's own, which is its one mapping of that size."""
+        (pid,) = (found["pid"] for found in self._units(unit))
+        total, size = 0, 0
+        for line in Path(f"/proc/{pid}/smaps").read_text().splitlines():
+            name, _, rest = line.partition(":")
+            if name == "Size":
+                size = int(rest.split()[0]) * 1024
+            elif name == "Rss" and size != guest_bytes:
+                total += int(rest.split()[0]) * 1024
+        return float(total)
+
     def purge(self) -> None:
         """Remove the cloud."""
         self.pilvi("down", "--purge", "--yes")
@@ -209,7 +228,7 @@ class BenchCloud:
 
     def _wait_tenant(self, name: str) -> None:
         """Until the TenantControlPlane is Ready, and its API server says so itself by its own kubeconfig."""
-        _await(self.platform, TENANTS, lambda found: found["metadata"]["name"] == name and _tenant_status(found) == "Ready")
+        wait_for_object(self.platform, TENANTS, lambda found: found["metadata"]["name"] == name and _tenant_status(found) == "Ready")
         api = self._tenant(name)
         wait(lambda: is_ready(api))
 
@@ -228,7 +247,7 @@ class BenchCloud:
         return engine.process.pid
 
 
-def _await(api: Api, path: str, predicate: Callable[[dict[str, Any]], bool]) -> None:
+def wait_for_object(api: Api, path: str, predicate: Callable[[dict[str, Any]], bool]) -> None:
     """Watch until one object makes it true."""
     if not any(predicate(found) for found in api.watch(path)):
         raise TimeoutError(f"{path}: what was waited for did not come")

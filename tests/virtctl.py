@@ -77,6 +77,16 @@ class Virtctl:
     async def migrate(self, name: str, *, dry_run: bool = False) -> None:
         await self._put("virtualmachines", name, "migrate", _dry(dry_run))
 
+    async def migrate_cancel(self, name: str) -> None:
+        """Deletes the machine's migration that has not ended, as it is found by its label."""
+        path = f"/apis/kubevirt.io/v1/namespaces/{self.namespace}/virtualmachineinstancemigrations"
+        found = json.loads(await self._send("GET", f"{path}?labelSelector=kubevirt.io%2Fvmi-name%3D%3D{name}"))
+        for migration in found["items"]:
+            if migration.get("status", {}).get("phase") not in ("Succeeded", "Failed"):
+                await self._send("DELETE", f"{path}/{migration['metadata']['name']}")
+                return
+        raise LookupError(f"no migration of {name} is under way")
+
     async def expand(self, name: str) -> dict[str, Any]:
         return await self._get_json("virtualmachines", name, "expand-spec")
 

@@ -1,5 +1,6 @@
 """The floor of a virtual machine: QEMU by hand, an overlay on the tests' guest, QEMU's own network. Standard library only.
 
+Usage: machine.py greets ADDRESS waits, in the network of a guest that others have started, for the last of the following.
 Usage: machine.py DISK MEMORY_MIB, where DISK is the guest's qcow2 file; prints
 
     running SECONDS      from the start of QEMU, with its overlay, until the monitor says that the guest runs
@@ -33,7 +34,7 @@ def main(disk: str, memory_mib: str) -> None:
             try:
                 wait_running(folder / "qmp", started)
                 print("running", time.monotonic() - started)
-                wait_greeting(port, started)
+                wait_greeting("127.0.0.1", port, started)
                 print("answers", time.monotonic() - started)
                 print("qemu", process_bytes(process.pid))
             finally:
@@ -74,11 +75,11 @@ def ask(stream: Any, what: str) -> Any:
     return answer["return"]
 
 
-def wait_greeting(port: int, started: float) -> None:
+def wait_greeting(address: str, port: int, started: float) -> None:
     """QEMU takes connections before the guest does, so only what the guest says counts."""
     while True:
         try:
-            with socket.create_connection(("127.0.0.1", port), timeout=LISTEN_S) as connection:
+            with socket.create_connection((address, port), timeout=LISTEN_S) as connection:
                 if connection.recv(4) == b"SSH-":
                     return
         except OSError:
@@ -106,4 +107,7 @@ def free_port() -> int:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    if sys.argv[1] == "greets":
+        wait_greeting(sys.argv[2], 22, time.monotonic())
+    else:
+        main(*sys.argv[1:])

@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+from collections.abc import Awaitable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import aiohttp
 
@@ -22,12 +23,14 @@ from tests.guests.guest import REFERENCE
 from tests.images.registry import FakeRegistry
 from tests.virtctl import Virtctl, VirtctlError
 
-__all__ = ["GUEST_BOOT_S", "console", "guest_machine", "push_guest"]
+__all__ = ["GUEST_BOOT_S", "console", "guest_machine", "hang_up", "push_guest"]
 
 GUEST_BOOT_S = 120.0
 """Twenty times what a boot takes without hardware virtualisation on two idle cores."""
 _PROMPT = re.compile(r"\w+@[\w.-]+:\S*[#$] ")
 _AGAIN_S = 2.0
+_HANG_UP_S = 0.25
+T = TypeVar("T")
 
 
 def push_guest(registry: FakeRegistry) -> str:
@@ -82,7 +85,15 @@ def console(cloud: CloudUnderTest, namespace: str, name: str, command: str, *, t
 
     The shell lives on between calls: a later one finds the folder and variables that an earlier one has left.
     """
-    return asyncio.run(_converse(cloud, namespace, name, command, timeout_s))
+    return asyncio.run(hang_up(_converse(cloud, namespace, name, command, timeout_s)))
+
+
+async def hang_up(talk: Awaitable[T]) -> T:
+    """What `talk` returns, when its connections have ended too: over TLS that takes a word from the other side."""
+    try:
+        return await talk
+    finally:
+        await asyncio.sleep(_HANG_UP_S)
 
 
 async def _converse(cloud: CloudUnderTest, namespace: str, name: str, command: str, timeout_s: float) -> str:

@@ -1,8 +1,11 @@
 """A worker of a cluster as a virtual machine: the same Cluster, the same kubeadm, a kernel of its own."""
 
+import pytest
+
 from tests.e2e.cloud import CloudUnderTest, cluster_manifest, find_condition, is_true, wait_until
 
 
+@pytest.mark.soak  # two and a half minutes where the processor is emulated
 def test_a_worker_with_a_kernel_of_its_own_joins_and_runs_pods(cloud: CloudUnderTest, namespace: str) -> None:
     manifest = cluster_manifest("hardware", namespace, workers=1)
     manifest["spec"]["topology"]["variables"] = [{"name": "machine", "value": "qemu"}]

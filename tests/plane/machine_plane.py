@@ -10,6 +10,8 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from pilvi import kit
 from pilvi.api import JsonObject, Key, Resource
 from pilvi.api.builtin import NAMESPACES, SERVICE_ACCOUNTS
@@ -121,10 +123,12 @@ def running_plane(home: Path, *more_flags: str) -> Iterator[MachinePlane]:
 
 
 @asynccontextmanager
-async def on_plane(server: MachinePlane, namespace: str, home: Path, build: Callable[[Platform], list[Controller]]) -> AsyncIterator[Scene]:
-    """Run the controllers that `build` makes, with a fresh namespace."""
+async def on_plane(
+    server: MachinePlane, namespace: str, home: Path, build: Callable[[Platform], list[Controller]], *, hosts: int = 1
+) -> AsyncIterator[Scene]:
+    """Run the controllers that `build` makes, with a fresh namespace, in a cloud of so many hosts."""
     async with Client.open(server.kubeconfig()) as client:
-        informers, cloud = Informers(client), make_cloud(home)
+        informers, cloud = Informers(client), msgspec.structs.replace(make_cloud(home), hosts=hosts)
         platform = Platform(
             cloud=cloud,
             client=client,

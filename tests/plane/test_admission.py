@@ -27,6 +27,7 @@ from pilvi.kube import Client
 from pilvi.lib.deadline import wait_for
 from pilvi.pki import Usage, create_ca, issue
 from pilvi.plane.admission import webhooks
+from pilvi.providers import kubevirt
 from pilvi.providers.platform import Platform
 from pilvi.runtime import EventRecorder, Informers
 from pilvi.tenant import TenantClients
@@ -76,7 +77,7 @@ class Engine:
                 checks = [check for provider in PROVIDERS for check in provider.checks(platform)]
                 listener = socket.create_server(("127.0.0.1", self._port))
                 listener.setblocking(False)
-                mains = (informers.run(), serve_admission(listener, self._files, informers, checks))
+                mains = (informers.run(), serve_admission(listener, self._files, informers, checks, kubevirt.evictions(platform)))
                 tasks = [asyncio.create_task(main) for main in mains]
                 await informers.wait_synced(TIMEOUT_S)
                 started.set_result(lambda: loop.call_soon_threadsafe(end.set))

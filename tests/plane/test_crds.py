@@ -154,6 +154,8 @@ PLAIN = {
     "VirtualMachineClone": {"metadata": {"name": "plain"}, "spec": {"source": SOURCE, "labelFilters": ["*", "!a"]}},
     "Vpc": {"metadata": {"name": "plain"}, "spec": {}},
     "Subnet": {"metadata": {"name": "plain"}, "spec": {"vpc": "plain", "cidrBlock": "10.0.1.0/24", "gateway": "10.0.1.1"}},
+    "VirtualMachineInstanceMigration": {"metadata": {"name": "plain"}, "spec": {"vmiName": "plain"}},
+    "MigrationPolicy": {"metadata": {"name": "plain"}, "spec": {"selectors": {"virtualMachineInstanceSelector": {"app": "web"}}}},
     "IP": {"metadata": {"name": "plain.default"}, "spec": {"subnet": "plain", "ipAddress": "10.0.1.2", "v4IpAddress": "10.0.1.2"}},
     "NetworkAttachmentDefinition": {
         "metadata": {"name": "plain"},
@@ -292,6 +294,7 @@ REFUSED: list[tuple[str, dict[str, Any], list[str]]] = [
     ),
     ("KubevirtMachineTemplate", machine_template("x", domain={"devices": {}, "cpu": {"cores": 0}}), ["cores", "1 or more"]),
     ("KubevirtMachine", {**PLAIN["KubevirtMachine"], "metadata": {"name": LONG}}, ["metadata.name", "63"]),
+    ("VirtualMachine", vm("x", evictionStrategy="Move"), ["spec.template.spec.evictionStrategy", "no such strategy"]),
     ("KubevirtMachineTemplate", in_namespace("elsewhere"), ["virtualMachineTemplate.metadata.namespace", "Instead"]),
     ("VirtualMachine", vm("x", domain={"devices": {}, "memory": {"guest": "-1Gi"}}), ["memory.guest", "positive", "-1Gi"]),
     ("VirtualMachine", vm("x", domain={"devices": {}, "memory": {"guest": 0}}), ["memory.guest", "positive", "0"]),
@@ -479,7 +482,6 @@ WARNED: list[tuple[str, dict[str, Any], str]] = [
         "spec.controlPlaneServiceTemplate has no effect",
     ),
     ("Subnet", {"metadata": {"name": "x"}, "spec": {"cidrBlock": "10.0.0.0/24", "enableDHCP": False}}, "spec.enableDHCP has no effect"),
-    ("VirtualMachine", vm("x", evictionStrategy="External"), "spec.template.spec.evictionStrategy has no effect"),
     (
         "VirtualMachine",
         vm("x", domain={**SIZED, "devices": {}, "cpu": {"realtime": {}}}),

@@ -27,7 +27,13 @@ from pilvi.api.instancetype import (
 )
 from pilvi.api.kamaji import DataStore, TenantControlPlane
 from pilvi.api.kubeovn import IP, Subnet, Vpc
-from pilvi.api.kubevirt import VirtualMachine, VirtualMachineInstance, VirtualMachineInstanceReplicaSet
+from pilvi.api.kubevirt import (
+    MigrationPolicy,
+    VirtualMachine,
+    VirtualMachineInstance,
+    VirtualMachineInstanceMigration,
+    VirtualMachineInstanceReplicaSet,
+)
 from pilvi.api.object import Object
 from pilvi.api.policies import policies_of
 from pilvi.api.resource import JsonObject
@@ -56,6 +62,8 @@ KINDS: tuple[type[Object], ...] = (
     VirtualMachineSnapshotContent,
     VirtualMachineRestore,
     VirtualMachineClone,
+    VirtualMachineInstanceMigration,
+    MigrationPolicy,
     Vpc,
     Subnet,
     IP,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
+from urllib.parse import quote
 
 __all__ = ["JsonObject", "Key", "Resource"]
 
@@ -55,12 +56,12 @@ class Resource:
         """URL path of the collection; without a namespace that of all namespaces."""
         root = f"/apis/{self.group}/{self.version}" if self.group else f"/api/{self.version}"
         if self.namespaced and namespace:
-            return f"{root}/namespaces/{namespace}/{self.plural}"
+            return f"{root}/namespaces/{_segment(namespace)}/{self.plural}"
         return f"{root}/{self.plural}"
 
     def object_path(self, key: Key, subresource: str | None = None) -> str:
         """URL path of one object, or of its subresource."""
-        path = f"{self.path(key.namespace)}/{key.name}"
+        path = f"{self.path(key.namespace)}/{_segment(key.name)}"
         return f"{path}/{subresource}" if subresource else path
 
     def new(self, key: Key, **fields: Any) -> JsonObject:
@@ -75,3 +76,9 @@ class Resource:
 
     def __str__(self) -> str:
         return f"{self.plural}.{self.group}" if self.group else self.plural
+
+
+def _segment(name: str) -> str:
+    """A name as one segment of a path, whatever it is: names that users have written must not lead to another object."""
+    # Clients resolve dots, encoded ones too; encoded twice they are a name that nothing has.
+    return quote(name, safe=":") if name.strip(".") else name.replace(".", "%252E")

@@ -108,6 +108,8 @@ def _find_log(home: Path, unit: str, namespace: str | None, of: str | None, time
         raise UserError("logs of units belong to root", hint=f"sudo pilvi logs {unit}")
     key = parse_name(unit, namespace)
     machines = _find_machines(cloud)
+    if unit not in machines:
+        unit = next((known for known in machines if unit == f"{known}b"), unit)  # a machine in its second slot (docs/design/0005)
     path = None if "/" in unit or unit in machines else _find_unit_log(cloud, unit)
     if path is not None:
         if of is not None:

@@ -27,10 +27,20 @@ if TYPE_CHECKING:
 @home_option
 @click.option("--range", "cidr", metavar="CIDR", help="Address range of the cloud, /18 to /28. Default: a free /24 of 10.250.0.0/16.")
 @click.option("--machines", type=click.Choice(["auto", "qemu", "sandbox"]), help="What runs machines that name nothing. Default: auto.")
+@click.option("--hosts", type=click.IntRange(1, 16), help="How many virtual hosts share this machine. Default: 1.")
 @click.option("--foreground", is_flag=True, help="Run the engine as a child of this command, for containers.")
 @click.option("--no-wait", is_flag=True, help="Do not wait until the clusters of the applied manifests are ready.")
 @timeout_option(600, "How long to wait at most for the cloud and its clusters together. Building the kit does not count.")
-def up(files: tuple[Path, ...], home: Path, cidr: str | None, machines: Any, foreground: bool, no_wait: bool, timeout_s: float) -> None:
+def up(
+    files: tuple[Path, ...],
+    home: Path,
+    cidr: str | None,
+    machines: Any,
+    hosts: int | None,
+    foreground: bool,
+    no_wait: bool,
+    timeout_s: float,
+) -> None:
     """Start the cloud, or bring it up to date, and apply manifests. Safe to repeat.
 
     \b
@@ -41,12 +51,20 @@ def up(files: tuple[Path, ...], home: Path, cidr: str | None, machines: Any, for
 
     require_root("up")
     network = parse_range(cidr)
-    code = run_async(_up(home, network, machines, manifests.read(files), timeout_s, foreground, wait=not no_wait))
+    code = run_async(_up(home, network, machines, hosts, manifests.read(files), timeout_s, foreground, wait=not no_wait))
     click.get_current_context().exit(code)
 
 
 async def _up(
-    home: Path, network: IPv4Network | None, machines: Any, documents: list[JsonObject], timeout_s: float, foreground: bool, *, wait: bool
+    home: Path,
+    network: IPv4Network | None,
+    machines: Any,
+    hosts: int | None,
+    documents: list[JsonObject],
+    timeout_s: float,
+    foreground: bool,
+    *,
+    wait: bool,
 ) -> int:
     from pilvi.cli.cloud import ensure_engine, hold_home
     from pilvi.cli.kit import build_missing
@@ -64,7 +82,7 @@ async def _up(
                 check_same_range(before, network)
         await require_host(home)
         await build_missing(waiting)
-        cloud = settle_version(create_cloud(home, network, machines))
+        cloud = settle_version(create_cloud(home, network, machines, hosts))
         if before is not None and before.kubernetes not in {"", cloud.kubernetes}:
             waiting.line(f"  the platform is upgraded from Kubernetes {before.kubernetes} to {cloud.kubernetes}; clusters stay as they are")
         deadline = Deadline(timeout_s)

@@ -101,7 +101,8 @@ async def _start_controllers(cloud: Cloud, settings: Settings, client: Client, u
     supervisor.start("network", keep_cloud_network(cloud, plane))
     supervisor.start("health", serve_health(cloud, metrics, informers))
     supervisor.start("kubelet", serve_kubelet(cloud, plane))
-    supervisor.start("admission", serve_admission(listen(cloud, ADDRESS, PORT), webhook_certificate(plane), informers, checks))
+    admission = serve_admission(listen(cloud, ADDRESS, PORT), webhook_certificate(plane), informers, checks, kubevirt.evictions(platform))
+    supervisor.start("admission", admission)
     authority = webhook_authority(plane).read_bytes()
     supervisor.start(
         "aggregation",

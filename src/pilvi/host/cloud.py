@@ -63,8 +63,8 @@ class Cloud(msgspec.Struct, frozen=True, kw_only=True):
     """One cloud of this host.
 
     `id` is five characters. `range` holds the cloud's addresses, `transit` those of VPC routers towards the host; both lie on one
-    bridge. `uid_base` and `uid_count` are the block of host uids for its units. `machines` is the default backend. `kubernetes` is the
-    version that the platform runs, as `v1.37.2`, empty until an `up` has chosen it.
+    bridge. `uid_base` and `uid_count` are the block of host uids for its units. `machines` is the default backend. `hosts` is how many
+    virtual hosts it has. `kubernetes` is the version that the platform runs, as `v1.37.2`, empty until an `up` has chosen it.
     """
 
     id: str
@@ -75,6 +75,7 @@ class Cloud(msgspec.Struct, frozen=True, kw_only=True):
     uid_base: int
     uid_count: int
     machines: Machines = "auto"
+    hosts: int = 1
     kubernetes: str = ""
     format: int = CLOUD_FORMAT
 
@@ -204,11 +205,12 @@ def create_cloud(
     home: Path,
     range: IPv4Network | None = None,
     machines: Machines | None = None,
+    hosts: int | None = None,
     *,
     host_file: Path = HOST_FILE,
     run_root: Path = RUN_ROOT,
 ) -> Cloud:
-    """Choose the identity of the cloud in `home`, or return the one that it has; `machines` may be changed later, `range` may not.
+    """Choose the identity of the cloud in `home`, or return the one that it has; all but `range` may be changed later.
 
     Without `range` the first free /24 of 10.250.0.0/16 is taken. Blocking, short. Raises UserError when the range cannot be used, when
     the existing cloud has another one, or when the home was made by a newer pilvi.
@@ -224,7 +226,7 @@ def create_cloud(
             cloud = _choose(host, home, range, machines or "auto", run_root)
         elif range is not None:
             check_same_range(cloud, range)
-        cloud = msgspec.structs.replace(cloud, machines=machines or cloud.machines)
+        cloud = msgspec.structs.replace(cloud, machines=machines or cloud.machines, hosts=hosts or cloud.hosts)
         # Saved while the lock is held: an entry without its file is then known to be a lost one.
         save_cloud(cloud)
         host.clouds[cloud.id] = CloudEntry(

@@ -15,15 +15,15 @@ from pilvi.api.cni import NetworkAttachmentDefinition
 from pilvi.api.controlplane import KamajiControlPlane
 from pilvi.api.kamaji import TenantControlPlane
 from pilvi.api.kubeovn import Subnet, Vpc
-from pilvi.api.kubevirt import VirtualMachine, VirtualMachineInstance
+from pilvi.api.kubevirt import VirtualMachine, VirtualMachineInstance, VirtualMachineInstanceMigration
 from pilvi.api.policies import NO_TOPOLOGY_DRY_RUN, NOT_DELETED, NOT_OURSELVES
 
-__all__ = ["ADDRESS", "KINDS", "PATH", "PORT", "webhooks"]
+__all__ = ["ADDRESS", "EVICTIONS", "KINDS", "PATH", "PORT", "webhooks"]
 
 # The engine listens where nobody but the platform's own processes gets to.
 ADDRESS = IPv4Address("127.0.0.1")
 PORT = 9445
-PATH = "/check"
+PATH, EVICTIONS = "/check", "/evict"
 
 NAME = "pilvi-across-objects"
 TIMEOUT_S = 2
@@ -35,6 +35,7 @@ KINDS: tuple[Resource, ...] = (
     KubevirtCluster.RESOURCE,
     VirtualMachine.RESOURCE,
     VirtualMachineInstance.RESOURCE,
+    VirtualMachineInstanceMigration.RESOURCE,
     Vpc.RESOURCE,
     Subnet.RESOURCE,
     NetworkAttachmentDefinition.RESOURCE,
@@ -82,5 +83,20 @@ def webhooks(authority: bytes, port: int = PORT) -> JsonObject:
                 "timeoutSeconds": TIMEOUT_S,
             }
             for resource in KINDS
-        ],
+        ]
+        + [_evictions(authority, port)],
+    }
+
+
+def _evictions(authority: bytes, port: int) -> JsonObject:
+    """Evictions of machines. Without an engine nobody could end one, so these are refused then, unlike all other writes."""
+    return {
+        "name": "evictions.machines.pilvi.dev",
+        "admissionReviewVersions": ["v1"],
+        "clientConfig": {"url": f"https://{ADDRESS}:{port}{EVICTIONS}", "caBundle": base64.b64encode(authority).decode()},
+        "rules": [{"apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods/eviction"], "operations": ["CREATE"]}],
+        "matchConditions": [{"name": "of-a-machine", "expression": "request.name.startsWith('virt-launcher-')"}],
+        "failurePolicy": "Fail",
+        "sideEffects": "NoneOnDryRun",
+        "timeoutSeconds": TIMEOUT_S,
     }

@@ -17,7 +17,10 @@ from pilvi.providers.attachments import POD_NETWORK
 if TYPE_CHECKING:
     from pilvi.host.cloud import Cloud
 
-__all__ = ["machine_netns", "machine_port", "machine_unit", "subnet_bridge", "vpc_netns", "vpc_netns_prefix"]
+__all__ = ["SLOTS", "machine_netns", "machine_port", "machine_unit", "port_in_slot", "subnet_bridge", "vpc_netns", "vpc_netns_prefix"]
+
+SLOTS = ("", "b")
+"""A machine that moves to another virtual host has two processes for a while, one in each slot (docs/design/0005)."""
 
 _SHORTER = 5  # of a hash, so that a port fits into the 15 characters of a link
 
@@ -51,6 +54,11 @@ def machine_port(vmi_uid: str, provider: str = POD_NETWORK) -> str:
     return port if provider == POD_NETWORK else f"{port}-{short_hash(provider)[:_SHORTER]}"
 
 
-def machine_unit(vmi_uid: str) -> str:
-    """The unit that runs a machine, and the suffix of its namespace."""
-    return f"m-{short_hash(vmi_uid)}"
+def port_in_slot(port: str, slot: str) -> str:
+    """The port that the process in `slot` has in the place of `port`. It begins with another letter: names of links are full already."""
+    return f"n{port[1:]}" if slot else port
+
+
+def machine_unit(vmi_uid: str, slot: str = "") -> str:
+    """The unit that runs a machine in that slot; that of the first is also the suffix of the machine's namespace."""
+    return f"m-{short_hash(vmi_uid)}{slot}"

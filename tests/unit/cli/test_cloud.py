@@ -323,7 +323,7 @@ class Up:
         monkeypatch.setattr("pilvi.cli.up._print_summary", done)
 
     async def run(self, *, foreground: bool = False, wait: bool = True) -> int:
-        return await _up(self.cloud.home, None, None, [], 50, foreground, wait=wait)
+        return await _up(self.cloud.home, None, None, None, [], 50, foreground, wait=wait)
 
     def contexts(self) -> list[str]:
         path = Path(os.environ["KUBECONFIG"])

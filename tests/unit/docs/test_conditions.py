@@ -29,6 +29,8 @@ OTHERS = {
         NodeRestriction None Port Refusal Waiting""",
     "of instancetypes and replica sets": """CoresThreads DataSource DoesNotExist GraphicsDevice Ignore In InputDevice MemBalloon NotIn
         PodInterface Ref Resumed SerialConsole SocketsCores SocketsCoresThreads""",
+    "words of moves between hosts": """External LiveMigrate LiveMigrateIfPossible LiveMigration NotRunning PreCopy PreparingTarget Queued
+        TargetNotReady TargetReady TooManyRequests Unheard Unscheduled""",
 }
 
 

@@ -96,10 +96,13 @@ def test_what_is_asked_for_is_what_is_checked() -> None:
 
 
 def test_nobody_waits_for_the_webhook() -> None:
-    for webhook in webhooks(b"authority")["webhooks"]:
+    *across, evictions = webhooks(b"authority")["webhooks"]
+    for webhook in across:
         assert (webhook["failurePolicy"], webhook["timeoutSeconds"], webhook["sideEffects"]) == ("Ignore", 2, "None")
         assert [rule["operations"] for rule in webhook["rules"]] == [["CREATE", "UPDATE"]], "a deletion is never refused"
         assert all("/" not in resource for rule in webhook["rules"] for resource in rule["resources"]), "nor is a status"
+    assert (evictions["failurePolicy"], evictions["sideEffects"]) == ("Fail", "NoneOnDryRun"), "nobody else would end the machine"
+    assert [rule["resources"] for rule in evictions["rules"]] == [["pods/eviction"]]
 
 
 class Served:
@@ -135,11 +138,15 @@ class Served:
         return await asyncio.to_thread(ssl.get_server_certificate, self.address)
 
 
+async def never_asked(_request: JsonObject) -> JsonObject:
+    raise AssertionError("nobody evicts anything here")
+
+
 async def test_the_listener(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     monkeypatch.setattr(certificate, "RELOAD_S", 0.05)
     served = Served(tmp_path)
     checks = [Check(Subnet.RESOURCE, find_small)]
-    task = asyncio.create_task(serve_admission(served.listener, served.files, served.informers, checks))
+    task = asyncio.create_task(serve_admission(served.listener, served.files, served.informers, checks, never_asked))
     try:
         small = make_subnet("a", "10.0.0.0/30")
         assert (await served.ask(small))["response"]["allowed"], "the caches are empty still, so nothing is known"

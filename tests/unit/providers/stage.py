@@ -118,12 +118,14 @@ class Stage:
 
 
 @asynccontextmanager
-async def on_stage(api: FakeApi, home: Path, build: Callable[[Platform], list[Controller]]) -> AsyncIterator[Stage]:
+async def on_stage(
+    api: FakeApi, home: Path, build: Callable[[Platform], list[Controller]], cloud: Cloud | None = None
+) -> AsyncIterator[Stage]:
     """Run the controllers that `build` makes against `api`."""
     async with Client.open(api.kubeconfig) as client:
         units = NoUnits()
         informers = Informers(client)
-        cloud = make_cloud(home)
+        cloud = cloud or make_cloud(home)
         platform = Platform(
             cloud=cloud,
             client=client,

@@ -11,6 +11,7 @@ from pilvi.api.kubevirt.instance_status import (
     VolumeStatus,
 )
 from pilvi.api.kubevirt.machine import StartFailure, StateChangeRequest, VirtualMachine, VirtualMachineSpec, VirtualMachineStatus
+from pilvi.api.kubevirt.migration import MigrationPolicy, VirtualMachineInstanceMigration
 from pilvi.api.kubevirt.replicaset import VirtualMachineInstanceReplicaSet
 from pilvi.api.kubevirt.volumes import CloudInit, ContainerDisk, Network, PodNetwork, Volume
 
@@ -26,6 +27,7 @@ __all__ = [
     "InterfaceStatus",
     "MachineCondition",
     "Memory",
+    "MigrationPolicy",
     "Network",
     "PhaseTransitionTimestamp",
     "PodNetwork",
@@ -34,6 +36,7 @@ __all__ = [
     "StateChangeRequest",
     "VirtualMachine",
     "VirtualMachineInstance",
+    "VirtualMachineInstanceMigration",
     "VirtualMachineInstanceReplicaSet",
     "VirtualMachineInstanceSpec",
     "VirtualMachineInstanceStatus",

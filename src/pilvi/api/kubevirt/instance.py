@@ -6,7 +6,7 @@
 from typing import Annotated, ClassVar
 
 from pilvi.api.core import Affinity, OpenMetadata, Toleration, TopologySpreadConstraint
-from pilvi.api.field import Part, accepted, implemented, shape
+from pilvi.api.field import Part, accepted, implemented, rejected, shape
 from pilvi.api.kubevirt.credentials import AccessCredential
 from pilvi.api.kubevirt.domain import Domain
 from pilvi.api.kubevirt.instance_status import VirtualMachineInstanceStatus
@@ -54,7 +54,12 @@ class VirtualMachineInstanceSpec(Part):
     dns_policy: Annotated[str | None, accepted("Resolver choice.", "machines use their VPC's resolver")] = None
     eviction_strategy: Annotated[
         str | None,
-        accepted("What an eviction does.", "machines are not migrated: an eviction stops the machine", when="self != '' && self != 'None'"),
+        rejected(
+            "What an eviction does: None (the default) stops the machine, LiveMigrate moves it, LiveMigrateIfPossible one or the other.",
+            "there is no such strategy",
+            "None, LiveMigrate, LiveMigrateIfPossible or External",
+            when="!(self in ['', 'None', 'LiveMigrate', 'LiveMigrateIfPossible', 'External'])",
+        ),
     ] = None
     hostname: Annotated[str | None, implemented("Host name; default the machine's name.")] = None
     liveness_probe: Annotated[

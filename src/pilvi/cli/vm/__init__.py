@@ -17,6 +17,7 @@ vm = LazyGroup(
         "restart": ("power", "Stop a machine and start it again."),
         "pause": ("power", "Let a machine stand still."),
         "unpause": ("power", "Let a paused machine go on."),
+        "migrate": ("migrate", "Move a running machine to another virtual host."),
         "console": ("console", "Open the serial console of a machine."),
         "vnc": ("vnc", "Serve the screen of a machine on a local port."),
     },

@@ -7,7 +7,7 @@ nothing against anything before the caches are filled.
 
 import logging
 import socket
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
@@ -16,7 +16,7 @@ from aiohttp import web
 
 from pilvi.api import JsonObject, Key
 from pilvi.engine.serve.certificate import keep_certificate, server_context
-from pilvi.plane.admission import PATH
+from pilvi.plane.admission import EVICTIONS, PATH
 from pilvi.providers.admission import Check
 from pilvi.runtime import Informers
 
@@ -31,8 +31,17 @@ LARGEST_REVIEW = 4 << 20
 SHUTDOWN_TIMEOUT_S = 2.0
 
 
-async def serve_admission(listener: socket.socket, certificate: tuple[Path, Path], informers: Informers, checks: Iterable[Check]) -> None:
-    """Answer the API server until cancelled. `certificate` are the files of certificate and key, read again from time to time."""
+async def serve_admission(
+    listener: socket.socket,
+    certificate: tuple[Path, Path],
+    informers: Informers,
+    checks: Iterable[Check],
+    evictions: Callable[[JsonObject], Awaitable[JsonObject]],
+) -> None:
+    """Answer the API server until cancelled. `certificate` are the files of certificate and key, read again from time to time.
+
+    `evictions` answers the request of a review of `pods/eviction`.
+    """
     by_kind = sort_checks(checks)
 
     async def check(request: web.Request) -> web.Response:
@@ -42,9 +51,16 @@ async def serve_admission(listener: socket.socket, certificate: tuple[Path, Path
         document = {"apiVersion": review["apiVersion"], "kind": review["kind"], "response": response}
         return web.Response(body=msgspec.json.encode(document), content_type="application/json")
 
+    async def evict(request: web.Request) -> web.Response:
+        review = msgspec.json.decode(await request.read(), type=JsonObject)
+        if not all(informer.synced.is_set() for informer in informers):
+            return web.Response(status=503, text="the engine has just started")
+        document = {"apiVersion": review["apiVersion"], "kind": review["kind"], "response": await evictions(review["request"])}
+        return web.Response(body=msgspec.json.encode(document), content_type="application/json")
+
     context = server_context(certificate)
     app = web.Application(client_max_size=LARGEST_REVIEW)
-    app.add_routes([web.post(PATH, check)])
+    app.add_routes([web.post(PATH, check), web.post(EVICTIONS, evict)])
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_TIMEOUT_S)
     await runner.setup()
     try:

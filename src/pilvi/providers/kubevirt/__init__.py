@@ -7,12 +7,13 @@ instance/         makes an instance run: its virt-launcher Pod, its address, its
 machines/         what runs a machine, behind one interface: sandboxes and QEMU
 subresources/     what virtctl asks for beside writing objects: start and stop, console, screen, ports, the guest's agent
 snapshot/         a machine and its volumes at one moment; restore/ the way back, clone/ a second machine like it
-virtualhost/      the Node that the Pods are scheduled to, its Lease, and a kubelet's other duties
+virtualhost/      the Nodes that the Pods are scheduled to, their Leases, and a kubelet's other duties
+migration/        moves machines between these Nodes; answers evictions
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -30,6 +31,8 @@ from pilvi.providers.kubevirt.instancetype.wakeups import watches as instancetyp
 from pilvi.providers.kubevirt.kinds import DATA_VOLUMES, INSTANCES, IPS, MACHINES, REPLICA_SETS, SUBNETS, TENANT_CONTROL_PLANES, VPCS
 from pilvi.providers.kubevirt.machines.backend import MachineBackend
 from pilvi.providers.kubevirt.machines.backends import machine_backends
+from pilvi.providers.kubevirt.migration.controllers import migration_controllers
+from pilvi.providers.kubevirt.migration.evacuation import Evictions
 from pilvi.providers.kubevirt.replicaset.controller import ReplicaSets
 from pilvi.providers.kubevirt.replicaset.wakeups import replica_sets_of_orphan
 from pilvi.providers.kubevirt.snapshot.controllers import snapshot_controllers
@@ -37,11 +40,14 @@ from pilvi.providers.kubevirt.snapshot.marks import machine_watches
 from pilvi.providers.kubevirt.subresources import subresources
 from pilvi.providers.kubevirt.virtualhost.controller import VirtualHost
 from pilvi.providers.kubevirt.virtualhost.facts import read_host_facts
+from pilvi.providers.kubevirt.virtualhost.hosts import Hosts
 from pilvi.providers.kubevirt.virtualhost.node import LEASE_NAMESPACE
 from pilvi.providers.kubevirt.virtualhost.pods import StrayPods
 from pilvi.providers.kubevirt.virtualmachine.controller import VirtualMachines
 from pilvi.providers.kubevirt.virtualmachine.disks import data_volume_changed
 from pilvi.providers.kubevirt.wakeups import (
+    all_instances,
+    host_failed,
     instance_of_ip,
     instances_of_claim,
     instances_of_config_map,
@@ -58,7 +64,7 @@ from pilvi.runtime import Controller, Watch, any_change, conditions_changed, des
 if TYPE_CHECKING:
     from pilvi.providers.platform import Platform
 
-__all__ = ["checks", "controllers", "subresources"]
+__all__ = ["checks", "controllers", "evictions", "subresources"]
 
 # A pass may wait for a guest to power off; that must not hold up the others.
 _MACHINES_AT_ONCE = 64
@@ -73,7 +79,8 @@ def controllers(platform: Platform, backends: dict[str, MachineBackend] | None =
         backends = machine_backends(platform)
     pulls = Pulls(platform.images)
     sweep = MachineSweep(platform.cloud, platform.informers, Backends(backends))
-    instances = Instances(platform, facts.name, Backends(backends), sweep, pulls)
+    hosts = Hosts(platform.cloud, platform.informers, facts.name)
+    instances = Instances(platform, hosts, Backends(backends), sweep, pulls)
     instance_controller = Controller(
         "virtualmachineinstance",
         INSTANCES,
@@ -87,6 +94,7 @@ def controllers(platform: Platform, backends: dict[str, MachineBackend] | None =
             Watch(DATA_VOLUMES, lambda made: instances_of_claim(platform.informers, made)),
             Watch(VOLUMES, _no_keys),
             Watch(MACHINES, _no_keys),
+            Watch(NODES, lambda _node: all_instances(platform.informers), host_failed),
             Watch(SECRETS, lambda secret: instances_of_secret(platform.informers, secret), desire_changed),
             Watch(CONFIG_MAPS, lambda config_map: instances_of_config_map(platform.informers, config_map), desire_changed),
         ],
@@ -99,8 +107,8 @@ def controllers(platform: Platform, backends: dict[str, MachineBackend] | None =
     wake_by_unit(platform, instance_controller)
     wake_by_machine(platform, instance_controller, backends.values())
     wake_by_image(platform, instance_controller, pulls)
-    host = VirtualHost(platform, facts, lambda: instance_controller.enqueue(_NOBODY))
-    host_key = Key("", facts.name)
+    host = VirtualHost(platform, facts, hosts, lambda: instance_controller.enqueue(_NOBODY), Evictions(platform).empty)
+    host_keys = [Key("", name) for name in hosts.wanted]
     return [
         Controller(
             "virtualhost",
@@ -108,8 +116,8 @@ def controllers(platform: Platform, backends: dict[str, MachineBackend] | None =
             host.reconcile,
             # The first pass is woken by the namespace of the Lease, since there is no Node yet.
             watches=[
-                Watch(NAMESPACES, lambda namespace: [host_key] if namespace["metadata"]["name"] == LEASE_NAMESPACE else [], desire_changed),
-                Watch(TENANT_CONTROL_PLANES, lambda _plane: [host_key], lambda _old, _new: False),
+                Watch(NAMESPACES, lambda namespace: host_keys if namespace["metadata"]["name"] == LEASE_NAMESPACE else [], desire_changed),
+                Watch(TENANT_CONTROL_PLANES, lambda _plane: host_keys, lambda _old, _new: False),
             ],
             concurrency=1,
             predicate=desire_changed,
@@ -137,10 +145,14 @@ def controllers(platform: Platform, backends: dict[str, MachineBackend] | None =
         ),
         instance_controller,
         *snapshot_controllers(platform, backends),
-        Controller(
-            "straypods", PODS, StrayPods(platform, facts.name).reconcile, watches=[Watch(INSTANCES, _no_keys)], predicate=any_change
-        ),
+        *migration_controllers(platform, hosts, instances),
+        Controller("straypods", PODS, StrayPods(platform, hosts).reconcile, watches=[Watch(INSTANCES, _no_keys)], predicate=any_change),
     ]
+
+
+def evictions(platform: Platform) -> Callable[[JsonObject], Awaitable[JsonObject]]:
+    """What answers an AdmissionReview of `pods/eviction`."""
+    return Evictions(platform).answer
 
 
 def _machine_changed(old: JsonObject, new: JsonObject) -> bool:

@@ -12,7 +12,13 @@ from pilvi.api.instancetype import (
 )
 from pilvi.api.kamaji import TenantControlPlane
 from pilvi.api.kubeovn import IP, Subnet, Vpc
-from pilvi.api.kubevirt import VirtualMachine, VirtualMachineInstance, VirtualMachineInstanceReplicaSet
+from pilvi.api.kubevirt import (
+    MigrationPolicy,
+    VirtualMachine,
+    VirtualMachineInstance,
+    VirtualMachineInstanceMigration,
+    VirtualMachineInstanceReplicaSet,
+)
 
 __all__ = [
     "CLAIMS",
@@ -23,6 +29,8 @@ __all__ = [
     "INSTANCETYPES",
     "IPS",
     "MACHINES",
+    "MIGRATIONS",
+    "POLICIES",
     "PREFERENCES",
     "REPLICA_SETS",
     "SUBNETS",
@@ -38,6 +46,8 @@ INSTANCETYPES = VirtualMachineInstancetype.RESOURCE
 CLUSTER_INSTANCETYPES = VirtualMachineClusterInstancetype.RESOURCE
 PREFERENCES = VirtualMachinePreference.RESOURCE
 CLUSTER_PREFERENCES = VirtualMachineClusterPreference.RESOURCE
+MIGRATIONS = VirtualMachineInstanceMigration.RESOURCE
+POLICIES = MigrationPolicy.RESOURCE
 IPS = IP.RESOURCE
 SUBNETS = Subnet.RESOURCE
 VPCS = Vpc.RESOURCE

@@ -16,14 +16,17 @@ from pilvi.providers.kubevirt.instance.volumes.filesets import named_objects
 from pilvi.providers.kubevirt.instance.volumes.named import image_references, pull_secrets
 from pilvi.providers.kubevirt.kinds import INSTANCES, IPS, MACHINES, SUBNETS
 from pilvi.providers.kubevirt.machines.backend import MachineBackend
+from pilvi.providers.kubevirt.virtualhost.hosts import is_failed
 from pilvi.providers.kubevirt.virtualmachine.disks import disk_names
-from pilvi.providers.names import machine_unit
+from pilvi.providers.names import SLOTS, machine_unit
 from pilvi.runtime import Controller, Informers
 
 if TYPE_CHECKING:
     from pilvi.providers.platform import Platform
 
 __all__ = [
+    "all_instances",
+    "host_failed",
     "instance_of_ip",
     "instances_of_claim",
     "instances_of_config_map",
@@ -41,6 +44,16 @@ def instance_of_ip(ip: JsonObject) -> list[Key]:
     """The instance that an IP object belongs to."""
     key, _ = split_ip_name(ip["metadata"]["name"])
     return [key] if key.name else []
+
+
+def all_instances(informers: Informers) -> list[Key]:
+    """A host that comes or goes, or fails, concerns every machine: it may move, or no more."""
+    return [Key.of(vmi) for vmi in informers.get(INSTANCES).list()]
+
+
+def host_failed(old: JsonObject, new: JsonObject) -> bool:
+    """What a Node says of its pressure and its heartbeat concerns no machine that is there."""
+    return is_failed(old) != is_failed(new)
 
 
 def instances_of_subnet(informers: Informers, subnet: JsonObject) -> list[Key]:
@@ -87,7 +100,7 @@ def _names_claim(vmi_spec: JsonObject, name: str) -> bool:
 def wake_by_unit(platform: Platform, controller: Controller) -> None:
     """Wake an instance when its unit starts, dies or changes."""
     instances = platform.informers.get(INSTANCES)
-    instances.add_index("unit", lambda vmi: [machine_unit(vmi["metadata"]["uid"])])
+    instances.add_index("unit", lambda vmi: [machine_unit(vmi["metadata"]["uid"], slot) for slot in SLOTS])
 
     def wake(unit: str) -> None:
         for vmi in instances.by_index("unit", unit):

@@ -9,7 +9,7 @@ from typing import Any
 from pilvi.api import JsonObject
 from pilvi.providers.kubeovn.vpc.ports import port_rules
 from pilvi.providers.kubeovn.vpc.router import Router
-from pilvi.providers.names import machine_port
+from pilvi.providers.names import machine_port, port_in_slot
 from tests.unit.providers.kubeovn.objects import make_ip, make_vpc
 from tests.unit.providers.kubeovn.test_dhcp import make_instance
 from tests.unit.providers.kubeovn.test_router import build
@@ -49,7 +49,8 @@ def test_a_virtual_machine_has_a_chain_while_it_has_an_instance() -> None:
     assert set(chains(build(ips=ips, instances=[make_instance("web", fidelity="Sandbox")]))) == {"prerouting"}
     found = chains(build(ips=ips, instances=[make_instance("web")]))
     assert set(found) == {"prerouting", PORT}
-    assert json.dumps(found["prerouting"]).count(PORT) == 2
+    assert json.dumps(found["prerouting"]).count(PORT) == 3, "the port itself, and two jumps to its chain"
+    assert json.dumps(found["prerouting"]).count(port_in_slot(PORT, "b")) == 1, "one of them from the second slot"
     assert found[PORT][-1] == [{"drop": None}]
 
 

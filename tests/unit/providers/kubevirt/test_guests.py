@@ -19,6 +19,7 @@ from pilvi.providers.kubevirt.machines.qemu import room
 from pilvi.providers.kubevirt.machines.qemu.domain import sockets_of
 from pilvi.providers.kubevirt.machines.qemu.guests import Guests
 from pilvi.providers.kubevirt.machines.qemu.room import NO_ROOM, has_room
+from pilvi.providers.kubevirt.machines.qemu.slots import Slots
 from tests.unit.host.qemu.fake_qmp import FakeQemu, listening
 from tests.unit.host.qemu.test_agent import Guest
 from tests.unit.providers.kubevirt.test_guest_facts import ANSWERS
@@ -51,7 +52,7 @@ class Lab:
             "query-block": lambda _: [{"device": "", "io-status": self.io_status}, {"device": "cd"}],
             "cont": self.cont,
         }
-        self.guests = Guests(self.cloud)
+        self.guests = Guests(self.cloud, Slots(self.cloud))
         self.guests.subscribe(self._wake)
 
     def cont(self, _arguments: Any) -> Any:
@@ -152,3 +153,21 @@ def test_a_small_disk_needs_a_share_and_a_missing_folder_nothing(tmp_path: Path,
     for free, enough in ((49, False), (50, True)):
         monkeypatch.setattr(os, "statvfs", lambda _, free=free: os.statvfs_result((4096, 4096, 1000, free, free, 0, 0, 0, 0, 255)))
         assert has_room(tmp_path) == enough
+
+
+async def test_a_guest_that_is_thawed_is_not_thawed_again_later(tmp_path: Path) -> None:
+    class Frozen:
+        asked = 0
+
+        async def is_frozen(self) -> bool:
+            self.asked += 1
+            return False
+
+    async with lab_in(tmp_path) as lab:
+        frozen = Frozen()
+        lab.guests.thaw_later("a", frozen, 0.0)  # type: ignore[arg-type]
+        lab.guests.thaw_no_more("a")
+        lab.guests.thaw_later("a", frozen, 60.0)  # type: ignore[arg-type]
+        lab.guests.thaw_later("a", frozen, 0.0)  # type: ignore[arg-type]
+        await wait_for(lambda: bool(frozen.asked), 5, "the last of them to be carried out")
+        assert frozen.asked == 1

@@ -7,8 +7,17 @@ from pathlib import Path
 import pytest
 
 from pilvi.api import JsonObject
-from pilvi.providers.kubevirt.virtualhost.capacity import Capacity, allocatable, as_resources, parse_meminfo, read_capacity
-from pilvi.providers.kubevirt.virtualhost.node import HostFacts, new_lease, new_node, node_labels, plan_node_patch, plan_node_status
+from pilvi.providers.kubevirt.virtualhost.capacity import Capacity, allocatable, as_resources, parse_meminfo, read_capacity, share
+from pilvi.providers.kubevirt.virtualhost.node import (
+    FAILED_TAINT,
+    TAINT,
+    HostFacts,
+    new_lease,
+    new_node,
+    node_labels,
+    plan_node_patch,
+    plan_node_status,
+)
 
 GIB = 1024**3
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -64,6 +73,28 @@ def test_only_what_is_missing_is_put_back() -> None:
     patch = plan_node_patch(FACTS, node)
     assert patch["metadata"] == {"labels": {"pilvi.dev/cloud": "abcde"}}
     assert patch["spec"]["taints"][0] == cordon
+
+
+def test_a_host_that_fails_keeps_machines_away_until_it_is_back() -> None:
+    node = new_node(FACTS)
+    patch = plan_node_patch(FACTS, node, failed=True)
+    assert patch == {"spec": {"taints": [TAINT, FAILED_TAINT]}}
+    failed = {**node, "spec": {**node["spec"], **patch["spec"]}}
+    assert plan_node_patch(FACTS, failed, failed=True) == {}
+    assert plan_node_patch(FACTS, failed) == {"spec": {"taints": [TAINT]}}
+    status = plan_node_status(FACTS, Capacity(1, 1), Capacity(1, 1), {}, {}, NOW, failed=True)
+    assert next(entry["status"] for entry in status["conditions"] if entry["type"] == "Ready") == "Unknown"
+
+
+def test_a_host_that_goes_is_cordoned() -> None:
+    node = new_node(FACTS)
+    assert plan_node_patch(FACTS, node, leaving=True) == {"spec": {"unschedulable": True}}
+    node["spec"]["unschedulable"] = True
+    assert plan_node_patch(FACTS, node, leaving=True) == {}
+
+
+def test_hosts_share_the_machine() -> None:
+    assert share(Capacity(4000, 8 * GIB), 4) == Capacity(1000, 2 * GIB)
 
 
 def test_status_is_stable_and_times_stay() -> None:

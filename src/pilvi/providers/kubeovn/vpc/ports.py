@@ -23,6 +23,7 @@ from pilvi.api import JsonObject
 from pilvi.host import nft
 from pilvi.host.nft import match
 from pilvi.providers.kubeovn.vpc.router import Machine, Router
+from pilvi.providers.names import SLOTS, port_in_slot
 
 __all__ = ["port_rules"]
 
@@ -42,7 +43,8 @@ def port_rules(router: Router, table: str) -> JsonObject:
     content += [nft.chain(port) for port in machines]
     content.append(nft.rule("prerouting", _IS_TAP, match("udp sport", 67), match("udp dport", 68), nft.DROP))
     if machines:
-        jumps = [[port, {"goto": {"target": port}}] for port in machines]
+        # While a machine moves it has a port in each slot, and only the one whose process runs its guest sends anything.
+        jumps = [[port_in_slot(port, slot), {"goto": {"target": port}}] for port in machines for slot in SLOTS]
         content.append(nft.rule("prerouting", _IS_TAP, {"vmap": {"key": {"meta": {"key": "iifname"}}, "data": {"set": jumps}}}))
     content.append(nft.rule("prerouting", _IS_TAP, nft.DROP))
     for port, machine in machines.items():

@@ -21,6 +21,7 @@ from pilvi.providers.status import write_status
 from pilvi.runtime import find_condition, is_deleting, merge_conditions
 
 if TYPE_CHECKING:
+    from pilvi.providers.kubevirt.virtualhost.hosts import Hosts
     from pilvi.providers.platform import Platform
 
 __all__ = ["Attached", "Attachments", "in_order"]
@@ -40,12 +41,15 @@ class Attached:
 
 
 class Attachments:
-    """Makes and removes the Pods, and is their kubelet. `host` is the name of the virtual host's Node."""
+    """Makes and removes the Pods, and is their kubelet. `hosts` are those that it acts for.
 
-    def __init__(self, platform: Platform, host: str, claims: ClaimDisks) -> None:
+    A Pod stays where it is when its machine moves: what it holds is the claim, and every host reaches every disk.
+    """
+
+    def __init__(self, platform: Platform, hosts: Hosts, claims: ClaimDisks) -> None:
         self._cloud = platform.cloud
         self._client = platform.client
-        self._host = host
+        self._hosts = hosts
         self._claims = claims
         self._pods = platform.informers.get(PODS)
         self._pods.add_index("attachments", _machine_of)
@@ -76,7 +80,7 @@ class Attachments:
             except UserError as e:
                 waiting[name] = ("InvalidVolume", format_chain(e))
                 continue
-            if pod["spec"].get("nodeName") == self._host:
+            if self._hosts.owns(pod["spec"].get("nodeName")):
                 await self._report(pod)
                 disks.append(disk)
             else:
@@ -105,7 +109,8 @@ class Attachments:
             await self._client.ensure_absent(PODS, Key.of(pod), uid=pod["metadata"]["uid"], grace_s=0)
 
     async def _make(self, scope: Scope, name: str, claim: NamedClaim) -> JsonObject | str:
-        pod = new_attachment(scope.vmi, name, claim, self._host)
+        host = ((scope.pod or {}).get("spec") or {}).get("nodeName") or self._hosts.wanted[0]
+        pod = new_attachment(scope.vmi, name, claim, host)
         try:
             return await self._client.create(PODS, pod)
         except AlreadyExists:

@@ -37,6 +37,7 @@ from pilvi.providers.kubevirt.instance.volumes.serviceaccount import find_servic
 from pilvi.providers.kubevirt.kinds import INSTANCES
 from pilvi.providers.kubevirt.machines.backend import MachineBackend, MachineState
 from pilvi.providers.kubevirt.machines.choice import Refusal, choose_backend, find_boot_image
+from pilvi.providers.kubevirt.virtualhost.hosts import Hosts
 from pilvi.providers.kubevirt.virtualmachine.instance import INSTANCE_FINALIZER
 from pilvi.providers.platform import Platform
 from pilvi.providers.sizing import find_hugepage_bytes, get_size
@@ -46,9 +47,9 @@ __all__ = ["Instances"]
 
 
 class Instances:
-    """The reconciler of VirtualMachineInstance. `host` is the name of the virtual host's Node."""
+    """The reconciler of VirtualMachineInstance. `hosts` are the virtual hosts that it acts for."""
 
-    def __init__(self, platform: Platform, host: str, backends: Backends, sweep: MachineSweep, pulls: Pulls) -> None:
+    def __init__(self, platform: Platform, hosts: Hosts, backends: Backends, sweep: MachineSweep, pulls: Pulls) -> None:
         self._cloud = platform.cloud
         self._client = platform.client
         self._events = platform.events
@@ -57,9 +58,11 @@ class Instances:
         self._sweep = sweep
         self._reporter = Reporter(platform, self._caches)
         self.attendants = Attendants(self._caches, platform.events)
-        attachments = Attachments(platform, host, ClaimDisks(platform.cloud, self._caches))
-        self._starting = Starting(platform, host, self._caches, self._reporter, pulls, self.attendants, attachments)
-        self._ending = Ending(platform, host, self._caches, backends, self._reporter, attachments)
+        attachments = Attachments(platform, hosts, ClaimDisks(platform.cloud, self._caches))
+        self._starting = Starting(platform, hosts, self._caches, self._reporter, pulls, self.attendants, attachments)
+        self._ending = Ending(platform, hosts, self._caches, backends, self._reporter, attachments)
+        # For whoever moves a machine.
+        self.caches, self.reporter, self.starting = self._caches, self._reporter, self._starting
 
     async def reconcile(self, key: Key) -> Result:
         """One pass for the instance `key`."""
@@ -74,6 +77,10 @@ class Instances:
         if phase_of(scope.vmi) in FINAL_PHASES:
             return await self._ending.rest(scope)
         return await self._run(scope)
+
+    def find_backend(self, uid: str) -> MachineBackend | None:
+        """What runs the machine now, or None."""
+        return self._backends.find(uid)
 
     async def _run(self, scope: Scope) -> Result:
         await ensure_finalizer(self._client, INSTANCES, scope.vmi, INSTANCE_FINALIZER)

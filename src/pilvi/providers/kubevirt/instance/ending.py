@@ -15,6 +15,8 @@ from pilvi.providers.kubevirt.instance.scope import Caches, Scope
 from pilvi.providers.kubevirt.instance.status import Report, phase_of
 from pilvi.providers.kubevirt.kinds import INSTANCES
 from pilvi.providers.kubevirt.machines.backend import MachineBackend
+from pilvi.providers.kubevirt.migration.state import active_pod
+from pilvi.providers.kubevirt.virtualhost.hosts import Hosts
 from pilvi.providers.kubevirt.virtualmachine.instance import INSTANCE_FINALIZER
 from pilvi.providers.platform import Platform
 from pilvi.runtime import Done, Failed, Result, has_finalizer, is_deleting, remove_finalizer
@@ -23,14 +25,14 @@ __all__ = ["Ending"]
 
 
 class Ending:
-    """What is done with an instance whose machine is to end or has ended. `host` is the name of the virtual host's Node."""
+    """What is done with an instance whose machine is to end or has ended. `hosts` are those that it acts for."""
 
     def __init__(
-        self, platform: Platform, host: str, caches: Caches, backends: Backends, reporter: Reporter, attachments: Attachments
+        self, platform: Platform, hosts: Hosts, caches: Caches, backends: Backends, reporter: Reporter, attachments: Attachments
     ) -> None:
         self._client = platform.client
         self._events = platform.events
-        self._host = host
+        self._hosts = hosts
         self._caches = caches
         self._backends = backends
         self._reporter = reporter
@@ -38,6 +40,9 @@ class Ending:
 
     async def evict(self, scope: Scope, pod: JsonObject, backend: MachineBackend) -> Result:
         """The Pod is being deleted: an eviction, `kubectl delete pod`, or a namespace that ends."""
+        stored = await self._client.find(INSTANCES, scope.key)
+        if stored is None or active_pod(stored) != pod["metadata"]["name"]:
+            return Done()  # the machine has moved to another Pod, which the cache does not know yet
         await self._say_stopping(scope)
         await self._stop(scope)
         ran = phase_of(scope.vmi) == "Running"
@@ -68,7 +73,7 @@ class Ending:
         if scope.pod is not None:
             if is_deleting(scope.pod):
                 await self._remove_pod(scope.pod)
-            elif scope.pod["spec"].get("nodeName") == self._host:
+            elif self._hosts.owns(scope.pod["spec"].get("nodeName")):
                 await self._reporter.report_pod(scope, Report(phase_of(scope.vmi), ready_message="the machine has ended"))
         return Done()
 

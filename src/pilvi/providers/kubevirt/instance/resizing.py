@@ -39,11 +39,10 @@ class Granted:
 
 
 class Resizing:
-    """Decides what a machine that runs may have. `host` is the name of the virtual host's Node."""
+    """Decides what a machine that runs may have."""
 
-    def __init__(self, platform: Platform, host: str, caches: Caches) -> None:
+    def __init__(self, platform: Platform, caches: Caches) -> None:
         self._client = platform.client
-        self._host = host
         self._caches = caches
         self._pods = platform.informers.get(PODS)
         self._pods.add_index("host", lambda pod: [(pod.get("spec") or {}).get("nodeName") or ""])
@@ -59,8 +58,8 @@ class Resizing:
         most = {name: max((wanted[name], requests[name]), key=_READ[name]) for name in wanted}
         if most == requests:
             return Granted(asked)
-        node = self._caches.nodes.get(Key("", self._host))
-        shortage = find_shortage(node, self._pods.by_index("host", self._host), pod, most)
+        host = pod["spec"]["nodeName"]
+        shortage = find_shortage(self._caches.nodes.get(Key("", host)), self._pods.by_index("host", host), pod, most)
         if shortage is None:
             shortage = await self._resize(pod, most)
         return Granted(asked) if shortage is None else Granted(has, shortage)

@@ -11,8 +11,8 @@ from pilvi.api.builtin import PERSISTENT_VOLUMES as VOLUMES
 from pilvi.api.kubeovn import DEFAULT_VPC
 from pilvi.providers.attachments import Attachment, find_attachments, ip_key
 from pilvi.providers.kubevirt.instance.network import Link
-from pilvi.providers.kubevirt.instance.pod import launcher_name
 from pilvi.providers.kubevirt.kinds import DATA_VOLUMES, INSTANCES, IPS, MACHINES, SUBNETS, VPCS
+from pilvi.providers.kubevirt.migration.state import active_pod
 from pilvi.runtime import Informers
 
 __all__ = ["Caches", "Scope"]
@@ -65,7 +65,7 @@ class Caches:
         vmi = self.instances.get(key)
         if vmi is None:
             return None
-        pod = self._pods.get(Key(key.namespace, launcher_name(vmi)))
+        pod = self._pods.get(Key(key.namespace, active_pod(vmi)))
         attachments = find_attachments(vmi.get("spec") or {}, key.namespace)
         return Scope(vmi, pod, tuple(self._find_link(key, attachment) for attachment in attachments))
 

@@ -15,9 +15,9 @@ from pilvi.providers.kubevirt.instance.attendants import Attendants
 from pilvi.providers.kubevirt.instance.backends import fidelity
 from pilvi.providers.kubevirt.instance.keeper import find_keeper
 from pilvi.providers.kubevirt.instance.network import NoLeg, find_failures, plan_interfaces, plan_legs
-from pilvi.providers.kubevirt.instance.pod import launcher_name, new_launcher
+from pilvi.providers.kubevirt.instance.pod import new_launcher
 from pilvi.providers.kubevirt.instance.reporter import Reporter
-from pilvi.providers.kubevirt.instance.resizing import Resizing, size_conditions
+from pilvi.providers.kubevirt.instance.resizing import Resizing, find_granted, size_conditions
 from pilvi.providers.kubevirt.instance.scope import Caches, Scope
 from pilvi.providers.kubevirt.instance.shortage import describe_shortage
 from pilvi.providers.kubevirt.instance.status import Report, phase_of
@@ -28,9 +28,12 @@ from pilvi.providers.kubevirt.instance.volumes.images import ContainerDisks
 from pilvi.providers.kubevirt.instance.volumes.ready import VolumeNotReady
 from pilvi.providers.kubevirt.instance.volumes.resolve import Volumes
 from pilvi.providers.kubevirt.instance.volumestatus import find_arrived, plan_volume_status
+from pilvi.providers.kubevirt.kinds import INSTANCES
 from pilvi.providers.kubevirt.machines.backend import MachineBackend, MachineLeg, MachineSpec, MachineState, NetworkNotReady, find_leg
 from pilvi.providers.kubevirt.machines.choice import find_boot_image
 from pilvi.providers.kubevirt.machines.volumes import MachineVolume
+from pilvi.providers.kubevirt.migration.state import active_pod
+from pilvi.providers.kubevirt.virtualhost.hosts import Hosts
 from pilvi.providers.kubevirt.virtualhost.pressure import describe_pressure
 from pilvi.providers.platform import Platform
 from pilvi.providers.sizing import Size, find_cpu_limit, get_size
@@ -45,12 +48,12 @@ NO_IMAGE = "pilvi.dev/no-container-disk"
 
 
 class Starting:
-    """What is done with an instance that shall run and whose backend is chosen. `host` is the name of the virtual host's Node."""
+    """What is done with an instance that shall run and whose backend is chosen. `hosts` are those that it acts for."""
 
     def __init__(
         self,
         platform: Platform,
-        host: str,
+        hosts: Hosts,
         caches: Caches,
         reporter: Reporter,
         pulls: Pulls,
@@ -60,7 +63,7 @@ class Starting:
         self._cloud = platform.cloud
         self._client = platform.client
         self._events = platform.events
-        self._host = host
+        self._hosts = hosts
         self._caches = caches
         self._reporter = reporter
         self._attendants = attendants
@@ -68,19 +71,21 @@ class Starting:
         self._volumes = Volumes(caches, ContainerDisks(pulls, caches), self._claims, FileDisks(platform.client, caches))
         self._users = MachineUsers(platform, caches)
         self._attachments = attachments
-        self._resizing = Resizing(platform, host, caches)
+        self._resizing = Resizing(platform, caches)
 
     async def start(self, scope: Scope, backend: MachineBackend) -> Result:
         """One step: make the Pod, wait for its binding, or have the machine run."""
         if scope.pod is None:
             return await self._make_pod(scope, backend)
-        if scope.pod["spec"].get("nodeName") != self._host:
+        if not self._hosts.owns(host := scope.pod["spec"].get("nodeName")):
             # Unbound, or bound to a host whose engine has to act.
-            pressure = describe_pressure(self._caches.nodes.get(Key("", self._host)))
+            pressure = describe_pressure(self._hosts.find(self._hosts.wanted[0]))
             shortage = describe_shortage(scope.pod, self._caches.nodes.list())
             report = _scheduling(scope.pod, backend, "; ".join(words for words in (shortage, pressure) if words))
             await self._reporter.report(scope, self._with_claims(scope, report))
             return Done()
+        if self._hosts.has_failed(host):
+            return await self._lose(scope, backend, host)
         return await self._run(scope, scope.pod, backend)
 
     def _with_claims(self, scope: Scope, report: Report) -> Report:
@@ -95,8 +100,9 @@ class Starting:
     async def _make_pod(self, scope: Scope, backend: MachineBackend) -> Result:
         vmi = scope.vmi
         if phase_of(vmi) not in ("", "Pending"):
-            # The cache may be behind, and this ends a machine: ask.
-            if await self._client.find(PODS, Key(scope.key.namespace, launcher_name(vmi))) is not None:
+            # The cache may be behind, and this ends a machine: ask, also which Pod is the machine's, since it may have moved.
+            stored = await self._client.find(INSTANCES, scope.key) or vmi
+            if await self._client.find(PODS, Key(scope.key.namespace, active_pod(stored))) is not None:
                 return Waiting("PodExists", "the Pod is there, but not in the cache yet", retry_s=1.0)
             # Deleted by force: the machine may be running still, and nobody but us can end it.
             await backend.stop(scope.uid, scope.grace_s)
@@ -120,6 +126,12 @@ class Starting:
         await self._reporter.report(scope, _scheduling(pod, backend))
         return Done()
 
+    async def _lose(self, scope: Scope, backend: MachineBackend, host: str) -> Result:
+        """Its host has failed: the machine's process ends at once, and is gone before anybody may start the next one on its disks."""
+        await backend.kill(scope.uid)
+        await self._end(scope, backend, MachineState("failed", message=f"virtual host {host} has failed"))
+        return Done()
+
     async def _run(self, scope: Scope, pod: JsonObject, backend: MachineBackend) -> Result:
         legs = plan_legs(self._cloud, scope.links, running=backend.state(scope.uid).phase in ("running", "paused"))
         if isinstance(legs, NoLeg):
@@ -129,13 +141,7 @@ class Starting:
             if attached.soon and phase_of(scope.vmi) != "Running":
                 return await self._wait(scope, backend, "ContainerCreating", "the Pods of its disks are being scheduled")
             granted = await self._resizing.grant(scope, pod, backend)
-            volumes = in_order(scope.vmi, [*await self._volumes.resolve(scope), *attached.disks])
-            spec = dataclasses.replace(
-                _machine_spec(scope, legs, volumes, await self._users.ensure(scope.vmi), granted.size),
-                kernel=self._volumes.resolve_kernel(scope),
-                keeper=find_keeper(scope.vmi, self._caches.machines.get(scope.key)),
-            )
-            machine = await backend.ensure(spec)
+            machine = await backend.ensure(await self._spec(scope, legs, attached, granted.size))
         except NetworkNotReady as e:
             # The last write of the controller that makes it wakes us; the retry is for a signal that got lost.
             return await self._wait(scope, backend, "NetworkNotReady", format_chain(e), retry_s=1.0)
@@ -184,6 +190,21 @@ class Starting:
         # Nothing tells us that the guest's first boot has ended. It does within seconds; one that hangs is looked at ever less often.
         age_s = (utc_now() - machine.started_at).total_seconds()
         return RequeueAfter(max(FIRST_BOOT_LOOK_S, age_s / 10))
+
+    async def find_spec(self, scope: Scope) -> MachineSpec:
+        """The machine of an instance that runs, for who starts it elsewhere. Raises as the start of a machine does, NetworkNotReady."""
+        legs = plan_legs(self._cloud, scope.links, running=False)
+        if isinstance(legs, NoLeg):
+            raise NetworkNotReady(legs.message)
+        return await self._spec(scope, legs, await self._attachments.ensure(scope), find_granted(scope.vmi, get_size(scope.vmi["spec"])))
+
+    async def _spec(self, scope: Scope, legs: tuple[MachineLeg, ...], attached: Attached, size: Size) -> MachineSpec:
+        volumes = in_order(scope.vmi, [*await self._volumes.resolve(scope), *attached.disks])
+        return dataclasses.replace(
+            _machine_spec(scope, legs, volumes, await self._users.ensure(scope.vmi), size),
+            kernel=self._volumes.resolve_kernel(scope),
+            keeper=find_keeper(scope.vmi, self._caches.machines.get(scope.key)),
+        )
 
     def _volume_status(self, scope: Scope, machine: MachineState, attached: Attached) -> list[JsonObject]:
         return plan_volume_status(scope.vmi, machine, attached, lambda name: self._caches.claims.get(Key(scope.key.namespace, name)))

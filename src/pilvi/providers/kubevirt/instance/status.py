@@ -16,6 +16,8 @@ from pilvi.lib.quantity import format_bytes
 from pilvi.providers.kubevirt.instance.guest.agent import AGENT_CONDITIONS, plan_agent_conditions
 from pilvi.providers.kubevirt.instance.guest.interfaces import merge_interfaces
 from pilvi.providers.kubevirt.machines.backend import MachineState
+from pilvi.providers.kubevirt.migration.obstacle import Obstacle
+from pilvi.providers.kubevirt.migration.state import is_under_way
 from pilvi.providers.sizing import Size, find_size
 from pilvi.runtime.conditions import condition, merge_conditions
 
@@ -50,9 +52,9 @@ class Report:
 
     `ready_reason` and `ready_message` say why the machine is not ready; both are unused for a running machine. `refusal` is a
     reason and message of KubeVirt's Synchronized condition. `fidelity` is the backend's, as reason and message. `pressure` says what the
-    host runs short of. `unready` says why a guest that runs is not ready all the same. `conditions` are those that others have planned.
-    `volumes` is `status.volumeStatus`, None to leave it as it is. `size` is what the machine may have, None when that is what its
-    specification asks for, and `size_conditions` say what of that is under way.
+    host runs short of, `obstacle` why the machine cannot move to another one. `unready` says why a guest that runs is not ready all the
+    same. `conditions` are those that others have planned. `volumes` is `status.volumeStatus`, None to leave it as it is. `size` is what the
+    machine may have, None when that is what its specification asks for, and `size_conditions` say what of that is under way.
     """
 
     phase: str
@@ -70,6 +72,7 @@ class Report:
     volumes: list[JsonObject] | None = None
     size: Size | None = None
     size_conditions: list[JsonObject] = field(default_factory=list)
+    obstacle: Obstacle | None = None
 
     @property
     def ready(self) -> bool:
@@ -93,6 +96,10 @@ def plan_status(vmi: JsonObject, report: Report, now: datetime, *more: JsonObjec
         moment = {"phase": report.phase, "phaseTransitionTimestamp": format_time(now)}
         status["phaseTransitionTimestamps"] = [*(status.get("phaseTransitionTimestamps") or []), moment]
     _put_pod(status, report)
+    if report.fidelity is not None:
+        status.pop("migrationMethod", None)
+        if report.obstacle is None:
+            status["migrationMethod"] = "LiveMigration"
     _put_guest(status, report)
     if report.machine.machine_type:
         status["machine"] = {"type": report.machine.machine_type}
@@ -125,7 +132,9 @@ def _put_pod(status: JsonObject, report: Report) -> None:
         status.pop("activePods", None)
         return
     node = pod["spec"].get("nodeName") or ""
-    status["activePods"] = {pod["metadata"]["uid"]: node}
+    # While the machine moves its target has a Pod too.
+    others = status.get("activePods") if is_under_way({"status": status}) else None
+    status["activePods"] = {**(others or {}), pod["metadata"]["uid"]: node}
     if node:
         status["nodeName"] = node
     qos = (pod.get("status") or {}).get("qosClass")
@@ -166,9 +175,7 @@ def _conditions(vmi_spec: JsonObject, report: Report) -> list[JsonObject]:
         conditions.append(condition(FIDELITY, True, reason, message))
         if reason == "Tcg":
             conditions.append(condition("SoftwareEmulation", True, "SoftwareEmulation", message))
-        conditions.append(
-            condition("LiveMigratable", False, "NotImplemented", "machines of this cloud cannot migrate yet: it has one host")
-        )
+        conditions.append(condition("LiveMigratable", report.obstacle is None, *(report.obstacle or ("Migratable", ""))))
     conditions += report.size_conditions
     machine = report.machine
     if report.phase == "Running" and machine.phase == "paused":

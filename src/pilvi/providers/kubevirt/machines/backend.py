@@ -17,6 +17,7 @@ from pilvi.errors import Bug, Transient
 from pilvi.providers.attachments import POD_NETWORK
 from pilvi.providers.kubevirt.machines.control import MachineControl
 from pilvi.providers.kubevirt.machines.guest import GuestFacts
+from pilvi.providers.kubevirt.machines.moves import MachineMoves
 from pilvi.providers.kubevirt.machines.volumes import BootFiles, MachineVolume
 from pilvi.providers.sizing import Size
 
@@ -154,6 +155,8 @@ class MachineBackend(Protocol):
 
     control: MachineControl
     """What people do to its machines while they run."""
+    moves: MachineMoves | None = None
+    """How its machines go on in another process; None when they cannot."""
 
     def overhead_bytes(self, size: Size) -> int:
         """What a machine of this size needs of the host's memory beyond the guest's own."""
@@ -177,6 +180,9 @@ class MachineBackend(Protocol):
 
     async def stop(self, uid: str, grace_s: float) -> None:
         """Ask the guest to power off, end it after `grace_s` seconds, and return when it has ended. Its layer is kept."""
+
+    async def kill(self, uid: str) -> None:
+        """End it at once, as when its host loses power. Its layer is kept."""
 
     async def remove(self, uid: str) -> None:
         """Remove all that the machine had: process, namespace, links, folder. It must have been stopped."""

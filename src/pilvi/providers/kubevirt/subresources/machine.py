@@ -1,10 +1,10 @@
-"""What is done to a VirtualMachine: start, stop, restart, expand-spec, and what one host cannot do."""
+"""What is done to a VirtualMachine: start, stop, restart, migrate, expand-spec."""
 
 from __future__ import annotations
 
 import contextlib
 from http import HTTPStatus
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 import msgspec
 from aiohttp import web
@@ -13,7 +13,8 @@ from pilvi.api import JsonObject, Key
 from pilvi.errors import BadRequest, Conflict, NotFound, format_chain
 from pilvi.providers.aggregation import refusal
 from pilvi.providers.kubevirt.instancetype.choice import Choices, Unsettled
-from pilvi.providers.kubevirt.kinds import INSTANCES, MACHINES
+from pilvi.providers.kubevirt.kinds import INSTANCES, MACHINES, MIGRATIONS
+from pilvi.providers.kubevirt.migration.queue import find_unfinished
 from pilvi.providers.kubevirt.subresources.lifecycle import Change, plan_restart, plan_start, plan_stop
 from pilvi.providers.kubevirt.subresources.objects import Objects, key_of, phase_of
 from pilvi.providers.kubevirt.subresources.options import (
@@ -60,14 +61,23 @@ class MachineHandlers:
         options = await read_options(request, RestartOptions)
         return await self._change(key_of(request), lambda vm, vmi: plan_restart(vm, vmi, options), dry_run=options.is_dry)
 
-    async def migrate(self, request: web.Request) -> NoReturn:
-        """PUT migrate, MigrateOptions: refused, once it is clear that the machine runs."""
-        await read_options(request, MigrateOptions)
+    async def migrate(self, request: web.Request) -> web.Response:
+        """PUT migrate, MigrateOptions: makes a VirtualMachineInstanceMigration."""
+        options = await read_options(request, MigrateOptions)
         key = key_of(request)
         await self._objects.get_machine(key)
-        running = phase_of(await self._objects.get_instance(key)) == "Running"
-        why = "the cloud has one host, so there is nowhere to migrate to" if running else "the machine is not running"
-        raise refusal(Conflict, f"Operation cannot be fulfilled on {key.name}: {why}", resource="virtualmachine", name=key.name)
+        vmi = await self._objects.get_instance(key)
+        why = "VM is not running" if phase_of(vmi) != "Running" else ""
+        if not why and find_unfinished(vmi, await self._client.list(MIGRATIONS, namespace=key.namespace)):
+            why = "in-flight migration detected"
+        if why:
+            raise refusal(Conflict, f"Operation cannot be fulfilled on {key.name}: {why}", resource="virtualmachine", name=key.name)
+        spec: JsonObject = {"vmiName": key.name}
+        if options.added_node_selector:
+            spec["addedNodeSelector"] = options.added_node_selector
+        metadata = {"generateName": "kubevirt-migrate-vm-", "namespace": key.namespace}
+        await self._client.create(MIGRATIONS, {"metadata": metadata, "spec": spec}, dry_run=options.is_dry)
+        return web.Response(status=HTTPStatus.ACCEPTED)
 
     async def expand_spec(self, request: web.Request) -> web.Response:
         """GET expand-spec: the machine with its instancetype and preference put in, and without their names."""

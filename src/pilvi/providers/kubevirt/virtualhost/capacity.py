@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pilvi.lib.quantity import format_bytes, format_milli
 
-__all__ = ["Capacity", "allocatable", "as_resources", "find_limit", "parse_meminfo", "read_capacity"]
+__all__ = ["Capacity", "allocatable", "as_resources", "find_limit", "parse_meminfo", "read_capacity", "share"]
 
 _MIB = 1024 * 1024
 # Measured proportional memory on the reference machine (docs/explanation/performance.md): etcd, API server, controller manager and
@@ -51,6 +51,11 @@ def allocatable(capacity: Capacity, tenant_planes: int) -> Capacity:
         ),
         capacity.huge,
     )
+
+
+def share(capacity: Capacity, hosts: int) -> Capacity:
+    """What each of so many virtual hosts has of it."""
+    return Capacity(capacity.cpu_milli // hosts, capacity.memory_bytes // hosts)
 
 
 def as_resources(capacity: Capacity) -> dict[str, str]:

@@ -16,7 +16,7 @@ __all__ = ["read_host_facts"]
 
 
 def read_host_facts(cloud: Cloud) -> HostFacts:
-    """The facts of this host for the Node of `cloud`."""
+    """The facts of this machine for the Nodes of `cloud`; the name is that of the first."""
     return HostFacts(
         name=node_name(),
         cloud_id=cloud.id,

@@ -15,6 +15,7 @@ from pilvi.providers.kubevirt.virtualhost.capacity import Capacity, as_resources
 from pilvi.providers.kubevirt.virtualhost.pressure import PRESSURES
 
 __all__ = [
+    "FAILED_TAINT",
     "KUBELET_PORT",
     "LEASE_NAMESPACE",
     "LEASE_SECONDS",
@@ -35,6 +36,11 @@ RENEW_SECONDS = 10.0
 KUBELET_PORT = 10260
 """Where the platform's API server looks for this host's kubelet. Not the usual 10250: a real kubelet of the host may have that."""
 TAINT: JsonObject = {"key": "pilvi.dev/machines-only", "effect": "NoSchedule"}
+FAILED_TAINT: JsonObject = {"key": "pilvi.dev/failed", "effect": "NoSchedule"}
+"""On a host that plays dead, before its machines are ended: no other may take their place there."""
+
+
+_FAILED = "the host plays dead: `pilvi host recover NAME` ends that"
 
 
 @dataclass(frozen=True)
@@ -75,8 +81,8 @@ def node_labels(facts: HostFacts) -> dict[str, str]:
     }
 
 
-def plan_node_patch(facts: HostFacts, node: JsonObject) -> JsonObject:
-    """The merge patch that gives a stored Node back its labels and its taint; empty when it has them.
+def plan_node_patch(facts: HostFacts, node: JsonObject, *, failed: bool = False, leaving: bool = False) -> JsonObject:
+    """The merge patch that gives a stored Node its labels and taints; empty when it has them. One that is `leaving` is cordoned.
 
     Labels and taints of others stay: a cordon, and what the node lifecycle controller puts on a host whose engine was away.
     """
@@ -86,15 +92,33 @@ def plan_node_patch(facts: HostFacts, node: JsonObject) -> JsonObject:
     if missing:
         patch["metadata"] = {"labels": missing}
     taints = (node.get("spec") or {}).get("taints") or []
-    if not any(taint["key"] == TAINT["key"] and taint["effect"] == TAINT["effect"] for taint in taints):
-        patch["spec"] = {"taints": [*taints, TAINT]}
+    wanted = [taint for taint in taints if failed or not _is_same(taint, FAILED_TAINT)]
+    wanted += [ours for ours in (TAINT, *([FAILED_TAINT] if failed else [])) if not any(_is_same(taint, ours) for taint in taints)]
+    if wanted != taints:
+        patch["spec"] = {"taints": wanted}
+    if leaving and not (node.get("spec") or {}).get("unschedulable"):
+        patch.setdefault("spec", {})["unschedulable"] = True
     return patch
 
 
+def _is_same(taint: JsonObject, ours: JsonObject) -> bool:
+    return bool(taint["key"] == ours["key"] and taint["effect"] == ours["effect"])
+
+
 def plan_node_status(
-    facts: HostFacts, capacity: Capacity, left: Capacity, pressures: Mapping[str, str], old: JsonObject, now: datetime
+    facts: HostFacts,
+    capacity: Capacity,
+    left: Capacity,
+    pressures: Mapping[str, str],
+    old: JsonObject,
+    now: datetime,
+    *,
+    failed: bool = False,
 ) -> JsonObject:
-    """The parts of `status` that a kubelet would report; `pressures` are `find_pressures`, `old` is the status that is stored."""
+    """The parts of `status` that a kubelet would report; `pressures` are `find_pressures`, `old` is the status that is stored.
+
+    Of a host that has `failed` it is said at once what others would find out by its silence.
+    """
     before = {entry["type"]: entry for entry in old.get("conditions") or []}
     conditions = []
     for kind, status, reason, message in (
@@ -102,7 +126,7 @@ def plan_node_status(
             (kind, "True", bad, pressures[kind]) if kind in pressures else (kind, "False", good, message)
             for kind, (bad, good, message) in PRESSURES.items()
         ),
-        ("Ready", "True", "EngineReady", "pilvi's engine answers for this host"),
+        ("Ready", "Unknown", "HostFailed", _FAILED) if failed else ("Ready", "True", "EngineReady", "pilvi's engine answers for this host"),
     ):
         stored = before.get(kind) or {}
         since = stored.get("lastTransitionTime") if stored.get("status") == status else None

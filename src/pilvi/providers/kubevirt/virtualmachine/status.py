@@ -12,6 +12,7 @@ from typing import Any
 
 from pilvi.api.resource import JsonObject
 from pilvi.providers.kubevirt.instancetype.matcher import kept_refs
+from pilvi.providers.kubevirt.migration.state import is_under_way
 from pilvi.providers.kubevirt.virtualmachine.disks import NO_DISKS, Disks
 from pilvi.providers.kubevirt.virtualmachine.instance import GENERATION
 from pilvi.providers.kubevirt.virtualmachine.startfailure import next_start_failure
@@ -118,6 +119,10 @@ class _Scene:
         return bool(self.vmi["metadata"].get("deletionTimestamp")) or get_strategy(self.vm) == "Halted"
 
     @property
+    def migrating(self) -> bool:
+        return self.phase == "Running" and self.vmi is not None and is_under_way(self.vmi)
+
+    @property
     def unschedulable(self) -> bool:
         condition = _condition(self.vmi, "PodScheduled")
         return condition is not None and condition.get("status") == "False" and condition.get("reason") == "Unschedulable"
@@ -147,6 +152,7 @@ class _Scene:
 _WORDS: tuple[tuple[str, Callable[[_Scene], bool]], ...] = (
     ("Terminating", lambda scene: scene.deleting),
     ("Stopping", lambda scene: scene.stopping),
+    ("Migrating", lambda scene: scene.migrating),
     ("Paused", lambda scene: _condition_status(scene.vmi, "Paused") == "True"),
     ("Running", lambda scene: scene.phase == "Running"),
     ("ErrorPvcNotFound", lambda scene: scene.unsynchronized("FailedPvcNotFound")),

@@ -91,14 +91,18 @@ async def test_what_is_not_there(served: Served) -> None:
         assert (missing.value.code, missing.value.status["reason"]) == (404, "NotFound")
 
 
-async def test_migrate_is_refused_by_name(served: Served) -> None:
+async def test_migrate_makes_a_migration_of_a_machine_that_runs_and_does_not_move_yet(served: Served) -> None:
     served.put_machine("Always")
     served.put_instance("Scheduled")
     async with served.virtctl() as virtctl:
         with pytest.raises(VirtctlError, match="not running"):
             await virtctl.migrate("web")
         served.put_instance()
-        with pytest.raises(VirtctlError, match="one host") as refused:
+        await virtctl.migrate("web")
+        (made,) = [obj for obj in served.api.objects.values() if obj["kind"] == "VirtualMachineInstanceMigration"]
+        assert made["metadata"]["name"].startswith("kubevirt-migrate-vm-")
+        assert made["spec"] == {"vmiName": "web"}
+        with pytest.raises(VirtctlError, match="in-flight migration") as refused:
             await virtctl.migrate("web")
     assert refused.value.code == 409
 

@@ -18,6 +18,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+import msgspec
+
 from pilvi.errors import MachineRefused, MachineUnreachable, TimedOut, UserError, format_chain
 from pilvi.host.qemu.spec import Sockets
 from pilvi.host.qemu.unit import limits, overhead_bytes, qemu_unit
@@ -35,12 +37,14 @@ from pilvi.providers.kubevirt.machines.qemu.domain import cards_of, plan_machine
 from pilvi.providers.kubevirt.machines.qemu.drives import MachineFiles
 from pilvi.providers.kubevirt.machines.qemu.files import prepare_files
 from pilvi.providers.kubevirt.machines.qemu.guests import Guests
+from pilvi.providers.kubevirt.machines.qemu.moves import QemuMoves
 from pilvi.providers.kubevirt.machines.qemu.node import find_first_boot, find_image, plan_node, with_node_disk, write_seed
 from pilvi.providers.kubevirt.machines.qemu.offer import Offers
+from pilvi.providers.kubevirt.machines.qemu.slots import Slots, in_slot, other_slot, slot_sockets
 from pilvi.providers.kubevirt.machines.qemu.state import Tpms, prepare_state
 from pilvi.providers.kubevirt.machines.qemu.taps import absent_ports, ensure_taps, remove_taps
 from pilvi.providers.kubevirt.machines.volumes import MachineVolume, VolumeDisk
-from pilvi.providers.names import machine_netns, machine_unit
+from pilvi.providers.names import SLOTS, machine_netns, machine_unit
 from pilvi.providers.sizing import Size
 
 if TYPE_CHECKING:
@@ -69,13 +73,15 @@ class QemuBackend(MachineBackend):
         self._kit = kit
         self._units = units
         self._offers = Offers(cloud)
-        self._guests = Guests(cloud)
+        self._slots = Slots(cloud)
+        self._guests = Guests(cloud, self._slots)
         self._first_boots: dict[str, int] = {}
         self._tpms = Tpms(units)
         self._types: dict[str, str] = {}
         self._changing = Changing(self._guests)
         self._limits: dict[str, CgroupLimits] = {}
-        self.control = QemuControl(cloud, self._guests)
+        self.control = QemuControl(cloud, self._guests, self._slots)
+        self.moves: QemuMoves = QemuMoves(cloud, units, self._guests, self._slots, self._start_target)
 
     @classmethod
     def for_platform(cls, platform: Platform) -> QemuBackend:
@@ -102,32 +108,53 @@ class QemuBackend(MachineBackend):
 
     async def ensure(self, spec: MachineSpec) -> MachineState:
         """Give the machine its tap and its files and start it; one that runs is changed where that can be, one that has ended looked at."""
-        await self._attach(spec)
-        if self._units.state(machine_unit(spec.uid)).state == "absent":
-            files = self._files(spec)
-            machine, volumes = await self._plan(spec, files)
-            await prepare_files(files, volumes)
-            await prepare_state(machine, spec, files, await self._offers.get())
-            _make_socket_folder(machine.sockets, spec.user)
-            await self._tpms.start(machine, files, spec.instance)
-            self._changing.forget(spec.uid)
-            self._limits.pop(spec.uid, None)
-            await self._units.ensure(qemu_unit(await place_drives(machine, files.places)))
-        await self._guests.follow(spec.uid, _FIRST_LOOK_S)
-        await self._learn_type(spec.uid)
-        if self.state(spec.uid).phase in ("running", "paused"):
-            await self._change(spec)
+        async with self.moves.held(spec.uid):
+            await self.moves.settle_loss(spec.uid)
+            slot = self._slots.active(spec.uid)
+            await self._attach(spec, slot)
+            if self._units.state(machine_unit(spec.uid, slot)).state == "absent":
+                await self._start(spec, slot)
+            await self._guests.follow(spec.uid, _FIRST_LOOK_S)
+            await self._learn_type(spec.uid)
+            # What moves stays as it is: both sides have to have the same hardware.
+            moves = self._units.state(machine_unit(spec.uid, other_slot(slot))).state != "absent"
+            if not moves and self.state(spec.uid).phase in ("running", "paused"):
+                await self._change(spec, slot)
         return self.state(spec.uid)
 
-    async def _plan(self, spec: MachineSpec, files: MachineFiles) -> tuple[QemuSpec, tuple[MachineVolume, ...]]:
+    async def _start_target(self, spec: MachineSpec, slot: str) -> None:
+        await self._attach(spec, slot)
+        await self._start(spec, slot, incoming=True)
+
+    async def _start(self, spec: MachineSpec, slot: str, *, incoming: bool = False) -> None:
+        files = self._files(spec)
+        machine, volumes = await self._plan(spec, files, slot, incoming=incoming)
+        await prepare_files(files, volumes)
+        await prepare_state(machine, spec, files, await self._offers.get())
+        _make_socket_folder(machine.sockets, spec.user)
+        if not incoming:
+            await self._tpms.start(machine, files, spec.instance)
+            self._changing.forget(spec.uid)
+        self._limits.pop(spec.uid, None)
+        await self._units.ensure(qemu_unit(await place_drives(machine, files.places)))
+
+    async def _plan(
+        self, spec: MachineSpec, files: MachineFiles, slot: str, *, incoming: bool = False
+    ) -> tuple[QemuSpec, tuple[MachineVolume, ...]]:
         """The machine as it should be now, and the volumes whose files it has to itself. Raises UserError."""
         offer = await self._offers.get()
         image = await on_disk(find_image, spec, self._kit)
-        if image is None:
-            return plan_machine(self._cloud, spec, files, spec.user, offer), spec.volumes
-        command_line = await on_disk(write_seed, spec, image, files)
-        node = await on_disk(with_node_disk, spec, image)
-        return plan_node(plan_machine(self._cloud, node, files, spec.user, offer), image, command_line, files), node.volumes
+        if image is not None:
+            command_line = await on_disk(write_seed, spec, image, files)
+            spec = await on_disk(with_node_disk, spec, image)
+        machine = plan_machine(self._cloud, spec, files, spec.user, offer)
+        if image is not None:
+            machine = plan_node(machine, image, command_line, files)
+        if incoming and (started_with := self.state(spec.uid).memory_at_start_bytes):
+            # What has been added since is beside it, and comes with the guest.
+            memory = msgspec.structs.replace(machine.memory, size_bytes=started_with)
+            machine = msgspec.structs.replace(machine, memory=memory)
+        return in_slot(self._cloud, machine, spec.uid, slot, incoming=incoming), spec.volumes
 
     async def _learn_type(self, uid: str) -> None:
         """QEMU is asked, since it may be of another version than the one that is installed by now."""
@@ -135,28 +162,30 @@ class QemuBackend(MachineBackend):
             with contextlib.suppress(MachineRefused, MachineUnreachable, TimedOut):
                 self._types[uid] = await self._guests.get(uid).machine_type()
 
-    async def _change(self, spec: MachineSpec) -> None:
+    async def _change(self, spec: MachineSpec, slot: str) -> None:
         """Have a machine that runs be as it is wanted now, as far as it can be."""
         files = self._files(spec)
         try:
-            machine, _ = await self._plan(spec, files)
+            machine, _ = await self._plan(spec, files, slot)
         except UserError as e:  # what it could not be started with any more does it no harm while it runs
             log.warning("machine=%s stays as it is: %s", spec.uid, format_chain(e))
             return
         sizes = {volume.name: volume.size_bytes for volume in spec.volumes if isinstance(volume, VolumeDisk) and not volume.ephemeral}
         await self._limit(spec.uid, machine)
         await self._changing.bring(spec.uid, Wanted(machine, sizes, cards_of(spec)), files.places)
-        await remove_taps(self._cloud, spec.uid, absent_ports(spec, self.state(spec.uid).cards))
+        await remove_taps(self._cloud, spec.uid, slot, absent_ports(spec, slot, self.state(spec.uid).cards))
 
     def _files(self, spec: MachineSpec) -> MachineFiles:
         return MachineFiles(machine_folder(self._cloud, spec.uid), kept_folder(self._cloud, spec.keeper) if spec.keeper else None)
 
     def state(self, uid: str) -> MachineState:
         """From the unit and from what QEMU has said last."""
-        unit = self._units.state(machine_unit(uid))
+        unit = self._units.state(self._unit(uid))
         if unit.state == "absent" or not self._has(uid):
             return MachineState("absent", first_boot="unknown")
         started = datetime.fromtimestamp(unit.started_at, UTC) if unit.started_at is not None else None
+        if self.moves.is_deciding(uid):
+            return MachineState("starting", started, message="it is asked whether the machine has moved", first_boot="unknown")
         if unit.state != "running":
             last = " | ".join(unit.log_tail.strip().splitlines()[-3:])
             message = f"QEMU has ended ({unit.exit or 'unknown'}); its last lines: {last or 'none'}"
@@ -183,7 +212,9 @@ class QemuBackend(MachineBackend):
 
     async def stop(self, uid: str, grace_s: float) -> None:
         """Press the power button and wait; what has not powered off by then loses its process."""
-        unit = machine_unit(uid)
+        async with self.moves.held(uid):
+            await self.moves.settle(uid)
+        unit = self._unit(uid)
         if self._units.state(unit).state == "absent" or not self._has(uid):
             return
         if grace_s > 0 and self._is_up(uid):
@@ -195,11 +226,8 @@ class QemuBackend(MachineBackend):
                     await wait_for(lambda: not self._is_up(uid), min(left, _ASK_AGAIN_S), "the guest to power off")
                     break
         await self._units.stop(unit, grace_s=1.0)
-        await self._tpms.stop(unit)
-        self._guests.forget(uid)
-        self._types.pop(uid, None)
-        self._changing.forget(uid)
-        self._limits.pop(uid, None)
+        await self._tpms.stop(machine_unit(uid))
+        self._forget(uid)
 
     async def _limit(self, uid: str, machine: QemuSpec) -> None:
         """A guest can write to memory that it was not offered, and the host would have to find it; so its process may have no more."""
@@ -207,8 +235,26 @@ class QemuBackend(MachineBackend):
         if self._limits.get(uid) == wanted:
             return
         with contextlib.suppress(OSError):  # it uses more still; tried again at the next pass
-            await on_disk(self._units.cgroups.create, self._cloud.cgroup(machine_unit(uid)), wanted)
+            await on_disk(self._units.cgroups.create, self._cloud.cgroup(self._unit(uid)), wanted)
             self._limits[uid] = wanted
+
+    async def kill(self, uid: str) -> None:
+        """See `MachineBackend`. A process that waits for the guest ends with it, since it is of no use without."""
+        async with self.moves.held(uid):
+            for slot in SLOTS:
+                await self._units.stop(machine_unit(uid, slot), grace_s=0)
+            await self._tpms.stop(machine_unit(uid))
+            self._forget(uid)
+
+    def _forget(self, uid: str) -> None:
+        """What was known of the process."""
+        self._guests.forget(uid)
+        self._changing.forget(uid)
+        for known in (self._types, self._limits):
+            known.pop(uid, None)
+
+    def _unit(self, uid: str) -> str:
+        return machine_unit(uid, self._slots.active(uid))
 
     def _has(self, uid: str) -> bool:
         """Whether the machine of this UID runs under QEMU: backends share the names of units."""
@@ -221,30 +267,28 @@ class QemuBackend(MachineBackend):
         """Unit, tap, namespace, sockets, folder: in this order, so that nothing is taken away under a running process."""
         from pilvi.host.network import delete_netns  # noqa: PLC0415 (half a second of import that a CLI must not pay)
 
-        await self._units.stop(machine_unit(uid), grace_s=0)
-        await self._tpms.stop(machine_unit(uid))
-        self._guests.forget(uid)
-        self._types.pop(uid, None)
-        self._changing.forget(uid)
-        self._limits.pop(uid, None)
-        await remove_taps(self._cloud, uid)
+        await self.kill(uid)
+        for slot in SLOTS:
+            await remove_taps(self._cloud, uid, slot)
         await delete_netns(machine_netns(self._cloud, uid))
+        for slot in SLOTS:
+            await on_disk(remove_tree, slot_sockets(self._cloud, uid, slot).folder)
         sockets = sockets_of(self._cloud, uid).folder
-        await on_disk(remove_tree, sockets)
         with contextlib.suppress(OSError):  # other machines have theirs in it
             sockets.parent.rmdir()
         await on_disk(remove_tree, machine_folder(self._cloud, uid))
         self._first_boots.pop(uid, None)
+        self._slots.forget(uid)
 
     async def list_uids(self) -> list[str]:
         """The folders of all machines; to remove one that another backend runs takes nothing from it but its folder."""
         return list_machine_folders(self._cloud)
 
-    async def _attach(self, spec: MachineSpec) -> None:
+    async def _attach(self, spec: MachineSpec, slot: str) -> None:
         from pilvi.host.network import ensure_netns  # noqa: PLC0415 (as above)
 
         await ensure_netns(machine_netns(self._cloud, spec.uid))
-        await ensure_taps(spec)
+        await ensure_taps(spec, slot)
 
 
 def _make_socket_folder(sockets: Sockets, user: int) -> None:

@@ -14,10 +14,11 @@ from pilvi.lib.disk import on_disk
 from pilvi.lib.files import open_below
 from pilvi.providers.kubevirt.machines.control import MachineControl, MachineRefusal
 from pilvi.providers.kubevirt.machines.guest import GuestExit
-from pilvi.providers.kubevirt.machines.qemu.domain import sockets_of
+from pilvi.providers.kubevirt.machines.qemu.slots import Slots, slot_sockets
 
 if TYPE_CHECKING:
     from pilvi.host.cloud import Cloud
+    from pilvi.host.qemu.spec import Sockets
     from pilvi.providers.kubevirt.machines.qemu.guests import Guests
 
 __all__ = ["QemuControl"]
@@ -29,22 +30,23 @@ _PICTURE = "screen.png"
 class QemuControl(MachineControl):
     """See `MachineControl`. `guests` are those that the backend follows."""
 
-    def __init__(self, cloud: Cloud, guests: Guests) -> None:
+    def __init__(self, cloud: Cloud, guests: Guests, slots: Slots) -> None:
         self._cloud = cloud
         self._guests = guests
+        self._slots = slots
 
     def console(self, uid: str) -> Path:
         """See `MachineControl`."""
-        return self._socket(sockets_of(self._cloud, uid).serial, "serial console", "autoattachSerialConsole")
+        return self._socket(self._sockets(uid).serial, "serial console", "autoattachSerialConsole")
 
     def screen(self, uid: str) -> Path:
         """See `MachineControl`."""
-        return self._socket(sockets_of(self._cloud, uid).screen, "screen", "autoattachGraphicsDevice")
+        return self._socket(self._sockets(uid).screen, "screen", "autoattachGraphicsDevice")
 
     async def screenshot(self, uid: str) -> bytes:
         """See `MachineControl`."""
         self.screen(uid)
-        folder = sockets_of(self._cloud, uid).folder
+        folder = self._sockets(uid).folder
         try:
             with _refusals():
                 await self._guests.get(uid).execute("screendump", {"filename": str(folder / _PICTURE), "format": "png"})
@@ -94,6 +96,10 @@ class QemuControl(MachineControl):
         """See `MachineControl`."""
         with _refusals():
             await self._agent(uid).thaw()
+        self._guests.thaw_no_more(uid)
+
+    def _sockets(self, uid: str) -> Sockets:
+        return slot_sockets(self._cloud, uid, self._slots.active(uid))
 
     def _agent(self, uid: str) -> Agent:
         if not self._guests.has_agent(uid):

@@ -17,13 +17,14 @@ from pilvi.host.qemu.trouble import has_no_space
 from pilvi.lib.deadline import wait_for
 from pilvi.providers.kubevirt.machines.backend import MachinePhase, MachineState
 from pilvi.providers.kubevirt.machines.guest import GuestFacts
-from pilvi.providers.kubevirt.machines.qemu.domain import sockets_of
 from pilvi.providers.kubevirt.machines.qemu.facts import ask_guest
 from pilvi.providers.kubevirt.machines.qemu.room import NO_ROOM, wait_for_room
+from pilvi.providers.kubevirt.machines.qemu.slots import Slots, slot_sockets
 from pilvi.providers.names import machine_unit
 
 if TYPE_CHECKING:
     from pilvi.host.cloud import Cloud
+    from pilvi.host.qemu.spec import Sockets
 
 __all__ = ["Guests"]
 
@@ -40,6 +41,9 @@ _STATES: dict[str, tuple[MachinePhase, str, str]] = {
         "PausedIOError",
         "VMI was paused, IO error: the host failed to read or write a disk of the machine; mend it (its kernel's log tells), then unpause",
     ),
+    "inmigrate": ("running", "", "the guest is about to arrive"),
+    "finish-migrate": ("running", "", "the guest is moving"),
+    "postmigrate": ("running", "", "the guest has moved"),
     "watchdog": ("paused", "PausedByWatchdog", "the guest has stopped to feed its watchdog"),
     "shutdown": ("succeeded", "", "the guest has powered off"),
     "guest-panicked": ("failed", "GuestPanicked", "the guest's kernel has panicked"),
@@ -56,13 +60,15 @@ _UNHEARD: tuple[MachinePhase, str, str] = ("starting", "", "QEMU has not answere
 class Guests:
     """Follows the guests of all machines that run. `run` has to run."""
 
-    def __init__(self, cloud: Cloud) -> None:
+    def __init__(self, cloud: Cloud, slots: Slots) -> None:
         self._cloud = cloud
+        self._slots = slots
         self._monitors: dict[str, Monitor] = {}
         self._statuses: dict[str, GuestStatus] = {}
         self._agents: dict[str, Agent] = {}  # of those that answered when it was last looked
         self._facts: dict[str, GuestFacts] = {}
         self._full: set[str] = set()  # of those that stand still because there was no room for what they wrote
+        self._thawing: dict[str, asyncio.Task[None]] = {}
         self._looking: dict[str, asyncio.Event] = {}
         self._following: dict[str, asyncio.Task[None]] = {}
         self._group: asyncio.TaskGroup | None = None
@@ -102,12 +108,21 @@ class Guests:
     def agent(self, uid: str) -> Agent:
         """The agent of the machine, whether it answers or not."""
         # The same for all that talk with it, since the channel has one line.
-        return self._agents.get(uid) or Agent(machine_unit(uid), sockets_of(self._cloud, uid).agent)
+        return self._agents.get(uid) or Agent(machine_unit(uid), self._sockets(uid).agent)
+
+    def _sockets(self, uid: str) -> Sockets:
+        return slot_sockets(self._cloud, uid, self._slots.active(uid))
 
     def thaw_later(self, uid: str, agent: Agent, after_s: float) -> None:
-        """Thaw the guest's file systems after that time, unless it has been done by then."""
+        """Thaw the guest's file systems after that time, unless `thaw_no_more` comes before."""
+        self.thaw_no_more(uid)
         if self._group is not None:
-            self._group.create_task(_thaw(agent, after_s), name=f"thaw {uid}")
+            self._thawing[uid] = self._group.create_task(_thaw(agent, after_s), name=f"thaw {uid}")
+
+    def thaw_no_more(self, uid: str) -> None:
+        """They are thawed: what was to come later must not end the next freeze."""
+        if (task := self._thawing.pop(uid, None)) is not None:
+            task.cancel()
 
     def describe(self, uid: str, started_at: datetime | None, machine_type: str = "") -> MachineState:
         """What was heard last."""
@@ -130,6 +145,7 @@ class Guests:
 
     def forget(self, uid: str) -> None:
         """The machine is gone."""
+        self.thaw_no_more(uid)
         if (task := self._following.pop(uid, None)) is not None:
             task.cancel()
         for known in (self._monitors, self._statuses, self._looking, self._agents, self._facts):
@@ -140,7 +156,7 @@ class Guests:
         if self._group is None or uid in self._following:
             return
         wake = self._looking[uid] = asyncio.Event()
-        self._monitors[uid] = Monitor(machine_unit(uid), sockets_of(self._cloud, uid).monitor, lambda event: self._hear(uid, event, wake))
+        self._monitors[uid] = Monitor(machine_unit(uid), self._sockets(uid).monitor, lambda event: self._hear(uid, event, wake))
         self._following[uid] = self._group.create_task(self._follow(uid, self._monitors[uid], wake), name=f"guest {uid}")
 
     def _hear(self, uid: str, event: Event, wake: asyncio.Event) -> None:

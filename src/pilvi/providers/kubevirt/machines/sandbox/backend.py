@@ -105,6 +105,10 @@ class SandboxBackend(MachineBackend):
             return
         await self._units.stop(machine_unit(uid), grace_s=grace_s)
 
+    async def kill(self, uid: str) -> None:
+        """All its processes at once."""
+        await self.stop(uid, 0)
+
     async def remove(self, uid: str) -> None:
         """Unit, namespace with its leg, folder: in this order, so that nothing is taken away under a running process."""
         from pilvi.host.network import delete_netns  # noqa: PLC0415 (half a second of import that a CLI must not pay)
