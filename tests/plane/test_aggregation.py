@@ -38,7 +38,7 @@ from tests.unit.providers.kubevirt.subresources.served import FakeControl
 from tests.unit.providers.stage import NoKit, NoUnits, make_cloud
 from tests.virtctl import Virtctl, VirtctlError
 
-TIMEOUT_S = 40.0
+TIMEOUT_S = 120.0
 GROUP = "subresources.kubevirt.io"
 
 
