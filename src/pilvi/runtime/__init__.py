@@ -4,7 +4,7 @@ The way of a change: API -> informer (cache) -> controller's handler (keys) -> w
 """
 
 from pilvi.runtime.conditions import condition, conditions_of, find_condition, is_true, merge_conditions, set_condition
-from pilvi.runtime.controller import Controller, KeysFunction, Reconcile, Watch
+from pilvi.runtime.controller import Controller, KeysFunction, Reconcile, Watch, no_keys
 from pilvi.runtime.events import EventRecorder
 from pilvi.runtime.finalizers import ensure_finalizer, has_finalizer, is_deleting, remove_finalizer
 from pilvi.runtime.informer import Informer
@@ -47,6 +47,7 @@ __all__ = [
     "is_deleting",
     "is_true",
     "merge_conditions",
+    "no_keys",
     "owner_reference",
     "remove_finalizer",
     "render_tasks",

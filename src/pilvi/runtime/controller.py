@@ -26,7 +26,7 @@ from pilvi.runtime.results import Done, Failed, RequeueAfter, Result, Waiting
 from pilvi.runtime.stacks import where
 from pilvi.runtime.writes import current_writes
 
-__all__ = ["Controller", "KeysFunction", "Reconcile", "Watch"]
+__all__ = ["Controller", "KeysFunction", "Reconcile", "Watch", "no_keys"]
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +47,11 @@ class Watch(NamedTuple):
     predicate: Predicate = any_change
     namespace: str | None = None
     labels: Selector = None
+
+
+def no_keys(_obj: JsonObject) -> Iterable[Key]:
+    """The keys of a kind that is watched for its cache only."""
+    return ()
 
 
 class Controller:

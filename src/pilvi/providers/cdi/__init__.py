@@ -12,7 +12,7 @@ storageprofile.py, config.py, datasource.py   defaults, settings, names for disk
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from pilvi.api import JsonObject, Key, Resource
@@ -39,7 +39,7 @@ from pilvi.providers.cdi.population.fills import Fills
 from pilvi.providers.cdi.sources import Sources, claims_of_pod, reference_of
 from pilvi.providers.cdi.storageprofile import profile_controller
 from pilvi.providers.cdi.upload import uploads
-from pilvi.runtime import Controller, Watch, any_change
+from pilvi.runtime import Controller, Watch, any_change, no_keys
 
 if TYPE_CHECKING:
     from pilvi.providers.platform import Platform
@@ -80,8 +80,8 @@ def controllers(platform: Platform) -> list[Controller]:
             Watch(IMPORT_SOURCES, lambda obj: naming(IMPORT_SOURCES.kind, obj)),
             Watch(CLONE_SOURCES, lambda obj: naming(CLONE_SOURCES.kind, obj)),
             Watch(UPLOAD_SOURCES, lambda obj: naming(UPLOAD_SOURCES.kind, obj)),
-            Watch(DATA_VOLUMES, _no_keys),
-            Watch(VOLUMES, _no_keys),
+            Watch(DATA_VOLUMES, no_keys),
+            Watch(VOLUMES, no_keys),
             Watch(CLAIMS, copies_of(CLAIMS)),
             Watch(SNAPSHOTS, copies_of(SNAPSHOTS)),
             Watch(SNAPSHOT_CONTENTS, copies_of_content),
@@ -99,8 +99,8 @@ def controllers(platform: Platform) -> list[Controller]:
             DataVolumes(platform, sources, configuration).reconcile,
             owns=[CLAIMS],
             watches=[
-                Watch(CLASSES, _no_keys),
-                Watch(PROFILES, _no_keys),
+                Watch(CLASSES, no_keys),
+                Watch(PROFILES, no_keys),
                 Watch(CLAIMS, copies_of(CLAIMS)),
                 Watch(SNAPSHOTS, copies_of(SNAPSHOTS)),
                 Watch(SNAPSHOT_CONTENTS, copies_of_content),
@@ -118,8 +118,3 @@ def controllers(platform: Platform) -> list[Controller]:
 def checks(_platform: Platform) -> list[Check]:
     """None: what a DataVolume may be is decided by policies, and what it refers to may come later."""
     return []
-
-
-def _no_keys(_obj: JsonObject) -> Iterable[Key]:
-    """Watched for its cache only."""
-    return ()

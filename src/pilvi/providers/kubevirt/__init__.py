@@ -13,7 +13,7 @@ migration/        moves machines between these Nodes; answers evictions
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -59,7 +59,7 @@ from pilvi.providers.kubevirt.wakeups import (
     wake_by_machine,
     wake_by_unit,
 )
-from pilvi.runtime import Controller, Watch, any_change, conditions_changed, desire_changed
+from pilvi.runtime import Controller, Watch, any_change, conditions_changed, desire_changed, no_keys
 
 if TYPE_CHECKING:
     from pilvi.providers.platform import Platform
@@ -92,8 +92,8 @@ def controllers(platform: Platform, backends: dict[str, MachineBackend] | None =
             Watch(VPCS, lambda vpc: instances_of_vpc(platform.informers, vpc), conditions_changed),
             Watch(CLAIMS, lambda claim: instances_of_claim(platform.informers, claim)),
             Watch(DATA_VOLUMES, lambda made: instances_of_claim(platform.informers, made)),
-            Watch(VOLUMES, _no_keys),
-            Watch(MACHINES, _no_keys),
+            Watch(VOLUMES, no_keys),
+            Watch(MACHINES, no_keys),
             Watch(NODES, lambda _node: all_instances(platform.informers), host_failed),
             Watch(SECRETS, lambda secret: instances_of_secret(platform.informers, secret), desire_changed),
             Watch(CONFIG_MAPS, lambda config_map: instances_of_config_map(platform.informers, config_map), desire_changed),
@@ -146,7 +146,7 @@ def controllers(platform: Platform, backends: dict[str, MachineBackend] | None =
         instance_controller,
         *snapshot_controllers(platform, backends),
         *migration_controllers(platform, hosts, instances),
-        Controller("straypods", PODS, StrayPods(platform, hosts).reconcile, watches=[Watch(INSTANCES, _no_keys)], predicate=any_change),
+        Controller("straypods", PODS, StrayPods(platform, hosts).reconcile, watches=[Watch(INSTANCES, no_keys)], predicate=any_change),
     ]
 
 
@@ -160,8 +160,3 @@ def _machine_changed(old: JsonObject, new: JsonObject) -> bool:
     asked = ("stateChangeRequests", "instancetypeRef", "preferenceRef")
     before, after = old.get("status") or {}, new.get("status") or {}
     return desire_changed(old, new) or any(before.get(name) != after.get(name) for name in asked)
-
-
-def _no_keys(_obj: JsonObject) -> Iterable[Key]:
-    """Watched for its cache only."""
-    return ()

@@ -14,7 +14,6 @@ storageclass.py   says on each class what it can do
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from pilvi.api import JsonObject, Key
@@ -28,7 +27,7 @@ from pilvi.providers.storage.sources import Sources
 from pilvi.providers.storage.storageclass import class_controller
 from pilvi.providers.storage.sweep import Sweep
 from pilvi.providers.storage.volume import Volumes
-from pilvi.runtime import Controller, Watch, any_change
+from pilvi.runtime import Controller, Watch, any_change, no_keys
 
 if TYPE_CHECKING:
     from pilvi.providers.platform import Platform
@@ -72,11 +71,11 @@ def controllers(platform: Platform) -> list[Controller]:
         CLAIMS,
         claims.reconcile,
         watches=[
-            Watch(CLASSES, _no_keys),
+            Watch(CLASSES, no_keys),
             Watch(VOLUMES, bound_to),
             Watch(CLAIMS, naming),
             Watch(SNAPSHOTS, naming),
-            Watch(CONTENTS, _no_keys),
+            Watch(CONTENTS, no_keys),
         ],
         concurrency=8,
         predicate=any_change,
@@ -96,8 +95,8 @@ def controllers(platform: Platform) -> list[Controller]:
             watches=[
                 Watch(CONTENTS, snapshot_of),
                 Watch(CLAIMS, snapshots_of),
-                Watch(VOLUMES, _no_keys),
-                Watch(SNAPSHOT_CLASSES, _no_keys),
+                Watch(VOLUMES, no_keys),
+                Watch(SNAPSHOT_CLASSES, no_keys),
             ],
         ),
         content,
@@ -114,8 +113,3 @@ def _source(claim: JsonObject) -> tuple[str, str]:
     spec = claim.get("spec") or {}
     reference = spec.get("dataSourceRef") or spec.get("dataSource") or {}
     return reference.get("kind", ""), reference.get("name", "")
-
-
-def _no_keys(_obj: JsonObject) -> Iterable[Key]:
-    """Watched for its cache only."""
-    return ()

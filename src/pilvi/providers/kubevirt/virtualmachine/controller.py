@@ -79,7 +79,8 @@ class VirtualMachines:
         vm = await ensure_finalizer(self._client, MACHINES, scope.vm, FINALIZER)
         vm, unsettled = await self._settle(vm)
         # What a restore has taken away must not be made anew before its templates are gone too.
-        made = await self._own_disks.ensure(vm) if self._marks.may_start(vm) else Made()
+        may_start = self._marks.may_start(vm)
+        made = await self._own_disks.ensure(vm) if may_start else Made()
         scope = _Scope(vm, scope.vmi, scope.taken, made)
         try:
             step = plan_step(vm, scope.vmi, utc_now())
@@ -87,7 +88,7 @@ class VirtualMachines:
             await self._report_refusal(vm, format_chain(e))
             return Failed(format_chain(e), permanent=True)
         match step:
-            case Start() if not self._marks.may_start(vm):
+            case Start() if not may_start:
                 pass
             case Start() if scope.made.failure is not None:
                 await self._report(scope, scope.made.failure, settled=False)
