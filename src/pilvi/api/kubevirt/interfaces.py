@@ -81,6 +81,11 @@ def interface_rules(path: str) -> tuple[Rule, ...]:
             f"'{interfaces}: masquerade is for the pod network alone; write bridge: {{}}'",
         ),
         Rule(
+            "variables.interfaces.all(i, [i.?bridge, i.?masquerade, i.?macvtap, i.?passt, i.?passtBinding, i.?slirp, i.?binding]"
+            ".filter(way, way.hasValue()).size() <= 1)",
+            f"'{interfaces}: each is attached in one way; write bridge or masquerade, not both'",
+        ),
+        Rule(
             "variables.interfaces.all(i, i.?state.orValue('') in ['', 'up', 'down', 'absent'])",
             f"'{interfaces}: state is up, down or absent'",
         ),
