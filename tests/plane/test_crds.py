@@ -316,6 +316,7 @@ REFUSED: list[tuple[str, dict[str, Any], list[str]]] = [
         ["volumes[].hostDisk", "reach into the host's files"],
     ),
     ("VirtualMachine", vm("x", terminationGracePeriodSeconds=-1), ["terminationGracePeriodSeconds"]),
+    ("VirtualMachine", sized("x", updateVolumesStrategy="Migration"), ["updateVolumesStrategy", "Instead: Replacement"]),
     *(
         (
             "VirtualMachine",

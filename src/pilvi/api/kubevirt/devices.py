@@ -169,7 +169,7 @@ class Interface(Part):
             "acpiIndex for a name that stays, or macAddress",
         ),
     ] = None
-    port_ranges: list[PortRange] = []
+    port_ranges: Annotated[list[PortRange], accepted("Ranges of ports to let in.", "not implemented yet: every port is let in")] = []
     ports: Annotated[list[Port], accepted("Ports to let in.", "not implemented yet: every port is let in")] = []
     slirp: Annotated[Empty | None, accepted("Attachment by slirp.", ONLY_BRIDGED)] = None
     sriov: Annotated[
@@ -179,7 +179,7 @@ class Interface(Part):
     state: Annotated[
         str | None, implemented("up (default); down: the cable is pulled; absent: the card of a running machine is unplugged.")
     ] = None
-    tag: str | None = None
+    tag: Annotated[str | None, accepted("Word for the guest about the card.", "the metadata of cloud-init have no devices")] = None
 
 
 class PanicDevice(Part):
@@ -219,10 +219,12 @@ class Devices(Part):
         implemented("Attaches an interface in the pod network when none is named; on unless it says false."),
     ] = None
     autoattach_serial_console: Annotated[bool | None, implemented("Attaches a serial console; on unless it says false.")] = None
-    autoattach_vsock: Annotated[bool | None, accepted("Attaches a vsock.", when="self")] = None
+    autoattach_vsock: Annotated[bool | None, accepted("Attaches a vsock.", "machines have none; use their address", when="self")] = None
     block_multi_queue: Annotated[bool | None, implemented("Disks on bus virtio have a queue for each vCPU anyway.")] = None
     client_passthrough: Annotated[Empty | None, accepted("USB devices of a viewer.", "virtctl usbredir is refused")] = None
-    disable_hotplug: bool | None = None
+    disable_hotplug: Annotated[
+        bool | None, accepted("Takes the places of further devices away.", "every machine has the same places", when="self")
+    ] = None
     disks: Annotated[list[Disk], implemented("How volumes appear in the machine; a volume without a disk gets one.", max_items=256)] = []
     downward_metrics: Annotated[
         Empty | None, rejected("Figures of the host.", "what the host does is not for guests", "a downwardAPI volume")
@@ -236,7 +238,9 @@ class Devices(Part):
     inputs: Annotated[list[Input], implemented("Tablets, which point to where the mouse of a viewer is.")] = []
     interfaces: Annotated[list[Interface], implemented("Network interfaces; default one that joins the subnet.", max_items=256)] = []
     log_serial_console: Annotated[bool | None, accepted("Keeps what the guest prints.", "it is always kept", when="!self")] = None
-    network_interface_multiqueue: bool | None = None
+    network_interface_multiqueue: Annotated[
+        bool | None, accepted("Gives each card a queue for each vCPU.", "a card has one queue", when="self")
+    ] = None
     panic_devices: Annotated[list[PanicDevice], implemented("By which the guest says that its kernel has crashed; it then Failed.")] = []
     rng: Annotated[Empty | None, implemented("A source of random numbers.")] = None
     sound: Annotated[Sound | None, implemented("A sound card, which plays to nobody.")] = None
