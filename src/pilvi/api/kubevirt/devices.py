@@ -133,15 +133,15 @@ class DhcpOptions(Part):
 
 
 class PortRange(Part):
-    end: int
-    protocol: str
-    start: int
+    end: Annotated[int, implemented("The last port.")]
+    protocol: Annotated[str, implemented("TCP or UDP.")]
+    start: Annotated[int, implemented("The first port.")]
 
 
 class Port(Part):
-    port: int
-    name: str | None = None
-    protocol: str | None = None
+    port: Annotated[int, implemented("Number of the port.")]
+    name: Annotated[str | None, implemented("A name for people.")] = None
+    protocol: Annotated[str | None, implemented("TCP (default) or UDP.")] = None
 
 
 class Interface(Part):
@@ -169,8 +169,10 @@ class Interface(Part):
             "acpiIndex for a name that stays, or macAddress",
         ),
     ] = None
-    port_ranges: Annotated[list[PortRange], accepted("Ranges of ports to let in.", "not implemented yet: every port is let in")] = []
-    ports: Annotated[list[Port], accepted("Ports to let in.", "not implemented yet: every port is let in")] = []
+    port_ranges: Annotated[list[PortRange], implemented("Ranges of ports to let in, as ports.")] = []
+    ports: Annotated[
+        list[Port], implemented("Ports to let in with masquerade: these and answers; default, and with bridge, is everything.")
+    ] = []
     slirp: Annotated[Empty | None, accepted("Attachment by slirp.", ONLY_BRIDGED)] = None
     sriov: Annotated[
         Empty | None,

@@ -94,6 +94,12 @@ def interface_rules(path: str) -> tuple[Rule, ...]:
             f"'{interfaces}: the machine\\'s first interface cannot be absent; write state: down'",
         ),
         Rule(
+            "variables.interfaces.all(i, i.?ports.orValue([])"
+            ".all(p, p.port >= 1 && p.port <= 65535 && p.?protocol.orValue('TCP') in ['TCP', 'UDP'])"
+            " && i.?portRanges.orValue([]).all(p, p.start >= 1 && p.start <= p.end && p.end <= 65535 && p.protocol in ['TCP', 'UDP']))",
+            f"'{interfaces}: ports are numbers from 1 to 65535, of protocol TCP or UDP'",
+        ),
+        Rule(
             "variables.interfaces.all(i, i.?acpiIndex.orValue(1) >= 1 && i.?acpiIndex.orValue(1) <= 16383)",
             f"'{interfaces}: acpiIndex is a number from 1 to 16383'",
         ),
