@@ -13,6 +13,7 @@ _WORDS = {
     "io": ["native", "threads", "default"],
     "errorPolicy": ["stop", "report", "ignore", "enospace"],
 }
+_BLOCK_SIZES = [512 << power for power in range(13)]
 _CLOUD_INIT = ("cloudInitNoCloud", "cloudInitConfigDrive")
 # Each is given in one way.
 _GIVEN = (("userData", "userDataBase64", "secretRef"), ("networkData", "networkDataBase64", "networkDataSecretRef"))
@@ -109,6 +110,12 @@ def _disk_rules(disks: str) -> tuple[Rule, ...]:
         Rule(
             f"variables.disks.all(d, d.?serial.orValue('').matches('{_SERIAL}'))",
             f"'{disks}: a serial has letters, digits and _.+- only'",
+        ),
+        Rule(
+            "variables.disks.map(d, d.?blockSize.?custom).filter(c, c.hasValue())"
+            ".map(c, [c.value().?logical.orValue(512), c.value().?physical.orValue(c.value().?logical.orValue(512))])"
+            f".all(sizes, sizes.all(size, size in {_BLOCK_SIZES}) && sizes[0] <= sizes[1])",
+            f"'{disks}: blockSize.custom has powers of two from 512 to 2097152, and logical is not more than physical'",
         ),
         Rule("variables.bootOrders.all(order, order >= 1)", f"'{disks}: bootOrder begins with 1'"),
         Rule(

@@ -83,6 +83,10 @@ def machine_rules(path: str) -> tuple[Rule, ...]:
             "variables.machine.?hostname.orValue('').matches('^([a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)?$')",
             f"'{path}.hostname is a name of up to 63 small letters, digits and - between them, without dots'",
         ),
+        Rule(
+            "variables.domain.?firmware.?uuid.orValue('').matches('^([0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12})?$')",
+            f"'{path}.domain.firmware.uuid is no UUID; write one as uuidgen makes them, or leave it out'",
+        ),
         Rule("variables.machine.?startStrategy.orValue('') in ['', 'Paused']", f"'{path}.startStrategy is Paused, or is left out'"),
         *(
             Rule(
