@@ -14,6 +14,7 @@ import yaml
 from pilvi.api.crds import KINDS, all_crds, all_policies
 from pilvi.api.object import Object
 from tests.plane.apiserver import Answer, ApiServer
+from tests.plane.bad_machines import BAD, ODD
 
 VERSIONS = ["v1.35.7", "v1.36.3", "v1.37.2"]
 
@@ -315,6 +316,7 @@ REFUSED: list[tuple[str, dict[str, Any], list[str]]] = [
         ["volumes[].hostDisk", "reach into the host's files"],
     ),
     ("VirtualMachine", vm("x", terminationGracePeriodSeconds=-1), ["terminationGracePeriodSeconds"]),
+    ("VirtualMachine", sized("x", updateVolumesStrategy="Migration"), ["updateVolumesStrategy", "Instead: Replacement"]),
     *(
         (
             "VirtualMachine",
@@ -328,6 +330,7 @@ REFUSED: list[tuple[str, dict[str, Any], list[str]]] = [
         vm("x", domain={**SIZED, "devices": {"disks": [{"name": "system", "lun": {"reservation": True}}]}}),
         ["lun.reservation", "Instead"],
     ),
+    *(("VirtualMachine", vm("x", **spec), words) for spec, words in BAD),
     (
         "VirtualMachineSnapshot",
         {"metadata": {"name": "x"}, "spec": {"source": {"kind": "Pod", "name": "x"}}},
@@ -417,6 +420,12 @@ def test_bad_input_is_refused_with_what_to_write_instead(api: ApiServer, kind: s
     assert answer.status in (403, 422), answer.body
     for word in words:
         assert word in answer.message
+
+
+@pytest.mark.parametrize("spec", ODD)
+def test_what_looks_odd_and_is_not(api: ApiServer, spec: dict[str, Any]) -> None:
+    answer = create(api, "VirtualMachine", vm("x", **spec), dry_run=True)
+    assert (answer.status, answer.warnings) == (201, []), answer.message
 
 
 def test_a_size_by_name(api: ApiServer) -> None:
