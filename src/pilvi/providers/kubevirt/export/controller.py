@@ -127,6 +127,10 @@ def export_controller(platform: Platform) -> Controller:
     def of_pod(pod: JsonObject) -> list[Key]:
         return of_claim(pod["metadata"]["namespace"], claims_of_pod(pod))
 
+    def of_volume(volume: JsonObject) -> list[Key]:
+        reference = (volume.get("spec") or {}).get("claimRef") or {}
+        return of_claim(reference.get("namespace") or "", {reference.get("name") or ""})
+
     def of_content(content: JsonObject) -> list[Key]:
         return of_source(SNAPSHOTS.kind, snapshot_key(content))
 
@@ -147,7 +151,7 @@ def export_controller(platform: Platform) -> Controller:
             Watch(SNAPSHOTS, lambda snapshot: of_source(SNAPSHOTS.kind, Key.of(snapshot))),
             Watch(CONTENTS, of_content),
             Watch(SECRETS, of_secret),
-            Watch(VOLUMES, no_keys),
+            Watch(VOLUMES, of_volume),
             Watch(VOLUME_SNAPSHOTS, no_keys),
         ],
     )
