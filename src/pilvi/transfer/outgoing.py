@@ -109,14 +109,14 @@ class Gzip:
         return b"\x03\x00" + struct.pack("<LL", self._crc, self._size & 0xFFFFFFFF)
 
 
-def _deflate(data: bytes) -> bytes:
-    packer = zlib.compressobj(1, zlib.DEFLATED, -zlib.MAX_WBITS)
+def _deflate(data: bytes, level: int = 1) -> bytes:
+    packer = zlib.compressobj(level, zlib.DEFLATED, -zlib.MAX_WBITS)
     return packer.compress(data) + packer.flush(zlib.Z_FULL_FLUSH)
 
 
 @cache
 def _packed_zeros() -> bytes:
-    return _deflate(bytes(BLOCK_BYTES))
+    return _deflate(bytes(BLOCK_BYTES), level=9)
 
 
 @cache
