@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 import pytest_asyncio
 import yaml
-from aiohttp.test_utils import TestServer
+from aiohttp.test_utils import BaseTestServer, TestServer
 
 from pilvi.api import Resource
 from pilvi.api.builtin import CONFIG_MAPS, SECRETS
@@ -52,7 +52,7 @@ async def scene(plane: MachinePlane, tmp_path: Path, request: pytest.FixtureRequ
         yield scene
 
 
-async def fetch(scene: Scene, server: TestServer, url: str) -> str:
+async def fetch(scene: Scene, server: BaseTestServer, url: str) -> str:
     """What the proxy answers at the path of `url`."""
     secret = await scene.client.get(SECRETS, scene.key((await scene.client.get(EXPORTS, scene.key("out")))["status"]["tokenSecretRef"]))
     headers = {"x-kubevirt-export-token": base64.b64decode(secret["data"]["token"]).decode(), "Accept": "application/yaml"}
