@@ -133,6 +133,15 @@ def tenant(name: str, **profile: Any) -> dict[str, Any]:
 
 
 SOURCE = {"apiGroup": "kubevirt.io", "kind": "VirtualMachine", "name": "plain"}
+
+
+def exported(ttlDuration: str = "1h", tokenSecretRef: str = "a", **source: str) -> dict[str, Any]:  # noqa: N803 (names of fields)
+    return {
+        "metadata": {"name": "x"},
+        "spec": {"source": {**SOURCE, **source}, "ttlDuration": ttlDuration, "tokenSecretRef": tokenSecretRef},
+    }
+
+
 PLAIN = {
     "KamajiControlPlane": control_plane("plain", addons={"coreDNS": {"imageTag": "v1.14.6"}, "kubeProxy": {"imageTag": "v1.37.2-our.1"}}),
     "KamajiControlPlaneTemplate": {"metadata": {"name": "plain"}, "spec": {"template": {"spec": {"addons": {"coreDNS": {}}}}}},
@@ -153,6 +162,7 @@ PLAIN = {
     "VirtualMachineSnapshotContent": {"metadata": {"name": "plain"}, "spec": {"source": {"virtualMachine": {"spec": {"running": False}}}}},
     "VirtualMachineRestore": {"metadata": {"name": "plain"}, "spec": {"target": SOURCE, "virtualMachineSnapshotName": "plain"}},
     "VirtualMachineClone": {"metadata": {"name": "plain"}, "spec": {"source": SOURCE, "labelFilters": ["*", "!a"]}},
+    "VirtualMachineExport": {"metadata": {"name": "plain"}, "spec": {"source": SOURCE, "ttlDuration": "1h30m", "tokenSecretRef": "a"}},
     "Vpc": {"metadata": {"name": "plain"}, "spec": {}},
     "Subnet": {"metadata": {"name": "plain"}, "spec": {"vpc": "plain", "cidrBlock": "10.0.1.0/24", "gateway": "10.0.1.1"}},
     "VirtualMachineInstanceMigration": {"metadata": {"name": "plain"}, "spec": {"vmiName": "plain"}},
@@ -355,6 +365,11 @@ REFUSED: list[tuple[str, dict[str, Any], list[str]]] = [
         {"metadata": {"name": "x"}, "spec": {"source": SOURCE, "labelFilters": ["a!b"]}},
         ["only at its beginning", "a!b"],
     ),
+    ("VirtualMachineExport", exported(kind="VirtualMachineTemplate"), ["spec.source", "templates and backups are not served"]),
+    ("VirtualMachineExport", exported(apiGroup=""), ["spec.source", "apiGroup: kubevirt.io"]),
+    ("VirtualMachineExport", exported(name=""), ["spec.source.name is empty"]),
+    ("VirtualMachineExport", exported(ttlDuration="soon"), ["spec.ttlDuration", "such as 30m"]),
+    ("VirtualMachineExport", exported(tokenSecretRef=""), ["spec.tokenSecretRef is empty"]),
     ("VirtualMachine", {**vm("x"), "metadata": {"name": LONG}}, ["metadata.name", "63", "64"]),
     ("VirtualMachine", sized("x", instancetype={}), ["spec.instancetype", "either name or inferFromVolume"]),
     ("VirtualMachine", sized("x", preference={"name": ""}), ["spec.preference", "either name or inferFromVolume"]),
