@@ -24,7 +24,7 @@ test: packages environment kit ## the whole test suite, linters included
 	$(PYTEST)
 
 soak: packages environment kit ## the long tests: every kill point, many rounds
-	$(PYTEST) -m soak tests/e2e
+	$(PYTEST) -m soak tests/e2e tests/host
 
 check: environment ## linters and unit tests only; needs neither root nor kit
 	$(VENV)/bin/ruff format --check .

@@ -4,45 +4,16 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from pilvi.api.crds import KINDS, all_crds, all_policies
+from pilvi.api.crds import KINDS
 from pilvi.api.object import Object
 from tests.plane.apiserver import Answer, ApiServer
 from tests.plane.bad_machines import BAD, ODD
-
-VERSIONS = ["v1.35.7", "v1.36.3", "v1.37.2"]
-
-
-@pytest.fixture(scope="module")
-def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
-    server = ApiServer(tmp_path_factory.mktemp("apiserver"))
-    try:
-        server.start()
-        install(server)
-        yield server
-    finally:
-        server.stop()
-
-
-def install(server: ApiServer) -> None:
-    for crd in all_crds():
-        answer = server.request("POST", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", crd)
-        assert answer.status == 201, f"{crd['metadata']['name']}: {answer.message}"
-    for policy in all_policies(VERSIONS):
-        plural = "validatingadmissionpolicies" if policy["kind"] == "ValidatingAdmissionPolicy" else "validatingadmissionpolicybindings"
-        answer = server.request("POST", f"/apis/admissionregistration.k8s.io/v1/{plural}", policy)
-        assert answer.status == 201, f"{policy['metadata']['name']}: {answer.message}"
-    wait_until(lambda: all(server.request("GET", kind.RESOURCE.path()).status == 200 for kind in KINDS))
-    refused = {"metadata": {"name": "probe"}, "spec": {"cidrBlock": "none"}}  # the policies are in force when this is refused
-    wait_until(lambda: create(server, "Subnet", refused, dry_run=True).status == 422)
-    warned = {"metadata": {"name": "probe"}, "spec": {"cidrBlock": "10.0.0.0/24", "enableEcmp": True}}
-    wait_until(lambda: create(server, "Subnet", warned, dry_run=True).warnings)
 
 
 def wait_until(predicate: Any, timeout_s: float = 30) -> None:
