@@ -15,6 +15,7 @@ from pilvi.host import codec
 from pilvi.host.qemu.argv import argv
 from pilvi.host.qemu.drives import find_drive, node_name
 from pilvi.host.qemu.ports import DISK_PORTS, NIC_PORTS
+from pilvi.host.qemu.processor import translation_bytes
 from pilvi.host.qemu.spec import Bios, Cpu, DirectKernel, Drive, Layer, Memory, QemuSpec, Timers, Uefi, Watchdog
 from pilvi.host.qemu.unit import overhead_bytes, qemu_unit
 from pilvi.host.units import OpenFile, OpenTap, SocketProbe
@@ -30,7 +31,7 @@ def test_a_machine_that_asks_for_nothing() -> None:
     assert told.value("-sandbox") == "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
     assert told.options("-action") == {"shutdown": "pause", "panic": "pause", "reboot": "reset"}
     assert told.options("-machine")["type"] == "pc-q35-7.2"
-    assert told.value("-accel") == "tcg,thread=multi,tb-size=64"
+    assert told.value("-accel") == "tcg,thread=multi,tb-size=32"
     assert told.value("-cpu") == "max"
     assert told.value("-uuid") == "3f0a6f6e-2f40-4f3c-9e5c-6f6a1d1f1a11"
     assert told.device("VGA")["bus"] == "pcie.0"
@@ -383,6 +384,7 @@ def test_the_unit() -> None:
     assert unit.cgroup.cpu_milli == 1500
     assert unit.cgroup.pids == 128 + 2 * 8
     assert overhead_bytes(512 * MIB, 8) == (50 + 32 + 16 + 1 + 8 * 8 + 64) * MIB
+    assert [translation_bytes(size * MIB) // MIB for size in (64, 256, 512, 1024, 8192)] == [32, 32, 64, 128, 256]
     assert overhead_bytes(512 * MIB, 8, accelerator="kvm") == (50 + 32 + 16 + 1 + 8 * 8) * MIB
     assert qemu_unit(machine(group=36)).gid == 36
     # Kept and read again it is still the same unit, or an engine would replace what runs.
