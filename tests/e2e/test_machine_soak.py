@@ -40,8 +40,8 @@ DISK = boot_disk(WORD) + random.Random(1).randbytes(15 * MIB)  # noqa: S311
 MARK_AT = 20 * MIB
 ROUNDS = 8
 MOVES = 6
-LAST_EVENT = 30
-"""About as many events as the longest of what is done here has."""
+LAST_EVENT = 14
+"""About as many events as what is done here has."""
 WANDERER = "wanderer"
 
 
