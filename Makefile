@@ -34,7 +34,7 @@ check: environment ## linters and unit tests only; needs neither root nor kit
 	$(VENV)/bin/pytest tests/unit
 
 bench: packages environment kit ## the table of docs/explanation/performance.md
-	@scripts/install-packages $(TEST_PACKAGES)
+	@scripts/install-packages $(TEST_PACKAGES) fio
 	$(SUDO) $(VENV)/bin/python -m bench $(if $(MACHINES),--machines $(MACHINES)) $(if $(VIRTUAL_MACHINES),--virtual-machines)
 
 packages: ## Debian packages that pilvi runs
