@@ -191,7 +191,9 @@ def kill_engine(cloud: CloudUnderTest, *, for_good: bool) -> None:
         if for_good or not _is_parent(pid):
             _kill(pid)
     if for_good:
-        wait_until(lambda: not engine_processes(cloud), "the engine to be dead", 20, 0.05)
+        # One that is just dying has no command line any more, and its record still counts.
+        known = get_cloud(cloud.home)
+        wait_until(lambda: not engine_processes(cloud) and find_engine(known) is None, "the engine to be dead", 20, 0.02)
 
 
 def start_engine(cloud: CloudUnderTest) -> None:

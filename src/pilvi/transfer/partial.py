@@ -7,6 +7,7 @@ that neither a killed engine nor a power cut leaves a hole that nobody sees: wha
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
@@ -21,6 +22,8 @@ from pilvi.transfer.meter import Meter
 __all__ = ["Partial", "Record", "Writer", "store"]
 
 SYNC_BYTES = 64 << 20
+SYNC_S = 2.0
+"""A slow download loses no more than that when the engine is killed, a fast one no more than SYNC_BYTES."""
 CHUNK_BYTES = 1 << 20
 
 
@@ -75,6 +78,7 @@ class Writer:
         self._record = record
         self._path = path
         self._written = record.synced
+        self._synced_at = 0.0
         self._fd = os.open(data, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
             os.truncate(self._fd, record.synced)
@@ -90,7 +94,7 @@ class Writer:
         while view:
             view = view[os.write(self._fd, view) :]
         self._written += len(data)
-        if self._written - self._record.synced >= SYNC_BYTES:
+        if self._written - self._record.synced >= SYNC_BYTES or time.monotonic() - self._synced_at >= SYNC_S:
             self._sync()
 
     def close(self, *, complete: bool) -> None:
@@ -103,6 +107,7 @@ class Writer:
 
     def _sync(self) -> None:
         os.fsync(self._fd)
+        self._synced_at = time.monotonic()
         self._record.synced = self._written
         write_json(self._path, self._record)
 

@@ -70,6 +70,22 @@ async def test_a_killed_download_goes_on_with_what_was_recorded(tmp_path: Path, 
         assert ranges(server)[-1] == f"bytes={2 << 20}-"
 
 
+async def test_a_slow_download_is_recorded_as_it_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The engine may be killed long before SYNC_BYTES have come."""
+    monkeypatch.setattr(partials, "SYNC_S", 0.05)
+    async with http_server(files={"/disk.img": DATA}, pause_s=0.01) as server:
+        task = asyncio.create_task(fetch(source(server), tmp_path, Meter()))
+
+        def recorded() -> bool:
+            found = partials.Partial(tmp_path).find(source(server).url)
+            return found is not None and not found.complete and found.synced > 0
+
+        await wait_for(recorded, 30.0, "a record of what has come")
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+
 async def test_a_cancelled_download_keeps_what_it_has(tmp_path: Path) -> None:
     async with http_server(files={"/disk.img": DATA}, pause_s=0.02) as server:
         meter = Meter()
