@@ -261,8 +261,8 @@ def test_second_up_at_the_same_time(cloud: CloudUnderTest) -> None:
 
 def _holds_lock(process: subprocess.Popen[bytes]) -> bool:
     assert process.poll() is None, "it was over before it was seen to hold the lock"
-    names = [os.readlink(path) for path in Path(f"/proc/{process.pid}/fd").iterdir() if path.is_symlink()]
-    return any(name.startswith("/run/pilvi/home-") for name in names)
+    locks = [path for path in Path(f"/proc/{process.pid}/fd").iterdir() if os.readlink(path).startswith("/run/pilvi/home-")]
+    return any(path.read_text().strip() == str(process.pid) for path in locks)  # it opens the file first, and then says who it is
 
 
 def test_disk_too_small(cloud: CloudUnderTest) -> None:
