@@ -7,9 +7,7 @@ from typing import Any
 import pytest
 
 from tests.plane.apiserver import ApiServer
-from tests.plane.test_crds import api, create, machine_spec, vm
-
-__all__ = ["api"]
+from tests.plane.test_crds import create, machine_spec, vm
 
 POD = {"name": "a", "pod": {}}
 BACK = {"name": "b", "multus": {"networkName": "back"}}
