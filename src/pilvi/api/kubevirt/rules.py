@@ -54,6 +54,10 @@ def machine_rules(path: str) -> tuple[Rule, ...]:
             " + variables.domain.?devices.?disks.orValue([]).map(disk, disk.name).filter(name, !(name in variables.volumes)).join(', ')"
             f" + '; add it to {path}.volumes or take the disk away'",
         ),
+        Rule(
+            "variables.machine.?volumes.orValue([]).filter(volume, volume.?memoryDump.hasValue()).size() <= 1",
+            f"'{path}.volumes: a machine writes its memory to one claim at a time; keep one memoryDump'",
+        ),
         *interface_rules(path),
         Rule(
             "!variables.domain.?firmware.?kernelBoot.hasValue()"

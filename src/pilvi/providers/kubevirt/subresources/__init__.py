@@ -4,6 +4,7 @@ machine.py, lifecycle.py   of a VirtualMachine: start, stop, restart; which chan
 instance.py, guest.py      of a VirtualMachineInstance: pause, reset, freeze; what its guest's agent says
 streams.py                 console, screen, ports: web sockets (splice.py) to sockets of the machine (peers.py)
 volumes.py                 of both: disks that are added and removed
+memorydump.py              of a VirtualMachine: its memory into a claim
 refused.py                 what upstream has and this does not
 """
 
@@ -18,6 +19,7 @@ from pilvi.providers.kubevirt.machines.control import MachineControl
 from pilvi.providers.kubevirt.subresources.about import AboutHandlers
 from pilvi.providers.kubevirt.subresources.instance import InstanceHandlers
 from pilvi.providers.kubevirt.subresources.machine import MachineHandlers
+from pilvi.providers.kubevirt.subresources.memorydump import MemoryDumpHandlers
 from pilvi.providers.kubevirt.subresources.objects import Objects
 from pilvi.providers.kubevirt.subresources.refused import refused_endpoints
 from pilvi.providers.kubevirt.subresources.streams import StreamHandlers
@@ -43,6 +45,7 @@ def subresources(platform: Platform, controls: Mapping[str, MachineControl] | No
     instance = InstanceHandlers(objects)
     stream = StreamHandlers(platform, objects)
     volume = VolumeHandlers(platform.client, objects)
+    dump = MemoryDumpHandlers(platform.client, objects)
     about = AboutHandlers(platform.client)
     endpoints = (
         Endpoint("PUT", _MACHINES, machine.start, "start"),
@@ -51,6 +54,8 @@ def subresources(platform: Platform, controls: Mapping[str, MachineControl] | No
         Endpoint("PUT", _MACHINES, machine.migrate, "migrate"),
         Endpoint("PUT", _MACHINES, volume.add_to_machine, "addvolume"),
         Endpoint("PUT", _MACHINES, volume.remove_from_machine, "removevolume"),
+        Endpoint("PUT", _MACHINES, dump.get, "memorydump"),
+        Endpoint("PUT", _MACHINES, dump.remove, "removememorydump"),
         Endpoint("PUT", _INSTANCES, volume.add_to_instance, "addvolume"),
         Endpoint("PUT", _INSTANCES, volume.remove_from_instance, "removevolume"),
         Endpoint("GET", _MACHINES, machine.expand_spec, "expand-spec"),

@@ -35,6 +35,7 @@ from pilvi.providers.kubevirt.machines.qemu.changing import Changing, place_driv
 from pilvi.providers.kubevirt.machines.qemu.control import QemuControl
 from pilvi.providers.kubevirt.machines.qemu.domain import cards_of, plan_machine, sockets_of
 from pilvi.providers.kubevirt.machines.qemu.drives import MachineFiles
+from pilvi.providers.kubevirt.machines.qemu.dumps import QemuDumps
 from pilvi.providers.kubevirt.machines.qemu.files import prepare_files
 from pilvi.providers.kubevirt.machines.qemu.guests import Guests
 from pilvi.providers.kubevirt.machines.qemu.moves import QemuMoves
@@ -81,6 +82,7 @@ class QemuBackend(MachineBackend):
         self._changing = Changing(self._guests)
         self._limits: dict[str, CgroupLimits] = {}
         self.control = QemuControl(cloud, self._guests, self._slots)
+        self.dumps: QemuDumps = QemuDumps(self._guests)
         self.moves: QemuMoves = QemuMoves(cloud, units, self._guests, self._slots, self._start_target)
 
     @classmethod
