@@ -9,21 +9,35 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 
-from pilvi.api import JsonObject
+from pilvi.api import JsonObject, Key
+from pilvi.api.builtin import PERSISTENT_VOLUME_CLAIMS as CLAIMS
+from pilvi.api.builtin import PERSISTENT_VOLUMES as VOLUMES
+from pilvi.api.builtin import PODS
 from pilvi.errors import MachineRefused, NoSpace, UserError
 from pilvi.host.disks import allocated_bytes
 from pilvi.host.qemu.dump import Dump, look_at_dump
 from pilvi.host.qemu.monitor import Monitor
+from pilvi.providers import kubevirt
+from pilvi.providers.claims import VOLUME, volume_file
+from pilvi.providers.kubevirt.instance.attachment import volume_of
 from pilvi.providers.kubevirt.instance.memorydump import check_claim
 from pilvi.providers.kubevirt.instance.volumes.claim import NamedClaim, find_claim
+from pilvi.providers.kubevirt.kinds import INSTANCES, IPS, MACHINES, SUBNETS, VPCS
 from pilvi.providers.kubevirt.machines.dumps import MachineDump
 from pilvi.providers.kubevirt.machines.qemu.dumps import QemuDumps
+from pilvi.providers.kubevirt.machines.volumes import EmptyDisk
 from pilvi.providers.kubevirt.restore.plan import new_machine, plan_restores
+from pilvi.providers.kubevirt.virtualhost.node import node_name
 from pilvi.providers.kubevirt.virtualmachine.instance import new_instance
 from pilvi.providers.kubevirt.virtualmachine.liveupdate import plan_live_update
-from pilvi.providers.kubevirt.virtualmachine.memorydump import DumpStep, plan_dump
+from pilvi.providers.kubevirt.virtualmachine.memorydump import ANNOTATION, DumpStep, plan_dump
+from tests.fake_api import FakeApi
 from tests.unit.host.qemu.fake_qmp import FakeQemu, listening
+from tests.unit.providers.kubevirt.hot_machines import HotMachines
+from tests.unit.providers.kubevirt.objects import make_ip, make_subnet, make_vpc
+from tests.unit.providers.stage import Stage, on_stage
 
 MIB = 1 << 20
 ROOT = {"name": "root", "emptyDisk": {"capacity": "1Gi"}}
@@ -151,6 +165,162 @@ def test_claims_that_do_not_fit(spec: JsonObject, words: str) -> None:
     with pytest.raises(UserError, match=words):
         check_claim({"spec": spec}, 64 * MIB)
     check_claim({"spec": {"resources": {"requests": {"storage": "164Mi"}}}}, 64 * MIB)
+
+
+class DumpStage:
+    """A machine that runs, and a claim for its memory, on a small API server."""
+
+    def __init__(self, stage: Stage, machines: HotMachines) -> None:
+        self.stage, self.machines = stage, machines
+
+    async def begin(self, size: str = "164Mi") -> None:
+        for resource, obj in ((VPCS, make_vpc()), (SUBNETS, make_subnet()), (IPS, make_ip())):
+            self.stage.put(resource, obj)
+        file = volume_file(self.stage.platform.cloud, "mem")
+        file.parent.mkdir(parents=True)
+        with file.open("wb") as disk:
+            disk.truncate(164 * MIB)
+        spec = {"volumeName": "pv", "resources": {"requests": {"storage": size}}}
+        claim = {"metadata": {"name": "mem", "namespace": "shop"}, "spec": spec, "status": {"phase": "Bound"}}
+        uid = self.stage.put(CLAIMS, claim)["metadata"]["uid"]
+        self.stage.put(VOLUMES, {"metadata": {"name": "pv", "annotations": {VOLUME: "mem"}}, "spec": {"claimRef": {"uid": uid}}})
+        vm = machine(None)
+        self.stage.put(MACHINES, {**vm, "spec": {**vm["spec"], "runStrategy": "Always"}})
+        await self.bind(attached=False)
+        await self.stage.until(lambda: ((self.vmi or {}).get("status") or {}).get("phase") == "Running", "a running machine")
+        await self.stage.settled()
+
+    @property
+    def vmi(self) -> JsonObject | None:
+        return self.stage.find(INSTANCES, "web", "shop")
+
+    @property
+    def request(self) -> JsonObject:
+        return self.stage.get(MACHINES, "web", "shop")["status"].get("memoryDumpRequest") or {}
+
+    @property
+    def entry(self) -> JsonObject:
+        told = ((self.vmi or {}).get("status") or {}).get("volumeStatus") or []
+        return next((entry for entry in told if entry["name"] == "mem"), {})
+
+    def pods(self, *, attached: bool) -> list[JsonObject]:
+        found = [obj for path, obj in self.stage.api.objects.items() if path.startswith(PODS.path("shop"))]
+        return [pod for pod in found if (volume_of(pod) is not None) == attached]
+
+    async def bind(self, *, attached: bool) -> None:
+        """Do what the scheduler does."""
+        (pod,) = await self.stage.until(lambda: self.pods(attached=attached), "a Pod")
+        self.stage.put(PODS, {**pod, "spec": {**pod["spec"], "nodeName": node_name()}})
+
+    async def ask(self, **request: Any) -> None:
+        body = {"status": {"memoryDumpRequest": {"claimName": "mem", **request}}}
+        await self.stage.platform.client.patch(MACHINES, Key("shop", "web"), body, subresource="status")
+
+    async def until(self, phase: str | None) -> None:
+        await self.stage.until(lambda: self.request.get("phase") == phase, f"the request to be {phase}")
+
+    def is_clean(self) -> bool:
+        return self.entry == {} and self.pods(attached=True) == [] and self.vmi is not None and self.vmi["spec"]["volumes"] == [ROOT]
+
+
+@pytest_asyncio.fixture
+async def on(fake_api: FakeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[DumpStage]:
+    monkeypatch.setattr("pilvi.providers.kubevirt.instance.memorydump._LOOK_S", 0.02)
+    machines = HotMachines()
+    async with on_stage(fake_api, tmp_path, lambda platform: kubevirt.controllers(platform, {"qemu": machines})) as stage:
+        yield DumpStage(stage, machines)
+
+
+@pytest.mark.parametrize("number", range(1, 13))
+@pytest.mark.parametrize(("code", "reason"), [(409, "Conflict"), (500, "InternalError")])
+async def test_any_write_may_fail(on: DumpStage, number: int, code: int, reason: str) -> None:
+    await on.begin()
+    on.machines.dumps.ends = None
+    await on.ask(phase="Associating")
+    on.stage.fail_write(number, code, reason, but="")
+    await on.bind(attached=True)
+    await on.stage.until(lambda: on.entry.get("phase") == "MemoryDumpInProgress", "the dump to be written")
+    assert on.machines.dumps.disks in ([], [volume_file(on.stage.platform.cloud, "mem")])
+    assert on.machines.specs[on.vmi["metadata"]["uid"]].volumes == (EmptyDisk("root", 1 << 30),), "it is no disk"  # type: ignore[index]
+    on.machines.dumps.ends = MachineDump("completed")
+    await on.until("Completed")
+    name = on.request["fileName"]
+    assert name.startswith("web-mem-")
+    assert name.endswith(".memory.dump")
+    assert {"startTimestamp", "endTimestamp"} <= on.request.keys()
+    assert on.stage.get(CLAIMS, "mem", "shop")["metadata"]["annotations"][ANNOTATION] == name
+    await on.stage.until(on.is_clean, "the claim to be let go")
+    vm = on.stage.get(MACHINES, "web", "shop")
+    assert [volume["name"] for volume in vm["spec"]["template"]["spec"]["volumes"]] == ["root", "mem"]
+    assert "RestartRequired" not in {condition["type"] for condition in vm["status"]["conditions"]}
+    assert len(on.machines.dumps.disks) == 1
+    await on.ask(phase="Dissociating", remove=True)
+    await on.until(None)
+    await on.stage.settled()
+    assert on.stage.get(MACHINES, "web", "shop")["spec"]["template"]["spec"]["volumes"] == [ROOT]
+
+
+async def test_one_that_fails_says_why_and_may_be_asked_for_again(on: DumpStage) -> None:
+    await on.begin()
+    on.machines.dumps.ends = MachineDump("failed", "no room")
+    await on.ask(phase="Associating")
+    await on.bind(attached=True)
+    await on.until("Failed")
+    assert on.request["message"] == "Memory dump to pvc mem failed: no room"
+    await on.stage.until(on.is_clean, "the claim to be let go")
+    assert on.stage.get(CLAIMS, "mem", "shop")["metadata"]["annotations"][ANNOTATION] == "Memory dump failed"
+    on.machines.dumps.ends = MachineDump("completed")
+    await on.ask(phase="Associating")
+    await on.bind(attached=True)
+    await on.until("Completed")
+    assert len(on.machines.dumps.disks) == 2
+
+
+async def test_a_claim_that_is_too_small_or_in_use_is_not_touched(on: DumpStage) -> None:
+    await on.begin("100Mi")
+    pod = {"metadata": {"name": "other", "namespace": "shop"}, "spec": {"containers": [], "volumes": []}}
+    pod["spec"]["volumes"] = [{"name": "d", "persistentVolumeClaim": {"claimName": "mem"}}]
+    for words in ("should be bigger then", "in use by Pod other"):
+        await on.ask(phase="Associating")
+        await on.bind(attached=True)
+        await on.until("Failed")
+        assert words in on.request["message"]
+        await on.stage.until(on.is_clean, "the claim to be let go")
+        claim = on.stage.get(CLAIMS, "mem", "shop")
+        claim["spec"]["resources"]["requests"]["storage"] = "164Mi"
+        on.stage.put(CLAIMS, claim)
+        on.stage.put(PODS, pod)
+    assert on.machines.dumps.disks == []
+
+
+async def test_one_that_is_called_off_is_let_go_when_it_is_written(on: DumpStage) -> None:
+    await on.begin()
+    on.machines.dumps.ends = None
+    await on.ask(phase="Associating")
+    await on.bind(attached=True)
+    await on.stage.until(lambda: on.machines.dumps.writing, "the dump to be written")
+    await on.ask(phase="Dissociating", remove=True)
+    await on.stage.until(lambda: on.entry.get("phase") == "Detaching", "the volume to go")
+    assert on.request["phase"] == "Dissociating"
+    assert on.pods(attached=True), "the claim is in use as long"
+    on.machines.dumps.writing = False
+    await on.until(None)
+    await on.stage.until(on.is_clean, "the claim to be let go")
+
+
+async def test_a_machine_that_ends_meanwhile(on: DumpStage) -> None:
+    await on.begin()
+    on.machines.dumps.ends = None
+    await on.ask(phase="Associating")
+    await on.bind(attached=True)
+    await on.stage.until(lambda: on.machines.dumps.writing, "the dump to be written")
+    with on.machines.dumps.disks[0].open("r+b") as disk:
+        disk.write(CORE)
+    await on.stage.platform.client.delete(INSTANCES, Key("shop", "web"))
+    await on.until("Failed")
+    assert on.request["message"] == LOST
+    await on.stage.until(lambda: on.pods(attached=True) == [], "the claim to be let go")
+    assert (allocated_bytes(on.machines.dumps.disks[0]), on.machines.dumps.disks[0].stat().st_size) == (0, 164 * MIB)
 
 
 class Lab:

@@ -6,6 +6,7 @@ How far that is stands in `status.volumeStatus`, in KubeVirt's words (pkg/virt-h
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -13,12 +14,16 @@ from typing import TYPE_CHECKING
 from pilvi.api.builtin import PODS
 from pilvi.api.resource import JsonObject, Key
 from pilvi.errors import MachineRefused, MachineUnreachable, TimedOut, UserError, format_chain
+from pilvi.host.disks import empty_disk
 from pilvi.lib.clock import format_time, utc_now
+from pilvi.lib.disk import finish_on_disk
 from pilvi.lib.quantity import format_bytes, quantity_bytes
 from pilvi.providers.kubevirt.instance.attachment import volume_of
 from pilvi.providers.kubevirt.instance.attachments import Attached
 from pilvi.providers.kubevirt.instance.scope import Caches, Scope
 from pilvi.providers.kubevirt.instance.volumes.claim import find_claim
+from pilvi.providers.kubevirt.instance.volumes.claims import ClaimDisks
+from pilvi.providers.kubevirt.instance.volumes.ready import VolumeNotReady
 from pilvi.providers.kubevirt.machines.backend import MachineBackend, MachineState
 from pilvi.providers.kubevirt.machines.dumps import MachineDumps
 from pilvi.providers.kubevirt.machines.volumes import VolumeDisk
@@ -66,9 +71,10 @@ def check_claim(claim: JsonObject, memory_bytes: int) -> None:
 class MemoryDumps:
     """Has backends write the memory of machines to claims."""
 
-    def __init__(self, informers: Informers, caches: Caches) -> None:
+    def __init__(self, informers: Informers, caches: Caches, disks: ClaimDisks) -> None:
         self._pods = informers.get(PODS)
         self._claims = caches.claims
+        self._disks = disks
 
     async def look(self, scope: Scope, backend: MachineBackend, machine: MachineState, attached: Attached) -> Dumped:
         """One step for each such volume of the instance. What the machine does not answer is asked again. Raises OSError."""
@@ -91,6 +97,16 @@ class MemoryDumps:
             entries[name] = {"phase": "Detaching", "reason": "MemoryDumpEnds", "message": words}
         again = busy or any(entry["phase"] == IN_PROGRESS for entry in entries.values())
         return Dumped(entries, frozenset(going) if busy else frozenset(), _LOOK_S if again else None)
+
+    async def discard(self, scope: Scope) -> None:
+        """The machine has ended: what it has written of its memory is no dump, and goes while its claim is held. Raises OSError."""
+        held = {volume_of(pod) for pod in self._pods.by_index("attachments", scope.uid)}
+        begun = {entry["name"] for entry in (scope.vmi.get("status") or {}).get("volumeStatus") or [] if entry.get("phase") == IN_PROGRESS}
+        for volume in scope.vmi["spec"].get("volumes") or []:
+            claim = find_claim(volume)
+            if claim is not None and claim.dump and volume["name"] in held & begun:
+                with contextlib.suppress(VolumeNotReady, UserError):  # the claim is gone, and the disk with it
+                    await finish_on_disk(empty_disk, self._disks.resolve(scope, volume["name"], claim).path)
 
     async def _step(
         self, scope: Scope, backend: MachineBackend, machine: MachineState, attached: Attached, name: str, before: JsonObject

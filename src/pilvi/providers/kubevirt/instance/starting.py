@@ -60,6 +60,7 @@ class Starting:
         pulls: Pulls,
         attendants: Attendants,
         attachments: Attachments,
+        dumps: MemoryDumps,
     ) -> None:
         self._cloud = platform.cloud
         self._client = platform.client
@@ -73,7 +74,7 @@ class Starting:
         self._users = MachineUsers(platform, caches)
         self._attachments = attachments
         self._resizing = Resizing(platform, caches)
-        self._dumps = MemoryDumps(platform.informers, caches)
+        self._dumps = dumps
 
     async def start(self, scope: Scope, backend: MachineBackend) -> Result:
         """One step: make the Pod, wait for its binding, or have the machine run."""

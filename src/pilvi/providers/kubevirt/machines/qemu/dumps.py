@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pilvi.errors import MachineUnreachable, UserError
-from pilvi.host.disks import allocated_bytes, need_room
+from pilvi.host.disks import allocated_bytes, empty_disk, need_room
 from pilvi.host.qemu.dump import begin_dump, look_at_dump
 from pilvi.lib.disk import finish_on_disk, on_disk
 from pilvi.providers.kubevirt.machines.dumps import MachineDump, MachineDumps
@@ -40,7 +40,7 @@ class QemuDumps(MachineDumps):
         """See `MachineDumps`."""
         await on_disk(_check, disk, size_bytes)
         self._begun.pop(uid, None)
-        await finish_on_disk(_empty, disk)
+        await finish_on_disk(empty_disk, disk)
 
     async def advance(self, uid: str, disk: Path) -> MachineDump:
         """See `MachineDumps`. What QEMU says may be about an earlier dump: of this one there is something on the disk."""
@@ -50,7 +50,7 @@ class QemuDumps(MachineDumps):
             return MachineDump("running")
         begun = self._begun.get(uid) == disk or await on_disk(_holds_dump, disk)
         if dump.status == "none" or not begun:
-            await finish_on_disk(_empty, disk)
+            await finish_on_disk(empty_disk, disk)
             descriptor = await on_disk(os.open, disk, os.O_WRONLY | os.O_CLOEXEC)
             try:
                 await begin_dump(monitor, descriptor)
@@ -62,7 +62,7 @@ class QemuDumps(MachineDumps):
             await finish_on_disk(_sync, disk)
             return MachineDump("completed")
         roomy = await on_disk(has_room, disk.parent)
-        await finish_on_disk(_empty, disk)
+        await finish_on_disk(empty_disk, disk)
         why = (
             "the host could not write the disk; its kernel's log tells"
             if roomy
@@ -83,12 +83,6 @@ def _holds_dump(disk: Path) -> bool:
     with disk.open("rb") as file:
         head = file.read(18)
     return head[:4] == _ELF and head[16:] == _CORE
-
-
-def _empty(disk: Path) -> None:
-    size_bytes = disk.stat().st_size
-    os.truncate(disk, 0)
-    os.truncate(disk, size_bytes)
 
 
 def _sync(disk: Path) -> None:
