@@ -26,6 +26,7 @@ from pilvi.providers.kubevirt.machines.qemu.changes import (
     UnplugCard,
     UnplugDisk,
     Wanted,
+    as_present,
     plan_changes,
 )
 from pilvi.providers.kubevirt.machines.qemu.places import Places, assign_places, read_places, write_places
@@ -166,3 +167,13 @@ def with_cards(*names: str, **links: bool) -> Present:
 )
 def test_cards_that_come_and_go(wanted: Wanted, seen: Present, steps: list[Step]) -> None:
     assert plan_changes(wanted, seen) == steps
+
+
+def test_a_second_process_has_what_the_guest_has() -> None:
+    nic = Nic(name="default", tap=OpenTap(name="t", netns="v"), mac="02:00:00:00:00:01")
+    grown = machine(disk("root"), disk("later"), sockets=3, mib=512)
+    grown = msgspec.structs.replace(grown, nics=(nic, msgspec.structs.replace(nic, name="back")))
+    made = as_present(grown, present("root", "goes", sockets=2))
+    assert ([drive.name for drive in made.drives], [nic.name for nic in made.nics]) == (["root"], ["default"])
+    assert (made.cpu.sockets, made.cpu.max_sockets) == (2, 4)
+    assert (made.memory.size_bytes, made.memory.max_bytes) == (256 * MIB, 1024 * MIB)
