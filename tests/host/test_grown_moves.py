@@ -89,7 +89,7 @@ async def test_what_was_plugged_in_moves_along(lab: Lab) -> None:
     grown = wanted(lab, sockets=3, memory=384, disks=disks)
     await grow(lab, grown)
     await wait_for(lambda: _sees(lab, 3, {"vdb", "sda"}), 60, "the guest to use what came", interval_s=0.5)
-    await run(lab, "echo kept >/dev/vdb; echo too >/dev/sda; sync; echo 1 >/dev/shm/mark")
+    await run(lab, "echo kept >/dev/vdb; echo too >/dev/sda; sync; echo 1 >/run/mark")
     # The engine that saw it grow has died, and the next one moves it before anything else.
     await lab.end_backend()
     lab.start_backend()
@@ -97,7 +97,7 @@ async def test_what_was_plugged_in_moves_along(lab: Lab) -> None:
     await move(lab, grown)
     assert lab.units.state(machine_unit(UID, "b")).state == "running"
     await wait_for(lambda: has_agent(lab), 30, "the guest's agent", interval_s=0.2)
-    assert await run(lab, "cat /dev/shm/mark; head -c 4 /dev/vdb; head -c 3 /dev/sda") == "1\nkepttoo"
+    assert await run(lab, "cat /run/mark; head -c 4 /dev/vdb; head -c 3 /dev/sda") == "1\nkepttoo"
     assert await _sees(lab, 3, {"vdb", "sda"})
     # There it grows on, gives back, and moves again.
     await grow(lab, wanted(lab, sockets=4, memory=448, disks=disks[1:]))
@@ -105,7 +105,7 @@ async def test_what_was_plugged_in_moves_along(lab: Lab) -> None:
     assert lab.backend.state(UID).memory_at_start_bytes == 256 * MIB
     await move(lab, wanted(lab, sockets=4, memory=448, disks=disks[1:]))
     await wait_for(lambda: has_agent(lab), 30, "the guest's agent", interval_s=0.2)
-    assert await run(lab, "cat /dev/shm/mark; head -c 3 /dev/sda") == "1\ntoo"
+    assert await run(lab, "cat /run/mark; head -c 3 /dev/sda") == "1\ntoo"
     assert await _sees(lab, 4, {"sda"})
     await lab.backend.stop(UID, 0)
     await lab.backend.remove(UID)

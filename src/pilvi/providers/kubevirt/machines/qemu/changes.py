@@ -37,6 +37,7 @@ __all__ = [
     "plan_changes",
 ]
 
+_PROCESSOR = re.compile(r"cpu-(\d+)-\d+-\d+")
 _NODE = re.compile(r"(d[0-9a-f]{8}-)\d+")
 
 
@@ -138,10 +139,13 @@ def as_present(machine: QemuSpec, present: Present) -> QemuSpec:
     What has not come to the guest yet comes after it has moved; memory that came is beside what it was started with, and moves with it.
     """
     disks, cards = disks_of(present), cards_in(present)
+    # Devices have as many queues as there were processors at the start, so those that came have to come as devices again.
+    found = {int(match[1]) for device in present.devices if (match := _PROCESSOR.fullmatch(device))}
+    plugged = sum(1 for socket in found if socket < present.sockets)
     return msgspec.structs.replace(
         machine,
         memory=msgspec.structs.replace(machine.memory, size_bytes=present.memory_bytes),
-        cpu=msgspec.structs.replace(machine.cpu, sockets=present.sockets),
+        cpu=msgspec.structs.replace(machine.cpu, sockets=present.sockets - plugged, plugged_sockets=plugged),
         drives=tuple(drive for drive in machine.drives if drive.name in disks),
         nics=tuple(nic for nic in machine.nics if nic.name in cards),
     )
