@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -29,6 +30,7 @@ from pilvi.providers.kubevirt.machines.dumps import MachineDump
 from pilvi.providers.kubevirt.machines.qemu.dumps import QemuDumps
 from pilvi.providers.kubevirt.machines.volumes import EmptyDisk
 from pilvi.providers.kubevirt.restore.plan import new_machine, plan_restores
+from pilvi.providers.kubevirt.snapshot.volumes import MachineVolumes
 from pilvi.providers.kubevirt.virtualhost.node import node_name
 from pilvi.providers.kubevirt.virtualmachine.instance import new_instance
 from pilvi.providers.kubevirt.virtualmachine.liveupdate import plan_live_update
@@ -150,6 +152,13 @@ def test_a_restore_has_no_dump() -> None:
     restore = {"metadata": {"name": "r", "namespace": "shop", "uid": "r"}, "spec": {"target": {"name": "web"}}}
     assert plan_restores(restore, content, []) == []
     assert new_machine(restore, content, [])["spec"]["template"]["spec"]["volumes"] == [ROOT]
+
+
+def test_a_dump_whose_claim_is_gone_is_in_no_snapshots_way() -> None:
+    platform: Any = SimpleNamespace(informers=SimpleNamespace(get=lambda _resource: {}))
+    data = {"name": "data", "persistentVolumeClaim": {"claimName": "data"}}
+    _, dump, disk = MachineVolumes(platform).look(machine(None, DUMP, data))
+    assert (dump.claim, dump.awaited, disk.awaited) == (None, False, True)
 
 
 @pytest.mark.parametrize(
