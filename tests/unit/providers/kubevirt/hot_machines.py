@@ -18,12 +18,15 @@ class FakeDumps(MachineDumps):
         self.disks: list[Path] = []
         self.writing = self.begun = False
         self.ends: MachineDump | None = MachineDump("completed")
+        self.failure: OSError | None = None
 
     async def is_busy(self, uid: str) -> bool:
         return self.writing
 
     async def prepare(self, uid: str, disk: Path, size_bytes: int) -> None:
         assert not self.writing, "emptied under a dump"
+        if self.failure is not None:
+            raise self.failure
         self.begun = False
 
     async def advance(self, uid: str, disk: Path) -> MachineDump:

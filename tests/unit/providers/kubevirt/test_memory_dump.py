@@ -302,6 +302,35 @@ async def test_a_claim_that_is_too_small_or_in_use_is_not_touched(on: DumpStage)
     assert on.machines.dumps.disks == []
 
 
+async def test_a_disk_that_is_gone_ends_the_dump_and_not_the_machine(on: DumpStage) -> None:
+    await on.begin()
+    on.machines.dumps.failure = FileNotFoundError(2, "No such file or directory", "disk.img")
+    await on.ask(phase="Associating")
+    await on.bind(attached=True)
+    await on.until("Failed")
+    assert "No such file" in on.request["message"]
+    vm = on.stage.get(MACHINES, "web", "shop")
+    assert {entry["type"]: entry["status"] for entry in vm["status"]["conditions"]}["Ready"] == "True"
+
+
+async def test_one_whose_pod_is_deleted_goes_on(on: DumpStage) -> None:
+    await on.begin()
+    on.machines.dumps.ends = None
+    await on.ask(phase="Associating")
+    await on.bind(attached=True)
+    await on.stage.until(lambda: on.machines.dumps.writing, "the dump to be written")
+    (pod,) = on.pods(attached=True)
+    await on.stage.platform.client.delete(PODS, Key.of(pod))
+    await on.stage.until(
+        lambda: [each for each in on.pods(attached=True) if each["metadata"]["uid"] != pod["metadata"]["uid"]], "the next Pod"
+    )
+    assert on.entry["phase"] == "MemoryDumpInProgress"
+    on.machines.dumps.ends = MachineDump("completed")
+    await on.bind(attached=True)
+    await on.until("Completed")
+    assert len(on.machines.dumps.disks) == 1
+
+
 async def test_one_that_is_called_off_is_let_go_when_it_is_written(on: DumpStage) -> None:
     await on.begin()
     on.machines.dumps.ends = None

@@ -77,7 +77,7 @@ class MemoryDumps:
         self._disks = disks
 
     async def look(self, scope: Scope, backend: MachineBackend, machine: MachineState, attached: Attached) -> Dumped:
-        """One step for each such volume of the instance. What the machine does not answer is asked again. Raises OSError."""
+        """One step for each such volume of the instance. What the machine does not answer is asked again."""
         before = {entry["name"]: entry for entry in (scope.vmi.get("status") or {}).get("volumeStatus") or []}
         named = ((volume["name"], find_claim(volume)) for volume in scope.vmi["spec"].get("volumes") or [])
         wanted = {name: claim.name for name, claim in named if claim is not None and claim.dump}
@@ -114,21 +114,22 @@ class MemoryDumps:
         told: JsonObject = {part: before[part] for part in ("phase", "reason", "message", "memoryDumpVolume") if part in before}
         if is_ended(before):
             return told
+        begun, disk = before.get("phase") == IN_PROGRESS, attached.dumps.get(name)
+        if disk is None and begun:
+            return told  # its Pod was deleted, and is made again
         if name in attached.waiting:
             reason, message = attached.waiting[name]
             return {"phase": "Pending", "reason": reason, "message": message}
-        disk = attached.dumps.get(name)
         awaited = "its Pod is being scheduled" if disk is None else _find_hindrance(scope, machine)
-        begun = before.get("phase") == IN_PROGRESS
         if disk is None or (awaited and not begun):
-            return told if begun else {"phase": "AttachedToNode", "reason": "AttachedToNode", "message": awaited}
+            return {"phase": "AttachedToNode", "reason": "AttachedToNode", "message": awaited}
         try:
             if backend.dumps is None:
                 raise UserError("the machine is a sandbox, which has no memory of its own", hint="only machines under QEMU have")
             if not begun:
                 return await self._begin(scope, backend.dumps, machine, name, disk)
             dump = await backend.dumps.advance(scope.uid, disk.path)
-        except (UserError, MachineRefused) as e:
+        except (UserError, MachineRefused, OSError) as e:
             return _ended(name, before, FAILED, format_chain(e))
         except (MachineUnreachable, TimedOut) as e:
             log.debug("machine=%s %s", scope.uid, format_chain(e))
