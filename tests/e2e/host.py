@@ -6,9 +6,11 @@ import os
 import re
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from pilvi.engine.process import find_engine
 from pilvi.host import mounts, nft
 from pilvi.host.cgroups import find_cgroups
 from pilvi.host.cloud import RUN_ROOT, Cloud, get_cloud
@@ -190,6 +192,14 @@ def kill_engine(cloud: CloudUnderTest, *, for_good: bool) -> None:
             _kill(pid)
     if for_good:
         wait_until(lambda: not engine_processes(cloud), "the engine to be dead", 20, 0.05)
+
+
+def start_engine(cloud: CloudUnderTest) -> None:
+    """Start an engine that nobody would start again; returns when it has claimed the cloud, before it does anything."""
+    with (cloud.home / "logs" / "engine.log").open("ab") as log:
+        argv = ["setsid", "--fork", sys.executable, "-m", "pilvi.engine", "--home", str(cloud.home)]
+        subprocess.run(argv, stderr=log, stdin=subprocess.DEVNULL, check=True)
+    wait_until(lambda: find_engine(get_cloud(cloud.home)), "the engine to claim the cloud", 30, 0.02)
 
 
 def signal_engine(cloud: CloudUnderTest, number: signal.Signals) -> None:

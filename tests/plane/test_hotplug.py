@@ -72,12 +72,13 @@ async def change(scene: Scene, spec: JsonObject) -> None:
 
 
 async def put_claim(scene: Scene, name: str = "data", size: int = MIB) -> None:
+    """A claim and its volume, which names the claim: the other way round Kubernetes looks again after 15 s."""
     file = volume_file(scene.platform.cloud, name)
     file.parent.mkdir(parents=True)
     with file.open("wb") as disk:
         disk.truncate(size)
     room, modes = {"storage": format_bytes(size)}, ["ReadWriteOnce"]
-    claim = {"accessModes": modes, "resources": {"requests": room}, "storageClassName": "", "volumeName": f"{scene.namespace}-{name}"}
+    claim = {"accessModes": modes, "resources": {"requests": room}, "storageClassName": ""}
     made = await scene.put(CLAIMS, {"metadata": {"name": name}, "spec": claim})
     reference = {"namespace": scene.namespace, "name": name, "uid": made["metadata"]["uid"]}
     volume = {"accessModes": modes, "capacity": room, "storageClassName": "", "hostPath": {"path": str(file)}, "claimRef": reference}

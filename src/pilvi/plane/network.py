@@ -5,6 +5,7 @@ import logging
 from ipaddress import IPv4Network
 
 from pilvi.api.cdi.upload import UPLOAD_PORT
+from pilvi.api.export import EXPORT_PORT
 from pilvi.controlplane import ControlPlane, control_plane_filter, public_rules
 from pilvi.errors import PilviError, format_chain
 from pilvi.host import nft
@@ -15,7 +16,7 @@ from pilvi.lib.together import together
 
 EVERYWHERE = IPv4Network("0.0.0.0/0")
 CHECK_S = 300.0
-PUBLIC_PORTS = (UPLOAD_PORT,)
+PUBLIC_PORTS = (UPLOAD_PORT, EXPORT_PORT)
 """What everybody may dial of the engine's listeners on the platform's address."""
 
 log = logging.getLogger(__name__)

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from aiohttp import web
 
 from pilvi.api import JsonObject, Key
 from pilvi.api.builtin import PERSISTENT_VOLUME_CLAIMS as CLAIMS
@@ -35,7 +36,7 @@ from pilvi.providers.kubevirt.virtualhost.node import node_name
 from pilvi.providers.kubevirt.virtualmachine.instance import new_instance
 from pilvi.providers.kubevirt.virtualmachine.liveupdate import plan_live_update
 from pilvi.providers.kubevirt.virtualmachine.memorydump import ANNOTATION, DumpStep, plan_dump
-from tests.fake_api import FakeApi
+from tests.fake_api import FakeApi, status_response
 from tests.unit.host.qemu.fake_qmp import FakeQemu, listening
 from tests.unit.providers.kubevirt.hot_machines import HotMachines
 from tests.unit.providers.kubevirt.objects import make_ip, make_subnet, make_vpc
@@ -311,6 +312,22 @@ async def test_a_disk_that_is_gone_ends_the_dump_and_not_the_machine(on: DumpSta
     assert "No such file" in on.request["message"]
     vm = on.stage.get(MACHINES, "web", "shop")
     assert {entry["type"]: entry["status"] for entry in vm["status"]["conditions"]}["Ready"] == "True"
+
+
+async def test_one_whose_volume_is_refused_is_forgotten_with_an_event(on: DumpStage) -> None:
+    await on.begin()
+    on.machines.dumps.ends = None
+
+    def refuse(request: web.Request) -> web.StreamResponse | None:
+        is_template = request.method == "PATCH" and request.path.endswith("/virtualmachines/web")
+        return status_response(403, "Forbidden") if is_template else None
+
+    on.stage.api.faults.append(refuse)
+    await on.ask(phase="Associating")
+    events = on.stage.api.objects
+    await on.stage.until(lambda: any(obj.get("reason") == "MemoryDumpError" for obj in [*events.values()]), "the Event")
+    await on.stage.until(lambda: on.request == {}, "the request to be gone")
+    await on.stage.until(on.is_clean, "the instance to be as before")
 
 
 async def test_one_whose_pod_is_deleted_goes_on(on: DumpStage) -> None:

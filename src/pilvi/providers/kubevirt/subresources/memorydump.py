@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Literal, NoReturn
 
 from aiohttp import web
 
 from pilvi.api import JsonObject, Key
+from pilvi.api.kubevirt.disks import VOLUME_NAME
 from pilvi.errors import BadRequest, Conflict, NotFound, UserError, format_chain
 from pilvi.lib.quantity import quantity_bytes
 from pilvi.providers.aggregation import refusal
@@ -92,6 +94,10 @@ class MemoryDumpHandlers:
             raise refuse_instance(Conflict, vmi, "the machine is a sandbox, which has no memory of its own; only machines under QEMU have")
         for volume in vmi["spec"].get("volumes") or []:
             used = find_claim(volume)
+            if volume["name"] == name and not volume.get("memoryDump"):
+                raise refuse_instance(
+                    Conflict, vmi, f"it has a volume {name}, and the dump's is called as its claim; make one of another name"
+                )
             if used is not None and not used.dump and used.name == name:
                 raise refuse_instance(Conflict, vmi, f"claim {name} is a disk of the machine; make one for the dump")
         claim = await self._client.find(CLAIMS, Key(key.namespace, name))
@@ -111,6 +117,10 @@ def _choose_claim(vm: JsonObject, asked: str) -> str:
     if before is None:
         if not asked:
             raise refusal(BadRequest, "Memory dump requires claim name to be set")
+        if not re.fullmatch(VOLUME_NAME, asked):
+            raise refusal(
+                BadRequest, f"claimName {asked!r} is no name of a volume, as it has to be: small letters, digits and - between them"
+            )
         return asked
     has = str(before["claimName"])
     name = asked or has

@@ -13,6 +13,7 @@ from pilvi.providers.aggregation import refusal
 
 __all__ = [
     "Body",
+    "EvacuateCancelOptions",
     "FreezeOptions",
     "MigrateOptions",
     "Options",
@@ -71,6 +72,12 @@ class MigrateOptions(Options, frozen=True, kw_only=True):
     """`added_node_selector` narrows where the machine may go."""
 
     added_node_selector: dict[str, str] = {}
+
+
+class EvacuateCancelOptions(Options, frozen=True, kw_only=True):
+    """`evacuation_node_name`: the host that the machine was to leave; another one means that there is nothing to take back."""
+
+    evacuation_node_name: str | None = None
 
 
 class FreezeOptions(Body, frozen=True, kw_only=True):

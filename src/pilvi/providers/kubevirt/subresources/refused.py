@@ -12,13 +12,11 @@ from pilvi.providers.aggregation import Endpoint, Handler, refusal
 __all__ = ["refused_endpoints"]
 
 _SEV = "no machine has encrypted memory (launchSecurity)"
-_EVACUATE = "machines are not evacuated, as the cloud has one host"
 _GRAPH = "object graphs are not made; `pilvi why` shows what an object depends on"
 _BACKUP = "backups are not made; back up from inside the guest"
 _PROFILER = "the engine has no profiler"
 
 _REFUSED: tuple[tuple[Literal["GET", "PUT"], str, tuple[str, ...], str], ...] = (
-    ("PUT", "evacuate/cancel", ("virtualmachines", "virtualmachineinstances"), _EVACUATE),
     ("GET", "objectgraph", ("virtualmachines", "virtualmachineinstances"), _GRAPH),
     ("PUT", "backup", ("virtualmachineinstances",), _BACKUP),
     ("PUT", "redefine-checkpoint", ("virtualmachineinstances",), _BACKUP),

@@ -18,11 +18,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pilvi.api.resource import JsonObject, Key
-from pilvi.errors import NotFound
+from pilvi.errors import Forbidden, Invalid, NotFound, format_chain
 from pilvi.lib.clock import format_time
 from pilvi.providers.claims import annotations_of
 from pilvi.providers.kubevirt.instance.memorydump import COMPLETED, is_ended
 from pilvi.providers.kubevirt.kinds import CLAIMS, INSTANCES, MACHINES
+from pilvi.providers.status import write_status
 from pilvi.runtime.finalizers import is_deleting
 
 if TYPE_CHECKING:
@@ -57,10 +58,25 @@ class MemoryDumpRequests:
         self._claims = platform.informers.get(CLAIMS)
 
     async def advance(self, vm: JsonObject, vmi: JsonObject | None) -> tuple[JsonObject, JsonObject | None]:
-        """Do what can be done now; returns both objects as stored. Raises Conflict, and as every request."""
+        """Do what can be done now; returns both objects as stored. A request whose volume is refused goes, and an Event says why.
+
+        Raises Conflict, and as every request.
+        """
         request, step = find_request(vm), plan_dump(vm, vmi)
         if request is None:
             return vm, vmi
+        try:
+            return await self._carry_out(vm, vmi, request, step)
+        except (Forbidden, Invalid) as e:
+            if request["phase"] != "Associating" or request.get("remove"):
+                raise
+            self._events.record(vm, "Warning", "MemoryDumpError", f"claim {request['claimName']} cannot be attached: {format_chain(e)}")
+            left = {name: value for name, value in vm["status"].items() if name != "memoryDumpRequest"}
+            return await write_status(self._client, MACHINES, vm, left), vmi
+
+    async def _carry_out(
+        self, vm: JsonObject, vmi: JsonObject | None, request: JsonObject, step: DumpStep
+    ) -> tuple[JsonObject, JsonObject | None]:
         if step.annotation is not None:
             await self._annotate(Key(vm["metadata"]["namespace"], request["claimName"]), step.annotation)
         if vmi is not None and step.instance is not None:

@@ -57,6 +57,7 @@ async def test_a_request_stands_in_the_status(served: Served) -> None:
         ("Running", "Tcg", None, [], 404, '"mem" not found'),
         ("Running", "Tcg", {"size": "64Mi"}, [], 409, r"pvc size \[64Mi\] should be bigger then"),
         ("Running", "Tcg", {"volumeMode": "Block"}, [], 409, "filesystem pvc"),
+        ("Running", "Tcg", {}, [{"name": "mem", "emptyDisk": {"capacity": "1Gi"}}], 409, "it has a volume mem"),
         ("Running", "Tcg", {}, [{"name": "d", "persistentVolumeClaim": {"claimName": "mem"}}], 409, "is a disk of the machine"),
     ],
 )
@@ -81,6 +82,7 @@ async def test_what_names_nothing(served: Served) -> None:
     async with served.virtctl() as virtctl:
         for call, code, words in (
             (virtctl.memory_dump("web"), 400, "requires claim name"),
+            (virtctl.memory_dump("web", "a.b"), 400, "no name of a volume"),
             (virtctl._put("virtualmachines", "web", "memorydump", {"claimName": "a", "phase": "Completed"}), 400, "not understood"),
             (virtctl.remove_memory_dump("web"), 409, "no association found"),
             (virtctl.memory_dump("web", "mem"), 404, "not found"),
