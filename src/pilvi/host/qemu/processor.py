@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import product
 
 from pilvi.errors import UserError
 from pilvi.host.qemu.spec import QemuSpec
 from pilvi.host.qemu.words import Words, json_option, switch
 
-__all__ = ["MEMORY_BLOCK", "memory_backend", "more_bytes", "processor_words", "timezone_of", "translation_bytes"]
+__all__ = ["MEMORY_BLOCK", "memory_backend", "more_bytes", "processor_id", "processor_words", "timezone_of", "translation_bytes"]
 
 MEMORY_BLOCK = 2 << 20
 """Memory comes to a running machine, and goes from it, in blocks of this size."""
@@ -35,6 +36,9 @@ def processor_words(spec: QemuSpec) -> Iterator[Words]:
     topology = f"sockets={cpu.max_sockets},cores={cpu.cores},threads={cpu.threads}"
     per_socket = cpu.cores * cpu.threads
     yield "-smp", f"cpus={cpu.sockets * per_socket},maxcpus={max(cpu.max_sockets, cpu.sockets) * per_socket},{topology}"
+    for socket, core, thread in product(range(cpu.sockets, cpu.sockets + cpu.plugged_sockets), range(cpu.cores), range(cpu.threads)):
+        place = {"socket-id": socket, "core-id": core, "thread-id": thread}
+        yield json_option("-device", {"driver": f"{_model_name(spec)}-x86_64-cpu", "id": processor_id(socket, core, thread), **place})
     memory = spec.memory
     size = f"size={memory.size_bytes}b"
     if more := more_bytes(spec):
@@ -62,9 +66,13 @@ def timezone_of(spec: QemuSpec) -> str | None:
     return f"<guest>{'-' if offset_s > 0 else '+'}{minutes // 60:02}:{minutes % 60:02}:{seconds:02}"
 
 
-def _model(spec: QemuSpec) -> Iterator[str]:
+def _model_name(spec: QemuSpec) -> str:
     # Without KVM there is no processor of the host to show: `max` is all that the emulation can do.
-    yield "max" if spec.cpu.model == "host" and spec.accelerator == "tcg" else spec.cpu.model
+    return "max" if spec.cpu.model == "host" and spec.accelerator == "tcg" else spec.cpu.model
+
+
+def _model(spec: QemuSpec) -> Iterator[str]:
+    yield _model_name(spec)
     for name, is_on in spec.cpu.features.items():
         yield f"{name}={switch(is_on)}"
     for name, value in spec.hyperv.items():
@@ -75,6 +83,11 @@ def _model(spec: QemuSpec) -> Iterator[str]:
         yield f"kvmclock={switch(spec.timers.kvm)}"
     if spec.timers.hyperv is not None:
         yield f"hv-time={switch(spec.timers.hyperv)}"
+
+
+def processor_id(socket: int, core: int, thread: int) -> str:
+    """The id of a processor that is plugged in."""
+    return f"cpu-{socket}-{core}-{thread}"
 
 
 def more_bytes(spec: QemuSpec) -> int:

@@ -39,6 +39,13 @@ def test_a_machine_that_asks_for_nothing() -> None:
     assert [found["name"] for found in told.devices("virtserialport")] == ["org.qemu.guest_agent.0"]
 
 
+def test_processors_that_were_plugged_in_are_devices() -> None:
+    told = Told(machine(cpu=Cpu(sockets=1, plugged_sockets=2, threads=2, max_sockets=4)))
+    found = told.devices("max-x86_64-cpu")
+    assert [device["id"] for device in found] == ["cpu-1-0-0", "cpu-1-0-1", "cpu-2-0-0", "cpu-2-0-1"]
+    assert found[3] == {"driver": "max-x86_64-cpu", "id": "cpu-2-0-1", "socket-id": 2, "core-id": 0, "thread-id": 1}
+
+
 def test_nothing_is_opened_by_its_path() -> None:
     spec = machine(
         drives=(disk(), disk("cd", bus="sata", kind="cdrom")),
@@ -69,6 +76,7 @@ def test_nothing_is_opened_by_its_path() -> None:
             "-smp",
             "cpus=12,maxcpus=48,sockets=8,cores=3,threads=2",
         ),
+        ({"cpu": Cpu(plugged_sockets=2, max_sockets=4)}, "-smp", "cpus=1,maxcpus=4,sockets=4,cores=1,threads=1"),
         ({}, "-m", f"size={256 * MIB}b"),
         ({"memory": Memory(size_bytes=256 * MIB, max_bytes=1024 * MIB)}, "-m", f"size={256 * MIB}b,maxmem={1024 * MIB}b"),
         ({}, "-rtc", "base=utc,clock=host"),
