@@ -21,6 +21,7 @@ from urllib.parse import urlencode, urlsplit
 import aiohttp
 
 from pilvi.errors import Transient, UserError
+from pilvi.images.endpoint import Endpoint
 from pilvi.images.manifest import Blob, Index, Manifest, Token, choose_manifest, decode
 from pilvi.images.reference import Reference
 
@@ -75,22 +76,31 @@ def _host_of(key: str) -> str:
 class Registry:
     """The registry of one image, with the credentials for it. Use as an async context manager.
 
-    An `insecure` one is taken with any certificate, and by plain HTTP when it speaks no TLS.
-    Raises UserError for authorities that are no certificates.
+    An `insecure` one is taken with any certificate, and by plain HTTP when it speaks no TLS. With an `endpoint` it is asked there, and
+    nobody else is. Raises UserError for authorities that are no certificates.
     """
 
-    def __init__(self, reference: Reference, credentials: Credentials | None = None, *, insecure: bool = False) -> None:
+    def __init__(
+        self,
+        reference: Reference,
+        credentials: Credentials | None = None,
+        *,
+        insecure: bool = False,
+        endpoint: Endpoint | None = None,
+    ) -> None:
         self._reference = reference
         self._credentials = credentials if credentials is not None and (credentials.user or credentials.password) else None
         self._insecure = insecure
         self._context = _context(credentials.authorities if credentials is not None else "", verify=not insecure)
         self._scheme = _scheme(reference.host)
+        self._endpoint = endpoint
         self._token = ""
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Registry:
+        connector = aiohttp.TCPConnector(ssl=self._context, limit=4) if self._endpoint is None else self._endpoint.connector()
         self._session = aiohttp.ClientSession(
-            timeout=_TIMEOUT, trust_env=True, connector=aiohttp.TCPConnector(ssl=self._context, limit=4), auto_decompress=False
+            timeout=_TIMEOUT, trust_env=self._endpoint is None, connector=connector, auto_decompress=False
         )
         return self
 
@@ -185,7 +195,8 @@ class Registry:
 
     def _get(self, path: str, headers: dict[str, str]) -> _Request:
         host = _DOCKER_HOSTS.get(self._reference.host, self._reference.host)
-        return _Request(self, f"{self._scheme}://{host}/v2/{self._reference.path}/{path}", headers)
+        base = f"{self._scheme}://{host}" if self._endpoint is None else self._endpoint.url
+        return _Request(self, f"{base}/v2/{self._reference.path}/{path}", headers)
 
     async def _speaks_tls(self) -> bool:
         """Whether anything answers there by TLS; asked only of a registry that is allowed to do without."""

@@ -27,6 +27,7 @@ import msgspec
 
 from pilvi.errors import Transient, UserError
 from pilvi.host.disks import read_image
+from pilvi.images.endpoint import Endpoint
 from pilvi.images.files import Place, find_files, take_files
 from pilvi.images.layers import Hidden, take_disk
 from pilvi.images.manifest import Blob, Manifest
@@ -72,6 +73,8 @@ class ImageStore:
         self._lock = asyncio.Lock()
         self.insecure: frozenset[str] = frozenset()
         """Hosts of registries whose certificate does not count, or that have none. May be set at any time."""
+        self.own: Endpoint | None = None
+        """Where the cloud's own registry is, for references with its host."""
 
     def find(self, reference: Reference, credentials: Credentials | None = None, path: str | None = None) -> ContainerDisk | None:
         """The disk that the reference stood for when it was last asked for with these credentials; None when it is not here.
@@ -119,6 +122,11 @@ class ImageStore:
 
         return await self._ensure(reference, policy, credentials, lambda digest: self._find_files(digest, paths), pull)
 
+    def registry(self, reference: Reference, credentials: Credentials | None = None) -> Registry:
+        """The registry that has this image, to be asked. Raises UserError for authorities that are no certificates."""
+        own = self.own if self.own is not None and self.own.host == reference.host else None
+        return Registry(reference, credentials, insecure=reference.host in self.insecure, endpoint=own)
+
     async def prune(self, wanted: set[Reference]) -> list[str]:
         """Remove what came of other references than these and has not been wanted for a day; names of what was removed. Raises OSError."""
         async with self._lock:
@@ -131,7 +139,7 @@ class ImageStore:
             return present
         if policy == "Never":
             raise UserError(f"{reference} is not here, and its pull policy is Never", hint="set imagePullPolicy: IfNotPresent")
-        async with Registry(reference, credentials, insecure=reference.host in self.insecure) as registry:
+        async with self.registry(reference, credentials) as registry:
             digest, manifest = await registry.manifest()
             # One at a time: images share layers.
             async with self._lock:
