@@ -49,6 +49,11 @@ class Credentials:
     password: str = field(repr=False)
     authorities: str = field(default="", repr=False)
 
+    @property
+    def basic(self) -> str:
+        """User and password as HTTP's Basic scheme has them."""
+        return base64.b64encode(f"{self.user}:{self.password}".encode()).decode()
+
 
 def read_docker_config(content: bytes) -> dict[str, Credentials]:
     """Credentials by host from `.dockerconfigjson`. Raises UserError when it is none."""
@@ -247,7 +252,7 @@ class Registry:
             words = {name: quoted or plain for name, quoted, plain in _WORDS.findall(schemes["bearer"])}
             self._token = f"Bearer {await self._ask_token(words)}"
         elif "basic" in schemes and self._credentials is not None:
-            self._token = f"Basic {self._basic(self._credentials)}"
+            self._token = f"Basic {self._credentials.basic}"
 
     async def _ask_token(self, challenge: dict[str, str]) -> str:
         realm = challenge.get("realm", "")
@@ -255,7 +260,7 @@ class Registry:
             raise UserError(f"registry {self._reference.host} sends clients to {realm!r} for a token", hint="ask who runs the registry")
         query = {str(name): challenge[name] for name in ("service", "scope") if name in challenge}
         query.setdefault("scope", f"repository:{self._reference.path}:pull")
-        headers = {"Authorization": f"Basic {self._basic(self._credentials)}"} if self._credentials is not None else {}
+        headers = {"Authorization": f"Basic {self._credentials.basic}"} if self._credentials is not None else {}
         response = await self._send(f"{realm}{'&' if '?' in realm else '?'}{urlencode(query)}", headers)
         try:
             if response.status != 200:
@@ -270,10 +275,6 @@ class Registry:
         if not token.isascii() or not token.isprintable():
             raise UserError(f"{realm} gave no usable token for {self._reference}", hint="ask who runs the registry")
         return token
-
-    @staticmethod
-    def _basic(credentials: Credentials) -> str:
-        return base64.b64encode(f"{credentials.user}:{credentials.password}".encode()).decode()
 
     def _failure(self, response: aiohttp.ClientResponse, text: str) -> Exception:
         said = _first_error(text)

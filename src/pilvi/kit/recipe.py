@@ -144,11 +144,13 @@ def _node(modules: Path) -> Recipe:
 
 
 def _registry(modules: Path) -> Recipe:
+    distribution = "github.com/distribution/distribution/v3"
     return Recipe(
         name="registry",
         folder=modules / "registry",
         sources=("registry",),
         programs=(Program(name="registry", package="./registry"),),
+        stamps={f"{distribution}/version.version": f"{{{distribution}}}"},
         memory_mb=1000,
         disk_mb=600,
     )

@@ -1,7 +1,8 @@
 """Who may have which of the cloud's host uids, so that allocators need not ask each other.
 
-The first uid is the platform's control plane, the last the resolvers and DHCP of VPCs, the one before it the registry. Of the others the lower half is for control planes
-of tenants, the upper half for machines. Each uid in use stands in an annotation on the object that it serves.
+The first uid is the platform's control plane, the last the resolvers and DHCP of VPCs, the one before it the registry. Of the others
+the lower half is for control planes of tenants, the upper half for machines. Each uid in use stands in an annotation on the object that
+it serves.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-const lookAgain = 10 * time.Second
+const lookAgain = time.Second
 
 // identity is the certificate with its key, taken up again when the files have changed.
 type identity struct {
