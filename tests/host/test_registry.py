@@ -22,17 +22,27 @@ import pytest
 
 from pilvi import kit
 from pilvi.errors import Transient, UserError
-from pilvi.images import Credentials, Endpoint, ImageStore, Registry, parse_reference
+from pilvi.images import Credentials, Endpoint, ImageStore, Reference, Registry, parse_reference
 from pilvi.images.bundle import Bundle, make_manifest, read_bundle
 from pilvi.images.push import Writer
 from pilvi.images.wrap import disk_name, open_disk, wrap_files
 from pilvi.lib.deadline import wait_for
+from pilvi.node.container_disk import NodeDisks
+from pilvi.node.reference import MANIFEST, NodeImage
 from pilvi.pki import KeyPair, Usage, create_ca, issue
 from tests.images.bootsector import boot_disk
 
 USER = 65533
 ME = Credentials("pilvi", "correct horse battery staple")
 BOOT = parse_reference("pilvi.dev/team-a/boot:v1")
+
+
+@dataclass
+class Own:
+    endpoint: Endpoint
+
+    async def offer(self, reference: Reference) -> None:
+        """Nothing but what was pushed."""
 
 
 @dataclass
@@ -83,7 +93,7 @@ class Served:
 def registry() -> Iterator[Served]:
     # Not below pytest's own folder, which each run closes to others.
     with TemporaryDirectory(prefix="pilvi-registry-test-") as root:
-        os.chmod(root, 0o711)
+        os.chmod(root, 0o711)  # noqa: S103 (the unit is somebody else)
         folder = Path(root) / "registry"
         (folder / "data").mkdir(parents=True)
         os.chown(folder / "data", USER, USER)
@@ -120,7 +130,7 @@ def basic(credentials: Credentials) -> dict[str, str]:
 
 def store_of(served: Served, folder: Path) -> ImageStore:
     store = ImageStore(folder)
-    store.own = served.endpoint
+    store.own = Own(served.endpoint)
     return store
 
 
@@ -297,6 +307,51 @@ async def test_a_renewed_certificate_is_shown_without_a_restart(registry: Served
     assert await shown() == before
     registry.certify()
     await wait_for(is_new, 60, "the new certificate to be shown")
+
+
+async def test_a_node_image_is_stored_when_it_is_asked_for_and_once(registry: Served, tmp_path: Path) -> None:
+    await registry.answers()
+    made = _node_image(tmp_path / "kit", "first")
+    asked: list[str] = []
+
+    async def credentials() -> Credentials:
+        asked.append("")
+        return ME
+
+    disks = NodeDisks(registry.endpoint, credentials, tmp_path / "kit", tmp_path / "scratch")
+    task = asyncio.create_task(disks.run())
+    store = ImageStore(tmp_path / "store")
+    store.own = disks
+    try:
+        with pytest.raises(UserError, match=r"has no pilvi\.dev/node:v1\.2\.4"):
+            await store.ensure(parse_reference("pilvi.dev/node:v1.2.4"), "Always")
+        assert not asked, "what is no node image of the kit is nobody's business"
+        waiting = asyncio.create_task(store.ensure(parse_reference("pilvi.dev/node:v1.2.3"), "Always"))
+        disk = await store.ensure(parse_reference("pilvi.dev/node:1.2.3"), "Always")
+        assert (await waiting).digest == disk.digest
+        assert disk.size_bytes == made.disk.stat().st_size
+        kernel, _ = await store.ensure_files(parse_reference("pilvi.dev/node:v1.2.3"), "Always", ("/boot/vmlinuz", "/boot/initrd"))
+        assert kernel.read_bytes() == made.kernel.read_bytes()
+        stored = registry.disk_bytes()
+        assert stored < 4 << 20, "holes of the disk are not stored"
+        _node_image(tmp_path / "kit", "second")  # built anew, as another folder
+        renewed = await store.ensure(parse_reference("pilvi.dev/node:v1.2.3"), "Always")
+        assert renewed.digest != disk.digest
+        assert not (tmp_path / "scratch").exists()
+    finally:
+        task.cancel()
+
+
+def _node_image(kit_folder: Path, word: str) -> NodeImage:
+    image = NodeImage(version="v1.2.3", folder=kit_folder / f"node-image-v1.2.3-{word}", pause="pause")
+    image.folder.mkdir(parents=True)
+    with image.disk.open("wb") as file:
+        file.write(boot_disk(word))
+        file.truncate(1 << 30)
+    image.kernel.write_text(f"kernel {word}")
+    image.initrd.write_text("initrd")
+    (image.folder / MANIFEST).write_text(json.dumps({"version": image.version, "pause": image.pause}))
+    return image
 
 
 async def test_saved_images_are_pushed_as_they_are(registry: Served, tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ from pilvi.plane.cluster_api import webhook_authority, webhook_certificate
 from pilvi.plane.network import keep_cloud_network
 from pilvi.plane.platform import platform_control_plane
 from pilvi.plane.progress import Progress
-from pilvi.plane.registry import keep_registry, registry_endpoint
+from pilvi.plane.registry import keep_registry, node_disks
 from pilvi.plane.up import bring_up, finish, keep_certificates, keep_versions
 from pilvi.providers import capk, cdi, kamaji, kubeovn, kubevirt, loadbalancer, storage
 from pilvi.providers.platform import Platform, Settings
@@ -87,11 +87,11 @@ async def _start_controllers(cloud: Cloud, settings: Settings, client: Client, u
     events = EventRecorder(client, "pilvi")
     tenants = TenantClients(cloud, informers)
     platform = Platform(cloud, client, informers, units, events, kit, tenants, settings)
+    plane = platform_control_plane(cloud)
+    platform.images.own = disks = node_disks(cloud, plane, client)
     controllers: list[Controller] = [controller for provider in PROVIDERS for controller in provider.controllers(platform)]
     for controller in controllers:
         controller.informers(informers)  # asked for before the informers run, so that all list at once
-    plane = platform_control_plane(cloud)
-    platform.images.own = registry_endpoint(cloud, (plane.pki_dir / "ca.crt").read_bytes())
     checks = [check for provider in PROVIDERS for check in provider.checks(platform)]
     tokens, reception = cdi.uploads(platform)
     groups = (kubevirt.subresources(platform), tokens)
@@ -100,6 +100,7 @@ async def _start_controllers(cloud: Cloud, settings: Settings, client: Client, u
     supervisor.start("tenants", Tenants(informers, tenants, supervisor).run())
     for controller in controllers:
         supervisor.start(f"controller {controller.name}", controller.run(informers, metrics))
+    supervisor.start("node disks", disks.run())
     supervisor.start("certificates", keep_certificates(cloud))
     supervisor.start("network", keep_cloud_network(cloud, plane))
     supervisor.start("health", serve_health(cloud, metrics, informers))

@@ -18,10 +18,10 @@ import hashlib
 import os
 import shutil
 import sys
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Literal, TypeAlias, TypeVar
+from typing import Literal, Protocol, TypeAlias, TypeVar
 
 import msgspec
 
@@ -38,7 +38,7 @@ from pilvi.images.registry import Credentials, Registry
 from pilvi.lib.disk import on_disk
 from pilvi.lib.files import write_json
 
-__all__ = ["ContainerDisk", "ImageStore", "Policy", "Progress"]
+__all__ = ["ContainerDisk", "ImageStore", "OwnRegistry", "Policy", "Progress"]
 
 Policy: TypeAlias = Literal["Always", "IfNotPresent", "Never"]
 Progress: TypeAlias = Callable[[int, int], None]
@@ -49,6 +49,15 @@ Found: TypeAlias = Callable[[str], T | None]
 Pull: TypeAlias = Callable[[Registry, str, Manifest], Awaitable[T]]
 
 _RESERVE_BYTES = 256 << 20
+
+
+class OwnRegistry(Protocol):
+    """The registry of the cloud itself, which is asked at its endpoint."""
+
+    endpoint: Endpoint
+
+    async def offer(self, reference: Reference) -> None:
+        """Return when it has what it may have under that name. Raises UserError, Transient."""
 
 
 class ContainerDisk(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,8 +82,8 @@ class ImageStore:
         self._lock = asyncio.Lock()
         self.insecure: frozenset[str] = frozenset()
         """Hosts of registries whose certificate does not count, or that have none. May be set at any time."""
-        self.own: Endpoint | None = None
-        """Where the cloud's own registry is, for references with its host."""
+        self.own: OwnRegistry | None = None
+        """The cloud's own registry, for references with its host. Set before anything is pulled."""
 
     def find(self, reference: Reference, credentials: Credentials | None = None, path: str | None = None) -> ContainerDisk | None:
         """The disk that the reference stood for when it was last asked for with these credentials; None when it is not here.
@@ -122,10 +131,15 @@ class ImageStore:
 
         return await self._ensure(reference, policy, credentials, lambda digest: self._find_files(digest, paths), pull)
 
-    def registry(self, reference: Reference, credentials: Credentials | None = None) -> Registry:
-        """The registry that has this image, to be asked. Raises UserError for authorities that are no certificates."""
-        own = self.own if self.own is not None and self.own.host == reference.host else None
-        return Registry(reference, credentials, insecure=reference.host in self.insecure, endpoint=own)
+    @asynccontextmanager
+    async def registry(self, reference: Reference, credentials: Credentials | None = None) -> AsyncIterator[Registry]:
+        """The registry that has this image, to be asked. Raises UserError for authorities that are no certificates, Transient."""
+        own = self.own if self.own is not None and self.own.endpoint.host == reference.host else None
+        if own is not None:
+            await own.offer(reference)
+        endpoint = None if own is None else own.endpoint
+        async with Registry(reference, credentials, insecure=reference.host in self.insecure, endpoint=endpoint) as registry:
+            yield registry
 
     async def prune(self, wanted: set[Reference]) -> list[str]:
         """Remove what came of other references than these and has not been wanted for a day; names of what was removed. Raises OSError."""

@@ -29,6 +29,7 @@ from pilvi.errors import AlreadyExists, PilviError, UserError, format_chain
 from pilvi.host.units import CgroupLimits, TcpProbe, UnitSpec
 from pilvi.images import Credentials, Endpoint, read_docker_config
 from pilvi.lib.files import write_atomic
+from pilvi.node.container_disk import NodeDisks
 
 if TYPE_CHECKING:
     from pilvi.controlplane import ControlPlane
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from pilvi.pki import KeyPair
     from pilvi.runtime import Informers
 
-__all__ = ["UNIT", "install_certificate", "keep_registry", "make_secret", "registry_endpoint", "registry_uid", "registry_unit"]
+__all__ = ["UNIT", "install_certificate", "keep_registry", "make_secret", "node_disks", "registry_uid", "registry_unit"]
 
 UNIT = "registry"
 CHECK_S = 60.0
@@ -77,9 +78,15 @@ def registry_unit(cloud: Cloud, plane: ControlPlane) -> UnitSpec:
     )
 
 
-def registry_endpoint(cloud: Cloud, authority: bytes) -> Endpoint:
-    """Where the engine finds the registry; `authority` is the platform's (PEM)."""
-    return Endpoint(REGISTRY_HOST, cloud.platform_address.ip, authority.decode(), REGISTRY_PORT)
+def node_disks(cloud: Cloud, plane: ControlPlane, client: Client) -> NodeDisks:
+    """What puts node images into the registry. Raises OSError when the platform's authority cannot be read."""
+    authority = (plane.pki_dir / "ca.crt").read_text()
+    endpoint = Endpoint(REGISTRY_HOST, cloud.platform_address.ip, authority, REGISTRY_PORT)
+
+    async def credentials() -> Credentials:
+        return _read_secret(await client.get(SECRETS, REGISTRY_SECRET))
+
+    return NodeDisks(endpoint, credentials, kit.get_folder(), _folder(cloud) / "scratch")
 
 
 def install_certificate(cloud: Cloud, pair: KeyPair) -> None:
@@ -135,6 +142,10 @@ async def _ensure_password(client: Client) -> bytes:
         with contextlib.suppress(AlreadyExists):
             await client.create(SECRETS, make_secret(secrets.token_urlsafe(_PASSWORD_BYTES)))
         secret = await client.get(SECRETS, REGISTRY_SECRET)
+    return hashlib.sha256(_read_secret(secret).password.encode()).hexdigest().encode()
+
+
+def _read_secret(secret: JsonObject) -> Credentials:
     found = read_docker_config(base64.b64decode((secret.get("data") or {}).get(".dockerconfigjson", "")))
     credentials = found.get(REGISTRY_HOST)
     if credentials is None or credentials.user != REGISTRY_USER or len(credentials.password) < _PASSWORD_BYTES:
@@ -142,7 +153,7 @@ async def _ensure_password(client: Client) -> bytes:
             f"Secret {REGISTRY_SECRET} holds no password of {_PASSWORD_BYTES} characters or more for {REGISTRY_USER} at {REGISTRY_HOST}",
             hint=f"kubectl -n {REGISTRY_SECRET.namespace} delete secret {REGISTRY_SECRET.name}: another one is made",
         )
-    return hashlib.sha256(credentials.password.encode()).hexdigest().encode()
+    return credentials
 
 
 def _write(cloud: Cloud, path: Path, data: bytes) -> None:

@@ -88,7 +88,7 @@ def _on_virtio(instance: JsonObject, name: str) -> JsonObject:
     return instance
 
 
-def write_seed(spec: MachineSpec, image: NodeImage, files: MachineFiles) -> str:
+def write_seed(spec: MachineSpec, image: NodeImage, files: MachineFiles, registry_authority: str = "") -> str:
     """Write the second disk unless it is there; returns the kernel's command line. Blocking; use `lib.disk`.
 
     What a machine was made with stays. It may hold a join token, so only root reads it. Raises UserError, naming the key, when the user
@@ -104,6 +104,7 @@ def write_seed(spec: MachineSpec, image: NodeImage, files: MachineFiles) -> str:
         user_data=cloud_init.user_data or _NOTHING_TO_DO,
         meta_data=cloud_init.meta_data,
         mtu=spec.leg.mtu,
+        registry_authority=registry_authority,
     )
     seed = node_seed(facts, image, spec.leg.mac, spec.leg.gateway)
     path = files.seed(SEED)
