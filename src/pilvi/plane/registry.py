@@ -114,11 +114,15 @@ async def keep_registry(cloud: Cloud, plane: ControlPlane, client: Client, infor
     informers.get(SECRETS).subscribe(look)
     while True:
         changed.clear()
+        # Each without the other: who pulls needs no password.
         try:
-            _write(cloud, _folder(cloud) / "password", await _ensure_password(client))
             await units.ensure(registry_unit(cloud, plane))
         except (PilviError, OSError) as e:
-            log.warning("the registry cannot be served now: %s", format_chain(e))
+            log.warning("the registry cannot be started now: %s", format_chain(e))
+        try:
+            _write(cloud, _folder(cloud) / "password", await _ensure_password(client))
+        except (PilviError, OSError) as e:
+            log.warning("the registry's password stays as it was: %s", format_chain(e))
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CHECK_S):
                 await changed.wait()
