@@ -6,6 +6,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -28,6 +29,7 @@ const (
 	headerTimeout = 20 * time.Second
 	idleTimeout   = 2 * time.Minute
 	stopTimeout   = 3 * time.Second
+	mostSaid      = 400
 )
 
 func main() {
@@ -38,7 +40,7 @@ func main() {
 	reserve := flag.Int64("reserve-mb", 256, "what is left free on the disk")
 	flag.Parse()
 	log.SetFlags(log.LstdFlags | log.LUTC | log.Lmsgprefix)
-	logrus.SetLevel(logrus.ErrorLevel)
+	logrus.SetLevel(logrus.FatalLevel) // distribution tells an error for each layer that a push asks for; see told
 	if err := run(*address, *folder, *user, *idle, *reserve<<20); err != nil {
 		log.Fatalf("registry: %v", err)
 	}
@@ -122,7 +124,7 @@ func told(next http.Handler) http.Handler {
 		next.ServeHTTP(answer, r)
 		stored := r.Method == http.MethodPut && answer.status == http.StatusCreated && isManifest(r.URL.Path)
 		if stored || r.Method == http.MethodDelete || answer.status >= http.StatusInternalServerError {
-			log.Printf("%s %s from %s: %d", r.Method, r.URL.Path, r.RemoteAddr, answer.status)
+			log.Printf("%s %s from %s: %d %s", r.Method, r.URL.Path, r.RemoteAddr, answer.status, answer.said)
 		}
 	})
 }
@@ -130,11 +132,19 @@ func told(next http.Handler) http.Handler {
 type answer struct {
 	http.ResponseWriter
 	status int
+	said   []byte // of a failure, the beginning
 }
 
 func (a *answer) WriteHeader(status int) {
 	a.status = status
 	a.ResponseWriter.WriteHeader(status)
+}
+
+func (a *answer) Write(data []byte) (int, error) {
+	if a.status >= http.StatusInternalServerError && len(a.said) == 0 {
+		a.said = bytes.TrimSpace(data[:min(len(data), mostSaid)])
+	}
+	return a.ResponseWriter.Write(data)
 }
 
 func (a *answer) Unwrap() http.ResponseWriter { return a.ResponseWriter }
