@@ -6,7 +6,7 @@ The layer is never written anywhere: it is a header, the file as it lies there, 
 from __future__ import annotations
 
 import tarfile
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -48,7 +48,7 @@ async def open_disk(path: Path, scratch: Path) -> AsyncIterator[Path]:
         yield made
 
 
-async def wrap_files(layers: list[Mapping[str, Path]], annotations: dict[str, str]) -> Bundle:
+async def wrap_files(layers: Sequence[Mapping[str, Path]], annotations: dict[str, str]) -> Bundle:
     """An image with these layers, each given by the files' names in it. Reads all files once. Raises OSError."""
     contents = [make_layer(files) for files in layers]
     digests = [await on_disk(hash_content, content) for content in contents]
