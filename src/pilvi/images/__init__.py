@@ -7,6 +7,11 @@ files.py        finds single files of an image, such as a kernel
 store.py        disks and files that were pulled, kept once for all machines; records.py what is noted of them
 prune.py        removes those that nobody names any more
 pulls.py        pulls in the background, with their progress and their failures
+
+And for the cloud's own registry:
+bundle.py       images as files, as other tools save them
+wrap.py         an image made of a disk
+push.py         the registry as those see it who write
 """
 
 from pilvi.images.endpoint import Endpoint

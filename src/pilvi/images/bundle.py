@@ -21,6 +21,7 @@ __all__ = [
     "CONFIG_TYPE",
     "LAYER_TYPE",
     "MANIFEST_TYPE",
+    "MANIFEST_TYPES",
     "Bundle",
     "Content",
     "Piece",
@@ -34,7 +35,13 @@ __all__ = [
 MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"
 LAYER_TYPE = "application/vnd.oci.image.layer.v1.tar"
-_INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
+MANIFEST_TYPES = (
+    MANIFEST_TYPE,
+    "application/vnd.oci.image.index.v1+json",
+    "application/vnd.docker.distribution.manifest.v2+json",
+    "application/vnd.docker.distribution.manifest.list.v2+json",
+)
+"""What a name can stand for: an image or an index of images, in OCI's words and in docker's."""
 _NAME = "org.opencontainers.image.ref.name"
 _DOCKER_NAME = "io.containerd.image.name"
 _CHUNK = 1 << 20
@@ -177,16 +184,11 @@ def _normal(name: str) -> str:
 
 def _read_layout(files: _Files, path: Path, name: str) -> Bundle:
     index = json.loads(_document(files, "index.json", path))
-    entries = [entry for entry in index["manifests"] if entry.get("mediaType", MANIFEST_TYPE) in _KNOWN]
+    entries = [entry for entry in index["manifests"] if entry.get("mediaType", MANIFEST_TYPE) in MANIFEST_TYPES]
     chosen = _choose(entries, lambda entry: _names(entry.get("annotations") or {}), path, name)
     bundle = Bundle(chosen.get("mediaType", MANIFEST_TYPE), _blob(files, chosen, path))
     _collect(files, bundle, bundle.manifest, path, depth=0)
     return bundle
-
-
-_DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
-_DOCKER_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
-_KNOWN = (MANIFEST_TYPE, _INDEX_TYPE, _DOCKER_MANIFEST, _DOCKER_LIST)
 
 
 def _names(annotations: dict[str, str]) -> list[str]:

@@ -16,7 +16,7 @@ from typing import Any
 import aiohttp
 
 from pilvi.errors import Transient, UserError
-from pilvi.images.bundle import Bundle, Content, content_size, read_content
+from pilvi.images.bundle import MANIFEST_TYPES, Bundle, Content, content_size, read_content
 from pilvi.images.endpoint import Endpoint
 from pilvi.images.reference import Reference
 from pilvi.images.registry import Credentials
@@ -24,12 +24,7 @@ from pilvi.lib.disk import on_disk
 
 __all__ = ["Stored", "Writer"]
 
-_MANIFESTS = (
-    "application/vnd.oci.image.manifest.v1+json",
-    "application/vnd.oci.image.index.v1+json",
-    "application/vnd.docker.distribution.manifest.v2+json",
-    "application/vnd.docker.distribution.manifest.list.v2+json",
-)
+_ACCEPT = {"Accept": ", ".join(MANIFEST_TYPES)}
 _TIMEOUT = aiohttp.ClientTimeout(total=None, connect=15, sock_read=120)
 _TRIES, _PAUSE_S = 3, 0.2
 _PAGE = 1000
@@ -97,9 +92,7 @@ class Writer:
 
     async def tag(self, reference: Reference, tag: str) -> None:
         """Give what `reference` stands for another tag. Raises UserError when it stands for nothing."""
-        async with self._ask(
-            "GET", f"{reference.path}/manifests/{reference.wanted}", headers={"Accept": ", ".join(_MANIFESTS)}
-        ) as response:
+        async with self._ask("GET", f"{reference.path}/manifests/{reference.wanted}", headers=_ACCEPT) as response:
             await self._check(response, str(reference), 200)
             body, media_type = await response.read(), response.content_type
         await self._put_manifest(reference, tag, media_type, body)
@@ -160,9 +153,7 @@ class Writer:
             return response.headers.get("Docker-Content-Digest", "")
 
     async def _get_manifest(self, reference: Reference) -> tuple[str, str, dict[str, Any]] | None:
-        async with self._ask(
-            "GET", f"{reference.path}/manifests/{reference.wanted}", headers={"Accept": ", ".join(_MANIFESTS)}
-        ) as response:
+        async with self._ask("GET", f"{reference.path}/manifests/{reference.wanted}", headers=_ACCEPT) as response:
             if response.status == 404:
                 return None
             await self._check(response, str(reference), 200)
