@@ -24,7 +24,7 @@ test: packages environment kit ## the whole test suite, linters included
 	$(PYTEST)
 
 soak: packages environment kit ## the long tests: every kill point, many rounds
-	$(PYTEST) -m soak tests/e2e
+	$(PYTEST) -m soak tests/e2e tests/host
 
 check: environment ## linters and unit tests only; needs neither root nor kit
 	$(VENV)/bin/ruff format --check .
@@ -34,7 +34,7 @@ check: environment ## linters and unit tests only; needs neither root nor kit
 	$(VENV)/bin/pytest tests/unit
 
 bench: packages environment kit ## the table of docs/explanation/performance.md
-	@scripts/install-packages $(TEST_PACKAGES)
+	@scripts/install-packages $(TEST_PACKAGES) fio
 	$(SUDO) $(VENV)/bin/python -m bench $(if $(MACHINES),--machines $(MACHINES)) $(if $(VIRTUAL_MACHINES),--virtual-machines)
 
 packages: ## Debian packages that pilvi runs

@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Iterator
@@ -22,7 +23,7 @@ from tests.guests import guest_image
 from bench.cloud import IDLE_S, PAUSE, SETTLE_S, BenchCloud, stopwatch
 from bench.limit import MemoryLimit, limited
 from bench.table import Row, render
-from bench.virtual_machines import DISK_MIB, MEMORY_MIB, measure_virtual_machines
+from bench.virtual_machines import AT_ONCE, AT_ONCE_MIB, MEMORY_MIB, measure_virtual_machines
 from pilvi import kit
 from pilvi.engine import service
 from pilvi.host import libc, mounts
@@ -32,6 +33,7 @@ from pilvi.node import find_node_image
 
 FLOOR = Path(__file__).parent / "floor"
 FOUR_GIB = 4 << 30
+HOME_BYTES = 16 << 30
 RUNS = 3
 BUSY_LOAD = 1.0
 Floors = dict[str, list[float]]
@@ -68,25 +70,55 @@ def clusters(machines: int) -> list[Row]:
     """The platform and its clusters."""
     floors = measure_floors()
     rows = [Row("CLI: pilvi --help (best of 10)", [best_start()], floors["python"], "s")]
-    with limited(FOUR_GIB) as limit, bench_cloud() as cloud:
+    with limited(FOUR_GIB) as limit, bench_home() as home, bench_cloud(home) as cloud:
         return rows + measure(cloud, limit, floors, machines)
 
 
 def virtual_machines() -> list[Row]:
     """Machines under QEMU."""
     floors: Floors = defaultdict(list)
-    for _ in range(RUNS):
-        run_floor(floors, "machine.py", str(guest_image().qcow2), str(MEMORY_MIB))
-        run_floor(floors, "disk.py", "/var/lib", str(DISK_MIB))
-    with bench_cloud() as cloud:
-        cloud.up()
-        return measure_virtual_machines(cloud, floors)
+    disk, memory = str(guest_image().qcow2), str(MEMORY_MIB)
+    with bench_home() as home, xfs(home):
+        for _ in range(RUNS):
+            run_floor(floors, "machine.py", disk, memory)
+            run_floor(floors, "machine.py", "many", disk, str(AT_ONCE_MIB), str(AT_ONCE))
+            run_floor(floors, "disk.py", str(home))
+            run_floor(floors, "move.py", disk, memory)
+            run_floor(floors, "streams.py", disk, memory)
+        with bench_cloud(home) as cloud:
+            cloud.up("--hosts", "2")
+            return measure_virtual_machines(cloud, floors)
 
 
 @contextmanager
-def bench_cloud() -> Iterator[BenchCloud]:
+def bench_home() -> Iterator[Path]:
+    """A folder for a cloud, removed at the end."""
+    home = Path(tempfile.mkdtemp(prefix="pilvi-bench-", dir="/var/lib"))
+    home.chmod(0o755)
+    try:
+        yield home
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
+
+
+@contextmanager
+def xfs(home: Path) -> Iterator[None]:
+    """A file system at `home` that copies by reflink, in a sparse file."""
+    with tempfile.NamedTemporaryFile(dir=home.parent, prefix="pilvi-bench-", suffix=".xfs") as file:
+        file.truncate(HOME_BYTES)
+        subprocess.run(["mkfs.xfs", "-q", file.name], check=True)
+        subprocess.run(["mount", "-o", "loop", file.name, home], check=True)
+        try:
+            home.chmod(0o755)
+            yield
+        finally:
+            subprocess.run(["umount", home], check=True)
+
+
+@contextmanager
+def bench_cloud(home: Path) -> Iterator[BenchCloud]:
     """A cloud that is purged at the end."""
-    cloud = BenchCloud()
+    cloud = BenchCloud(home)
     try:
         yield cloud
     finally:

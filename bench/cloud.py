@@ -3,10 +3,8 @@
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from base64 import b64decode
 from collections.abc import Callable, Iterator
@@ -45,9 +43,8 @@ def stopwatch() -> Iterator[Stopwatch]:
 class BenchCloud:
     """One cloud in a home of its own."""
 
-    def __init__(self) -> None:
-        self.home = Path(tempfile.mkdtemp(prefix="pilvi-bench-", dir="/var/lib"))
-        self.home.chmod(0o755)
+    def __init__(self, home: Path) -> None:
+        self.home = home
         self._environment = {**os.environ, "PILVI_HOME": str(self.home), "KUBECONFIG": f"{self.home}.conf"}
         self._command = str(Path(sys.executable).with_name("pilvi"))
 
@@ -58,10 +55,10 @@ class BenchCloud:
             raise RuntimeError(f"pilvi {' '.join(words)}: {done.stderr}")
         return done.stdout
 
-    def up(self) -> float:
+    def up(self, *words: str) -> float:
         """Start the cloud; seconds of the command."""
         with stopwatch() as watch:
-            self.pilvi("up")
+            self.pilvi("up", *words)
         self.kubeconfig = self.home / "bench.conf"
         self.kubeconfig.write_text(self.pilvi("kubeconfig"))
         self.platform = Api(self.kubeconfig.read_text())
@@ -223,7 +220,6 @@ class BenchCloud:
     def purge(self) -> None:
         """Remove the cloud."""
         self.pilvi("down", "--purge", "--yes")
-        shutil.rmtree(self.home, ignore_errors=True)
         Path(f"{self.home}.conf").unlink(missing_ok=True)
 
     def _wait_tenant(self, name: str) -> None:

@@ -5,12 +5,13 @@ from typing import Literal, NamedTuple
 
 
 class Row(NamedTuple):
-    """One figure, measured once or several times; `floor` likewise and in the same unit, empty where there is none. Memory is in bytes."""
+    """One figure, measured once or several times; `floor` likewise and in the same unit, empty where there is none. Times are in seconds,
+    memory and what passes in a second in bytes."""
 
     what: str
     values: list[float]
     floor: list[float]
-    unit: Literal["s", "MB", "%"]
+    unit: Literal["s", "ms", "MB", "MB/s", "%"]
 
 
 def render(rows: list[Row]) -> str:
@@ -26,4 +27,10 @@ def render(rows: list[Row]) -> str:
 
 
 def _number(value: float, unit: str) -> str:
-    return {"MB": f"{value / 1e6:.0f} MB", "s": f"{value:.2f} s", "%": f"{value:.3f} %"}[unit]
+    return {
+        "MB": f"{value / 1e6:.0f} MB",
+        "MB/s": f"{value / 1e6:.3g} MB/s",
+        "ms": f"{value * 1e3:.3g} ms",
+        "s": f"{value:.2f} s",
+        "%": f"{value:.3f} %",
+    }[unit]

@@ -87,6 +87,12 @@ class Virtctl:
                 return
         raise LookupError(f"no migration of {name} is under way")
 
+    async def evacuate_cancel(self, name: str, *, kind: str = "vmi", node: str = "", dry_run: bool = False) -> None:
+        """`virtctl evacuate-cancel KIND NAME`."""
+        resource = {"vmi": "virtualmachineinstances", "vm": "virtualmachines"}[kind]
+        body = {**({"evacuationNodeName": node} if node else {}), **_dry(dry_run)}
+        await self._put(resource, name, "evacuate/cancel", body)
+
     async def expand(self, name: str) -> dict[str, Any]:
         return await self._get_json("virtualmachines", name, "expand-spec")
 

@@ -15,6 +15,9 @@ from tests.e2e.host import host_as_before, things_of
 from tests.e2e.workload import Workload, build_image
 
 SCENARIO_TIMEOUT_S = 1200
+# What scenarios make that has something on the host, with what it stands on; all else goes with the namespace.
+HEAVY_KINDS = "clusters,virtualmachineinstancereplicasets,virtualmachines,virtualmachineinstances,virtualmachinesnapshots"
+HEAVY_KINDS += ",virtualmachinerestores,virtualmachineclones,dataimportcrons,datavolumes,persistentvolumeclaims"
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -41,6 +44,7 @@ def shared_cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CloudUnde
         try:
             cloud.first_up(manifest)
             yield cloud
+            wait_until(lambda: not _leaving(cloud), lambda: f"namespaces {_leaving(cloud)} to go")
         except BaseException:
             cloud.report("shared-cloud")
             raise
@@ -87,7 +91,11 @@ def cloud_of_its_own(name: str, *up_words: str) -> Iterator[CloudUnderTest]:
 
 @contextmanager
 def namespaces_of(cloud: CloudUnderTest, *titles: str) -> Iterator[list[str]]:
-    """Namespaces of a scenario's own, deleted at the end; every machine and control plane of theirs must have gone with them."""
+    """Namespaces of a scenario's own, deleted at the end; every machine, disk and control plane of theirs must have gone with them.
+
+    Kubernetes leaves a namespace alone for five seconds before it looks into it, and as long between two looks. So what is in them
+    is deleted by hand, and the empty namespaces go while the next scenario runs; `shared_cloud` sees that they do.
+    """
     names = [_namespace_name(title) for title in titles]
     before = things_of(cloud)
     for name in names:
@@ -96,16 +104,23 @@ def namespaces_of(cloud: CloudUnderTest, *titles: str) -> Iterator[list[str]]:
         yield names
     finally:
         cloud.kubectl("delete", "namespace", *names, "--wait=false", "--ignore-not-found")
-    wait_until(lambda: not cloud.exists("namespace", *names), f"namespaces {names} to go")
+        for name in names:
+            cloud.kubectl("-n", name, "delete", HEAVY_KINDS, "--all", "--wait=false")
     left: set[str] = set()
 
     def as_before() -> bool:
         left.clear()
         left.update(things_of(cloud) - before)
         left.update(key for kind in ("vpcs", "subnets", "ips") for key in _of_namespaces(cloud.items(kind), names))
+        left.update(line for name in names for line in cloud.kubectl("-n", name, "get", HEAVY_KINDS, "-o", "name").splitlines())
         return not left
 
     wait_until(as_before, lambda: f"the host to be as before namespaces {names}; left are {sorted(left)}")
+
+
+def _leaving(cloud: CloudUnderTest) -> list[str]:
+    """The namespaces that are being deleted."""
+    return [found["metadata"]["name"] for found in cloud.items("namespaces") if found["metadata"].get("deletionTimestamp")]
 
 
 def _namespace_name(title: str) -> str:

@@ -23,7 +23,7 @@ from tests.guests.guest import REFERENCE
 from tests.images.registry import FakeRegistry
 from tests.virtctl import Virtctl, VirtctlError
 
-__all__ = ["GUEST_BOOT_S", "console", "guest_machine", "hang_up", "push_guest"]
+__all__ = ["GUEST_BOOT_S", "ask_console", "console", "guest_machine", "hang_up", "push_guest"]
 
 GUEST_BOOT_S = 120.0
 """Twenty times what a boot takes without hardware virtualisation on two idle cores."""
@@ -85,7 +85,12 @@ def console(cloud: CloudUnderTest, namespace: str, name: str, command: str, *, t
 
     The shell lives on between calls: a later one finds the folder and variables that an earlier one has left.
     """
-    return asyncio.run(hang_up(_converse(cloud, namespace, name, command, timeout_s)))
+    return ask_console(cloud.kubeconfig(), namespace, name, command, timeout_s=timeout_s)
+
+
+def ask_console(kubeconfig: Path, namespace: str, name: str, command: str, *, timeout_s: float = GUEST_BOOT_S) -> str:
+    """The same for a cloud of which only the kubeconfig is known."""
+    return asyncio.run(hang_up(_converse(kubeconfig, namespace, name, command, timeout_s)))
 
 
 async def hang_up(talk: Awaitable[T]) -> T:
@@ -96,8 +101,8 @@ async def hang_up(talk: Awaitable[T]) -> T:
         await asyncio.sleep(_HANG_UP_S)
 
 
-async def _converse(cloud: CloudUnderTest, namespace: str, name: str, command: str, timeout_s: float) -> str:
-    async with asyncio.timeout(timeout_s), Virtctl.connect(load_kubeconfig(cloud.kubeconfig()), namespace) as virtctl:
+async def _converse(kubeconfig: Path, namespace: str, name: str, command: str, timeout_s: float) -> str:
+    async with asyncio.timeout(timeout_s), Virtctl.connect(load_kubeconfig(kubeconfig), namespace) as virtctl:
         while True:
             try:
                 async with virtctl.console(name) as stream:

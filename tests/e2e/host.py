@@ -6,9 +6,11 @@ import os
 import re
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from pilvi.engine.process import find_engine
 from pilvi.host import mounts, nft
 from pilvi.host.cgroups import find_cgroups
 from pilvi.host.cloud import RUN_ROOT, Cloud, get_cloud
@@ -21,8 +23,8 @@ from tests.e2e.cloud import CloudUnderTest, run, wait_until
 
 # Processes are told apart by what they are for, not by pids, and files of the platform are there all the time.
 LASTING_KINDS = {"namespace", "link", "nft table", "mount", "loop device", "cgroup"}
-# What grows and shrinks in these says nothing: the platform's store, what its processes write, the inside of machines, the tests' own.
-CHANGING_FOLDERS = {"logs", "etcd", "state", "images"}
+# What grows and shrinks in these says nothing: the platform's store, what its processes write, images, the inside of machines, the tests' own.
+CHANGING_FOLDERS = {"logs", "etcd", "state", "images", "registry"}
 FILE_ROOTS = ("/var/lib", "/run", "/run/lock", "/etc/systemd/system", "/etc/systemd/system/multi-user.target.wants")
 SYSCTL_FOLDERS = ("fs/inotify", "kernel", "kernel/keys", "net/bridge", "net/ipv4", "net/ipv4/conf/all", "net/netfilter", "vm")
 # These count or measure something, or are random at every reading.
@@ -190,6 +192,14 @@ def kill_engine(cloud: CloudUnderTest, *, for_good: bool) -> None:
             _kill(pid)
     if for_good:
         wait_until(lambda: not engine_processes(cloud), "the engine to be dead", 20, 0.05)
+
+
+def start_engine(cloud: CloudUnderTest) -> None:
+    """Start an engine that nobody would start again; returns when it has claimed the cloud, before it does anything."""
+    with (cloud.home / "logs" / "engine.log").open("ab") as log:
+        argv = ["setsid", "--fork", sys.executable, "-m", "pilvi.engine", "--home", str(cloud.home)]
+        subprocess.run(argv, stderr=log, stdin=subprocess.DEVNULL, check=True)
+    wait_until(lambda: find_engine(get_cloud(cloud.home)), "the engine to claim the cloud", 30, 0.02)
 
 
 def signal_engine(cloud: CloudUnderTest, number: signal.Signals) -> None:

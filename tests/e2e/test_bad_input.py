@@ -262,7 +262,8 @@ def test_second_up_at_the_same_time(cloud: CloudUnderTest) -> None:
 def _holds_lock(process: subprocess.Popen[bytes]) -> bool:
     assert process.poll() is None, "it was over before it was seen to hold the lock"
     names = [os.readlink(path) for path in Path(f"/proc/{process.pid}/fd").iterdir() if path.is_symlink()]
-    return any(name.startswith("/run/pilvi/home-") for name in names)
+    # It says who it is a moment after it has the lock.
+    return any(name.startswith("/run/pilvi/home-") and Path(name).read_text() == str(process.pid) for name in names)
 
 
 def test_disk_too_small(cloud: CloudUnderTest) -> None:

@@ -12,11 +12,9 @@ from typing import Any
 
 import pytest
 
-from pilvi.engine.process import find_engine
-from pilvi.host.cloud import get_cloud
 from tests.e2e.cloud import CloudUnderTest, cluster_manifest, is_true, wait_until
 from tests.e2e.conftest import ClusterMaker
-from tests.e2e.host import engine_processes, kill_engine, signal_engine
+from tests.e2e.host import engine_processes, kill_engine, signal_engine, start_engine
 from tests.e2e.workload import Workload, deployment
 
 NEIGHBOUR = "neighbour"
@@ -128,14 +126,6 @@ def kill_at(cloud: CloudUnderTest, namespace: str, events: dict[str, Event]) -> 
             start_engine(cloud)
         else:
             wait_until(lambda: len(engine_processes(cloud)) == 2, "the engine to be started again", 90, 0.1)
-
-
-def start_engine(cloud: CloudUnderTest) -> None:
-    """Start an engine that nobody would start again; returns when it has claimed the cloud, before it does anything."""
-    with (cloud.home / "logs" / "engine.log").open("ab") as log:
-        argv = ["setsid", "--fork", sys.executable, "-m", "pilvi.engine", "--home", str(cloud.home)]
-        subprocess.run(argv, stderr=log, stdin=subprocess.DEVNULL, check=True)
-    wait_until(lambda: find_engine(get_cloud(cloud.home)), "the engine to claim the cloud", 30, 0.02)
 
 
 def create_and_delete(cloud: CloudUnderTest, namespace: str, creation: dict[str, Event], deletion: dict[str, Event]) -> None:

@@ -36,18 +36,18 @@ def test_what_is_pushed_runs_as_a_machine_a_volume_and_a_pod(cloud: CloudUnderTe
     wait_until(lambda: cloud.units().get("registry"), "the registry to run")
     disk = tmp_path / "own.img"
     disk.write_bytes(boot_disk("from the cloud's own registry"))
-    name = f"pilvi.dev/{namespace}/hello:v1"
+    own = f"pilvi.dev/{namespace}/hello:v1"
     wait_until(lambda: cloud.pilvi("image", "push", str(disk), f"{namespace}/hello:v1"), "the password to be there")
     cloud.pilvi("image", "push", str(image), f"{namespace}/probe:v1")
-    assert {name, f"pilvi.dev/{namespace}/probe:v1"} <= {*images(cloud)}
+    assert {own, f"pilvi.dev/{namespace}/probe:v1"} <= {*images(cloud)}
 
     manifest = yaml.safe_load(EXAMPLE.read_text())
     manifest["metadata"]["namespace"] = namespace
     template = manifest["spec"]["template"]["spec"]
     template["domain"]["memory"]["guest"] = "64Mi"
     template["terminationGracePeriodSeconds"] = 0
-    template["volumes"][0]["containerDisk"]["image"] = name
-    cloud.apply([manifest, data_volume(namespace, "imported", name, "16Mi")])
+    template["volumes"][0]["containerDisk"]["image"] = own
+    cloud.apply([manifest, data_volume(namespace, "imported", own, "16Mi")])
     pod = deployment(namespace)
     pod["spec"]["template"]["spec"]["containers"][0] |= {"image": f"pilvi.dev/{namespace}/probe:v1", "imagePullPolicy": "Always"}
     first = Workload(cloud, "default/first", image)
@@ -60,6 +60,8 @@ def test_what_is_pushed_runs_as_a_machine_a_volume_and_a_pod(cloud: CloudUnderTe
     wait_until(lambda: cloud.get("-n", namespace, "dv", "imported")["status"]["phase"] == "Succeeded", "the import")
     first.wait_for_pods(namespace, 1)
     first.delete(namespace)
+    for name in ("hello:v1", "probe:v1"):
+        cloud.pilvi("image", "delete", f"{namespace}/{name}", "--yes")
 
 
 def test_the_registry_is_started_again_and_lets_in_who_has_the_password(cloud: CloudUnderTest, namespace: str, tmp_path: Path) -> None:

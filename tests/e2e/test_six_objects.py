@@ -26,6 +26,8 @@ def test_six_objects_become_a_cluster(form: str, cloud: CloudUnderTest, namespac
     assert again.count(" unchanged") + again.count(" configured") == 6, again
     assert cloud.items("-n", namespace, "machines")[0]["metadata"]["uid"] == machine["metadata"]["uid"]
     cloud.kubectl("-n", namespace, "delete", "cluster", "six", "--timeout=240s", timeout_s=300)
+    kinds = "clusters,kamajicontrolplanes,kubevirtclusters,machines,virtualmachines,tenantcontrolplanes,secrets,services,pods"
+    wait_until(lambda: not cloud.exists("-n", namespace, kinds), "the objects of the cluster to go")
 
 
 def test_an_image_that_cannot_be_pulled_is_told(cloud: CloudUnderTest, namespace: str) -> None:

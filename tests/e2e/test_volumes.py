@@ -205,3 +205,33 @@ def test_a_guest_reads_what_its_machine_is_given(cloud: CloudUnderTest, namespac
     assert claims["kubernetes.io"]["pod"]["name"].startswith("virt-launcher-guest-")
     assert 'app="guest"' in read("vdf", "cat /mnt/labels")
     cloud.kubectl("-n", namespace, "delete", "vm", "guest")
+
+
+def test_a_disk_is_copied_from_a_claim_and_from_a_snapshot_and_a_quota_holds(
+    cloud: CloudUnderTest, namespace: str, web: HttpServer
+) -> None:
+    web.files["/source"] = DISK
+    cloud.apply([data_volume(namespace, "source", http={"url": web.url("/source")}), data_volume(namespace, "empty", blank={})])
+    wait_until(lambda: phase(cloud, namespace, "source") == "Succeeded", "the disk to copy")
+    snapshot = {"apiVersion": "snapshot.storage.k8s.io/v1", "kind": "VolumeSnapshot", "metadata": {"name": "then", "namespace": namespace}}
+    cloud.apply({**snapshot, "spec": {"source": {"persistentVolumeClaimName": "source"}}})
+    named = {"pvc": {"name": "source", "namespace": namespace}, "snapshot": {"name": "then", "namespace": namespace}}
+    cloud.apply([data_volume(namespace, f"from-{kind}", **{kind: source}) for kind, source in named.items()])
+    for name in ("from-pvc", "from-snapshot"):
+        wait_until(lambda name=name: phase(cloud, namespace, name) == "Succeeded", name)  # type: ignore[misc]
+        assert disk_of(cloud, namespace, name) == DISK + bytes(8 * MIB)
+        annotations = cloud.get("-n", namespace, "pvc", name)["metadata"]["annotations"]
+        assert annotations["cdi.kubevirt.io/cloneType"] in ("csi-clone", "copy")
+    assert not any(disk_of(cloud, namespace, "empty"))
+
+    quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "small", "namespace": namespace}}
+    cloud.apply({**quota, "spec": {"hard": {"requests.storage": "80Mi"}}})
+    wait_until(
+        lambda: "64Mi" in str(cloud.get("-n", namespace, "quota", "small").get("status", {}).get("used")), "the quota to be reckoned"
+    )
+    cloud.apply(data_volume(namespace, "more", "32Mi", blank={}))
+
+    def refusal() -> str:
+        return str((find_condition(cloud.get("-n", namespace, "dv", "more"), "Ready") or {}).get("message"))
+
+    wait_until(lambda: "exceeded quota" in refusal(), "the quota to be told")

@@ -1,4 +1,7 @@
-"""The guest that other tests run: every way to boot it, with QEMU by hand."""
+"""The guest that other tests run: every way to boot it, with QEMU by hand.
+
+What it does for scenarios is seen in them; the long ones here are for whoever changes the guest.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import pycdlib
+import pytest
 
 from tests.guests import Guest, guest_image
 from tests.guests.guest import CMDLINE, READY
@@ -220,6 +224,7 @@ async def test_direct_kernel_and_cloud_config(guest: Guest, tmp_path: Path) -> N
         await it.power_off()
 
 
+@pytest.mark.soak
 async def test_bios_keeps_what_was_written_and_knows_its_config_drive(guest: Guest, tmp_path: Path) -> None:
     latest = "openstack/latest"
     script = "#!/bin/sh\necho ran as $(whoami)\n"
@@ -258,6 +263,7 @@ async def test_bios_keeps_what_was_written_and_knows_its_config_drive(guest: Gue
         await it.power_off()
 
 
+@pytest.mark.soak
 async def test_uefi_with_secure_boot_and_agent(guest: Guest, tmp_path: Path) -> None:
     variables = shutil.copy("/usr/share/OVMF/OVMF_VARS_4M.ms.fd", tmp_path)
     words = ["-drive", "if=pflash,unit=0,format=raw,readonly=on,file=/usr/share/OVMF/OVMF_CODE_4M.secboot.fd"]
@@ -308,6 +314,7 @@ ethernets:
 """
 
 
+@pytest.mark.soak
 async def test_generic_kernel_knows_old_devices(tmp_path: Path) -> None:
     guest = guest_image("generic")
     files = {"meta-data": "instance-id: i-1\nlocal-hostname: old\n", "network-config": NETWORK_CONFIG}

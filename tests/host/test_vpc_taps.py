@@ -17,7 +17,7 @@ from pilvi.providers.kubeovn.vpc import controller as vpc_controller
 from pilvi.providers.names import machine_port, subnet_bridge, vpc_netns
 from tests.fake_api import FakeApi
 from tests.host.vpc_lab import OUTSIDE_ADDRESS, Lab, start_lab, until, wait_for
-from tests.host.wire import ACK, BROADCAST, DECLINE, DISCOVER, NAK, Answer, Wire, arp, ethernet, udp
+from tests.host.wire import ACK, BROADCAST, DECLINE, DISCOVER, NAK, Answer, Wire, arp, ethernet, ipv4, tcp, udp
 
 GATEWAY = IPv4Address("10.0.1.1")
 STRANGER = "02:99:99:99:99:99"
@@ -191,6 +191,53 @@ async def test_a_guest_sends_for_nobody_else(lab: Lab) -> None:
     assert await liar.ask(DISCOVER, SILENCE_S, chaddr=victim.mac) is None
     await liar.ask(DECLINE, 0.1, {50: other.packed, 54: GATEWAY.packed}, chaddr=victim.mac)
     assert (await _lease_soon(victim)).address == other
+
+
+async def test_a_guest_lets_in_the_ports_that_it_names_and_answers(lab: Lab) -> None:
+    await lab.vpc("one", "10.0.1.0/24", "one-a")
+    ports = [{"port": 80}, {"port": 5000, "protocol": "UDP"}]
+    devices = {"interfaces": [{"name": "default", "masquerade": {}, "ports": ports}]}
+    guest = await lab.guest("web", "team", "one-a", "one", domain={"devices": devices}, networks=[{"name": "default", "pod": {}}])
+    other = await lab.guest("other", "team", "one-a", "one")
+    await _lease_soon(guest)  # the answer of the router's DHCP is let in
+    own, its = IPv4Address(_ip(lab, "other.team")), IPv4Address(_ip(lab, "web.team"))
+    mac, to = other.mac, guest.mac
+    syn, ack, synack, rst = 0x02, 0x10, 0x12, 0x04
+    let_in = {
+        "a connection to the port": tcp(mac, to, own, its, 40000, 80, syn),
+        "an answer to a connection": tcp(mac, to, own, its, 443, 40000, synack),
+        "data": tcp(mac, to, own, its, 443, 40000, ack),
+        "a refusal": tcp(mac, to, own, its, 443, 40000, rst),
+        "a message to the port": udp(mac, to, own, its, 40000, 5000, b"hello"),
+        "an echo": ipv4(mac, to, own, its, 1, bytes.fromhex("0800f7ff00000000")),
+        "the rest of a packet": ipv4(mac, to, own, its, 17, bytes(64), fragment=8),
+        "who has its address": arp(mac, own, its),
+    }
+    kept_out = {
+        "another connection": tcp(mac, to, own, its, 40000, 22, syn),
+        "a connection to the other port": tcp(mac, to, own, its, 40000, 5000, syn),
+        "another message": udp(mac, to, own, its, 40000, 53, b"hello"),
+        "a message to the first port": udp(mac, to, own, its, 40000, 80, b"hello"),
+        "neither TCP nor UDP": ipv4(mac, to, own, its, 132, bytes(32)),
+    }
+    last = udp(mac, to, own, its, 40000, 5000, b"the last")
+
+    async def arrives(frame: bytes) -> bool:
+        other.send(frame)
+        return await guest.receive(lambda found: found == frame, 0.2) is not None
+
+    await until("a message to the open port", lambda: arrives(last))
+    guest.seen.clear()
+    for frame in (*let_in.values(), *kept_out.values(), last):
+        other.send(frame)
+    assert await guest.receive(lambda frame: frame == last, 2.0) is not None
+    assert {name for name, frame in {**let_in, **kept_out}.items() if frame in guest.seen} == set(let_in)
+
+    answer = udp(mac, to, own, its, 53, 40001, b"answer")
+    assert not await arrives(answer)
+    guest.send(udp(to, mac, its, own, 40001, 53, b"question"))
+    await until("the answer to its question", lambda: arrives(answer))
+    assert not await arrives(udp(mac, to, own, its, 54, 40001, b"of another port"))
 
 
 async def test_a_node_sends_for_its_pods_and_a_sandbox_as_it_likes(lab: Lab) -> None:

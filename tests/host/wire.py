@@ -159,8 +159,17 @@ def arp(mac: str, sender: IPv4Address, target: IPv4Address, *, operation: int = 
 
 
 def udp(mac: str, to: str, source: IPv4Address, target: IPv4Address, sport: int, dport: int, body: bytes) -> bytes:
-    header = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 28 + len(body), 0, 0, 64, 17, 0, source.packed, target.packed)
+    return ipv4(mac, to, source, target, 17, struct.pack("!HHHH", sport, dport, 8 + len(body), 0) + body)
+
+
+def tcp(mac: str, to: str, source: IPv4Address, target: IPv4Address, sport: int, dport: int, flags: int) -> bytes:
+    """A segment without data."""
+    return ipv4(mac, to, source, target, 6, struct.pack("!HHIIBBHHH", sport, dport, 1, 1, 5 << 4, flags, 1024, 0, 0))
+
+
+def ipv4(mac: str, to: str, source: IPv4Address, target: IPv4Address, protocol: int, body: bytes, *, fragment: int = 0) -> bytes:
+    header = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 20 + len(body), 0, fragment, 64, protocol, 0, source.packed, target.packed)
     total = sum(struct.unpack("!10H", header))
     checksum = ~((total & 0xFFFF) + (total >> 16)) & 0xFFFF
     header = header[:10] + struct.pack("!H", checksum) + header[12:]
-    return ethernet(mac, to, 0x0800, header + struct.pack("!HHHH", sport, dport, 8 + len(body), 0) + body)
+    return ethernet(mac, to, 0x0800, header + body)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import socket
@@ -17,9 +18,12 @@ from typing import Any
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from pilvi.api.crds import KINDS, all_crds, all_policies
+from pilvi.api.kubeovn import Subnet
 from pilvi.kit import get_binary
 
 USERS = {"admin": "kubernetes-admin", "engine": "system:pilvi:engine"}
+VERSIONS = ["v1.35.7", "v1.36.3", "v1.37.2"]
 NOBODY = "nobody"
 """A user in no group that may do anything; its token is made as the others'."""
 
@@ -88,6 +92,27 @@ class ApiServer:
                 raise RuntimeError(f"kube-apiserver is not ready: {(self.home / 'kube-apiserver.log').read_text()[-2000:]}")
             time.sleep(0.05)
 
+    def install(self) -> None:
+        """All our kinds and policies, for tests that need no more of a cloud; returns when they are served and in force."""
+        for crd in all_crds():
+            self._create("apiextensions.k8s.io/v1/customresourcedefinitions", crd)
+        for policy in all_policies(VERSIONS):
+            self._create(f"admissionregistration.k8s.io/v1/{_plural(policy['kind'])}", policy)
+        subnets = f"{Subnet.RESOURCE.path()}?dryRun=All"
+        probe = {"apiVersion": Subnet.RESOURCE.api_version, "kind": "Subnet", "metadata": {"name": "probe"}}
+
+        def in_force() -> bool:
+            if any(self.request("GET", kind.RESOURCE.path()).status != 200 for kind in KINDS):
+                return False
+            refused = self.request("POST", subnets, {**probe, "spec": {"cidrBlock": "none"}})
+            warned = self.request("POST", subnets, {**probe, "spec": {"cidrBlock": "10.0.0.0/24", "enableEcmp": True}})
+            return refused.status == 422 and bool(warned.warnings)
+
+        deadline = time.monotonic() + 60
+        while not in_force():
+            assert time.monotonic() < deadline, "the policies do not come into force"
+            time.sleep(0.05)
+
     def stop(self) -> None:
         """Ends both, the API server first: without its etcd it would not end for a minute."""
         for process in reversed(self.processes):
@@ -112,6 +137,10 @@ class ApiServer:
         except urllib.error.HTTPError as error:
             return _answer(error.code, error.read(), error.headers.get_all("Warning") or [])
 
+    def _create(self, path: str, obj: dict[str, Any]) -> None:
+        answer = self.request("POST", f"/apis/{path}", obj)
+        assert answer.status == 201, f"{obj['metadata']['name']}: {answer.message}"
+
     def _ready(self) -> bool:
         try:
             return self.request("GET", "/readyz").status == 200
@@ -131,6 +160,10 @@ class ApiServer:
         (self.home / "tokens.csv").write_text("\n".join(lines))
 
 
+def _plural(kind: str) -> str:
+    return "validatingadmissionpolicies" if kind == "ValidatingAdmissionPolicy" else "validatingadmissionpolicybindings"
+
+
 def _answer(status: int, content: bytes, warnings: list[str]) -> Answer:
     try:
         body = json.loads(content)
@@ -139,8 +172,10 @@ def _answer(status: int, content: bytes, warnings: list[str]) -> Answer:
     return Answer(status, body, [text.split('"', 1)[-1].rstrip('"') for text in warnings])
 
 
+@functools.cache
 def _unverified() -> ssl.SSLContext:
-    context = ssl.create_default_context()
+    """Made once, and without the authorities that this host trusts: to read those for each request took most of a test's time."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     return context

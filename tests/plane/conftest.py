@@ -7,8 +7,24 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.plane.apiserver import ApiServer
+
 
 @pytest.fixture(autouse=True)
-def nothing_stays_open() -> Iterator[None]:
+def nothing_stays_open(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Not where requests are all that there is: to collect takes longer than most of those tests."""
     yield
-    gc.collect()
+    if "api" not in request.fixturenames:
+        gc.collect()
+
+
+@pytest.fixture(scope="package")
+def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
+    """One API server with our kinds and policies, for all files that ask only what it takes and refuses."""
+    server = ApiServer(tmp_path_factory.mktemp("apiserver"))
+    try:
+        server.start()
+        server.install()
+        yield server
+    finally:
+        server.stop()

@@ -29,8 +29,8 @@ TIMEOUT_S = 60.0
 class MachinePlane(ApiServer):
     """An ApiServer with the other two components, our kinds, and Cluster API's kinds without their webhooks."""
 
-    def start(self) -> None:
-        super().start()
+    def start_components(self) -> None:
+        """Once the kinds are there: the garbage collector looks for new ones every half minute only."""
         kubeconfig = self.home / "components.conf"
         kubeconfig.write_text(json.dumps(_kubeconfig(self.port)))
         self._spawn("kube-scheduler", f"--kubeconfig={kubeconfig}", "--leader-elect=false", "--secure-port=0")
@@ -117,6 +117,7 @@ def running_plane(home: Path, *more_flags: str) -> Iterator[MachinePlane]:
     try:
         server.start()
         asyncio.run(_install(server))
+        server.start_components()
         yield server
     finally:
         server.stop()

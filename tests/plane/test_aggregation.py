@@ -273,6 +273,9 @@ async def test_what_a_dead_engine_leaves_behind(scenery: Scenery, tmp_path: Path
         async with scenery.engine(AnyControl(tmp_path), dies=True):
             pass
         await client.create(NAMESPACES, {"metadata": {"name": "doomed"}})
+        for obj in await client.list(API_SERVICES):  # the API server looks every half minute, or when they change
+            if obj["spec"].get("group") == GROUP:
+                await client.patch(API_SERVICES, Key.of(obj), {"metadata": {"annotations": {"test": "look"}}})
         await until(lambda: negate(all_available(client)), "the API server to notice")
         started = time.monotonic()
         assert "Stale" in (await states(client)).values()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -15,28 +14,22 @@ from pilvi.api.kubevirt import VirtualMachine
 from pilvi.api.resource import Key
 from pilvi.plane.default_objects import defaults
 from tests.plane.apiserver import NOBODY, Answer, ApiServer
-from tests.plane.test_crds import install, wait_until
+from tests.plane.test_crds import wait_until
 
 SIZE: JsonObject = {"resources": {"requests": {"storage": "1Gi"}}}
 BLANK: JsonObject = {"blank": {}}
 OTHER: JsonObject = {"pvc": {"name": "disk", "namespace": "golden"}}
 
 
-@pytest.fixture(scope="module")
-def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
-    server = ApiServer(tmp_path_factory.mktemp("apiserver"))
-    try:
-        server.start()
-        install(server)
-        for name in ("team", "golden"):
-            assert server.request("POST", NAMESPACES.path(), NAMESPACES.new(Key("", name))).status == 201
-        may_all = {"rules": [{"apiGroups": ["cdi.kubevirt.io"], "resources": ["datavolumes", "datasources"], "verbs": ["*"]}]}
-        machines = {"apiGroups": ["kubevirt.io"], "resources": ["virtualmachines"], "verbs": ["*"]}
-        may_all["rules"].append(machines)
-        grant(server, "team", "user", may_all)
-        yield server
-    finally:
-        server.stop()
+@pytest.fixture(scope="module", autouse=True)
+def user(api: ApiServer) -> None:
+    """NOBODY may do all in the namespace `team`, and nothing in `golden`."""
+    for name in ("team", "golden"):
+        assert api.request("POST", NAMESPACES.path(), NAMESPACES.new(Key("", name))).status == 201
+    may_all = {"rules": [{"apiGroups": ["cdi.kubevirt.io"], "resources": ["datavolumes", "datasources"], "verbs": ["*"]}]}
+    machines = {"apiGroups": ["kubevirt.io"], "resources": ["virtualmachines"], "verbs": ["*"]}
+    may_all["rules"].append(machines)
+    grant(api, "team", "user", may_all)
 
 
 def grant(server: ApiServer, namespace: str, name: str, role: JsonObject) -> None:

@@ -4,44 +4,16 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from pilvi.api.crds import KINDS, all_crds, all_policies
+from pilvi.api.crds import KINDS
 from pilvi.api.object import Object
 from tests.plane.apiserver import Answer, ApiServer
-
-VERSIONS = ["v1.35.7", "v1.36.3", "v1.37.2"]
-
-
-@pytest.fixture(scope="module")
-def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
-    server = ApiServer(tmp_path_factory.mktemp("apiserver"))
-    try:
-        server.start()
-        install(server)
-        yield server
-    finally:
-        server.stop()
-
-
-def install(server: ApiServer) -> None:
-    for crd in all_crds():
-        answer = server.request("POST", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", crd)
-        assert answer.status == 201, f"{crd['metadata']['name']}: {answer.message}"
-    for policy in all_policies(VERSIONS):
-        plural = "validatingadmissionpolicies" if policy["kind"] == "ValidatingAdmissionPolicy" else "validatingadmissionpolicybindings"
-        answer = server.request("POST", f"/apis/admissionregistration.k8s.io/v1/{plural}", policy)
-        assert answer.status == 201, f"{policy['metadata']['name']}: {answer.message}"
-    wait_until(lambda: all(server.request("GET", kind.RESOURCE.path()).status == 200 for kind in KINDS))
-    refused = {"metadata": {"name": "probe"}, "spec": {"cidrBlock": "none"}}  # the policies are in force when this is refused
-    wait_until(lambda: create(server, "Subnet", refused, dry_run=True).status == 422)
-    warned = {"metadata": {"name": "probe"}, "spec": {"cidrBlock": "10.0.0.0/24", "enableEcmp": True}}
-    wait_until(lambda: create(server, "Subnet", warned, dry_run=True).warnings)
+from tests.plane.bad_machines import BAD, ODD
 
 
 def wait_until(predicate: Any, timeout_s: float = 30) -> None:
@@ -132,6 +104,15 @@ def tenant(name: str, **profile: Any) -> dict[str, Any]:
 
 
 SOURCE = {"apiGroup": "kubevirt.io", "kind": "VirtualMachine", "name": "plain"}
+
+
+def exported(ttlDuration: str = "1h", tokenSecretRef: str = "a", **source: str) -> dict[str, Any]:  # noqa: N803 (names of fields)
+    return {
+        "metadata": {"name": "x"},
+        "spec": {"source": {**SOURCE, **source}, "ttlDuration": ttlDuration, "tokenSecretRef": tokenSecretRef},
+    }
+
+
 PLAIN = {
     "KamajiControlPlane": control_plane("plain", addons={"coreDNS": {"imageTag": "v1.14.6"}, "kubeProxy": {"imageTag": "v1.37.2-our.1"}}),
     "KamajiControlPlaneTemplate": {"metadata": {"name": "plain"}, "spec": {"template": {"spec": {"addons": {"coreDNS": {}}}}}},
@@ -152,6 +133,7 @@ PLAIN = {
     "VirtualMachineSnapshotContent": {"metadata": {"name": "plain"}, "spec": {"source": {"virtualMachine": {"spec": {"running": False}}}}},
     "VirtualMachineRestore": {"metadata": {"name": "plain"}, "spec": {"target": SOURCE, "virtualMachineSnapshotName": "plain"}},
     "VirtualMachineClone": {"metadata": {"name": "plain"}, "spec": {"source": SOURCE, "labelFilters": ["*", "!a"]}},
+    "VirtualMachineExport": {"metadata": {"name": "plain"}, "spec": {"source": SOURCE, "ttlDuration": "1h30m", "tokenSecretRef": "a"}},
     "Vpc": {"metadata": {"name": "plain"}, "spec": {}},
     "Subnet": {"metadata": {"name": "plain"}, "spec": {"vpc": "plain", "cidrBlock": "10.0.1.0/24", "gateway": "10.0.1.1"}},
     "VirtualMachineInstanceMigration": {"metadata": {"name": "plain"}, "spec": {"vmiName": "plain"}},
@@ -315,6 +297,7 @@ REFUSED: list[tuple[str, dict[str, Any], list[str]]] = [
         ["volumes[].hostDisk", "reach into the host's files"],
     ),
     ("VirtualMachine", vm("x", terminationGracePeriodSeconds=-1), ["terminationGracePeriodSeconds"]),
+    ("VirtualMachine", sized("x", updateVolumesStrategy="Migration"), ["updateVolumesStrategy", "Instead: Replacement"]),
     *(
         (
             "VirtualMachine",
@@ -328,6 +311,7 @@ REFUSED: list[tuple[str, dict[str, Any], list[str]]] = [
         vm("x", domain={**SIZED, "devices": {"disks": [{"name": "system", "lun": {"reservation": True}}]}}),
         ["lun.reservation", "Instead"],
     ),
+    *(("VirtualMachine", vm("x", **spec), words) for spec, words in BAD),
     (
         "VirtualMachineSnapshot",
         {"metadata": {"name": "x"}, "spec": {"source": {"kind": "Pod", "name": "x"}}},
@@ -352,6 +336,11 @@ REFUSED: list[tuple[str, dict[str, Any], list[str]]] = [
         {"metadata": {"name": "x"}, "spec": {"source": SOURCE, "labelFilters": ["a!b"]}},
         ["only at its beginning", "a!b"],
     ),
+    ("VirtualMachineExport", exported(kind="VirtualMachineTemplate"), ["spec.source", "templates and backups are not served"]),
+    ("VirtualMachineExport", exported(apiGroup=""), ["spec.source", "apiGroup: kubevirt.io"]),
+    ("VirtualMachineExport", exported(name=""), ["spec.source.name is empty"]),
+    ("VirtualMachineExport", exported(ttlDuration="soon"), ["spec.ttlDuration", "such as 30m"]),
+    ("VirtualMachineExport", exported(tokenSecretRef=""), ["spec.tokenSecretRef is empty"]),
     ("VirtualMachine", {**vm("x"), "metadata": {"name": LONG}}, ["metadata.name", "63", "64"]),
     ("VirtualMachine", sized("x", instancetype={}), ["spec.instancetype", "either name or inferFromVolume"]),
     ("VirtualMachine", sized("x", preference={"name": ""}), ["spec.preference", "either name or inferFromVolume"]),
@@ -417,6 +406,12 @@ def test_bad_input_is_refused_with_what_to_write_instead(api: ApiServer, kind: s
     assert answer.status in (403, 422), answer.body
     for word in words:
         assert word in answer.message
+
+
+@pytest.mark.parametrize("spec", ODD)
+def test_what_looks_odd_and_is_not(api: ApiServer, spec: dict[str, Any]) -> None:
+    answer = create(api, "VirtualMachine", vm("x", **spec), dry_run=True)
+    assert (answer.status, answer.warnings) == (201, []), answer.message
 
 
 def test_a_size_by_name(api: ApiServer) -> None:

@@ -71,11 +71,12 @@ async def change(scene: Scene, spec: JsonObject) -> None:
 
 
 async def put_claim(scene: Scene, name: str = "data") -> None:
+    """A claim and its volume, which names the claim: the other way round Kubernetes looks again after 15 s."""
     file = volume_file(scene.platform.cloud, name)
     file.parent.mkdir(parents=True)
     file.write_bytes(bytes(MIB))
     size, modes = {"storage": "1Mi"}, ["ReadWriteOnce"]
-    claim = {"accessModes": modes, "resources": {"requests": size}, "storageClassName": "", "volumeName": f"{scene.namespace}-{name}"}
+    claim = {"accessModes": modes, "resources": {"requests": size}, "storageClassName": ""}
     made = await scene.put(CLAIMS, {"metadata": {"name": name}, "spec": claim})
     reference = {"namespace": scene.namespace, "name": name, "uid": made["metadata"]["uid"]}
     volume = {"accessModes": modes, "capacity": size, "storageClassName": "", "hostPath": {"path": str(file)}, "claimRef": reference}

@@ -7,9 +7,7 @@ from typing import Any
 import pytest
 
 from tests.plane.apiserver import ApiServer
-from tests.plane.test_crds import api, create, machine_spec, vm
-
-__all__ = ["api"]
+from tests.plane.test_crds import create, machine_spec, vm
 
 POD = {"name": "a", "pod": {}}
 BACK = {"name": "b", "multus": {"networkName": "back"}}
@@ -34,6 +32,7 @@ GOOD = {
     "another namespace's": two(b={"multus": {"networkName": "other/back"}}),
     "first by multus": machine({"name": "b", "bridge": {}}, networks=[{"name": "b", "multus": {"networkName": "x", "default": True}}]),
     "none": vm("x", domain={**machine_spec()["domain"], "devices": {"autoattachPodInterface": False}}),
+    "ports": two({"ports": [{"port": 80, "name": "web"}, {"port": 53, "protocol": "UDP"}]}),
     "states": two({"state": "down"}, {"state": "absent", "acpiIndex": 7}),
     "told": two(
         second={
@@ -87,7 +86,8 @@ def test_what_machines_may_not_have(api: ApiServer, obj: dict[str, Any], words: 
         assert word in answer.message
 
 
-def test_ports_are_warned_of(api: ApiServer) -> None:
-    answer = create(api, "VirtualMachine", two({"ports": [{"port": 80}]}), dry_run=True)
-    assert answer.status == 201
-    assert any("ports" in warning for warning in answer.warnings)
+@pytest.mark.parametrize("ports", [[{"port": 0}], [{"port": 65536}], [{"port": 80}, {"port": 80, "protocol": "SCTP"}]])
+def test_what_is_no_port(api: ApiServer, ports: list[dict[str, Any]]) -> None:
+    answer = create(api, "VirtualMachine", two({"ports": ports}), dry_run=True)
+    assert answer.status == 422
+    assert "numbers from 1 to 65535, of protocol TCP or UDP" in answer.message

@@ -137,7 +137,7 @@ def _version(kind: type[Object], version: str) -> Schema:
 def _column(column: Column) -> Schema:
     out: Schema = {"name": column.name, "jsonPath": column.path, "type": column.type}
     if column.wide:
-        out["priority"] = 10
+        out["priority"] = 1
     return out
 
 

@@ -19,6 +19,7 @@ from pilvi.api.cluster import cluster_policies
 from pilvi.api.cni import NetworkAttachmentDefinition
 from pilvi.api.controlplane import KamajiControlPlane, KamajiControlPlaneTemplate
 from pilvi.api.crd import crd_of
+from pilvi.api.export import VirtualMachineExport
 from pilvi.api.instancetype import (
     VirtualMachineClusterInstancetype,
     VirtualMachineClusterPreference,
@@ -62,6 +63,7 @@ KINDS: tuple[type[Object], ...] = (
     VirtualMachineSnapshotContent,
     VirtualMachineRestore,
     VirtualMachineClone,
+    VirtualMachineExport,
     VirtualMachineInstanceMigration,
     MigrationPolicy,
     Vpc,

@@ -12,10 +12,12 @@ from contextlib import AsyncExitStack
 
 from pilvi import kit
 from pilvi.api.cdi.upload import UPLOAD_PORT
+from pilvi.api.export import EXPORT_PORT
 from pilvi.controlplane import Flags
 from pilvi.engine.dump import dump_on_signal
 from pilvi.engine.serve.admission import serve_admission
 from pilvi.engine.serve.aggregation import serve_aggregation
+from pilvi.engine.serve.export import serve_export
 from pilvi.engine.serve.health import serve_health
 from pilvi.engine.serve.kubelet import serve_kubelet
 from pilvi.engine.serve.listener import listen
@@ -119,6 +121,8 @@ async def _start_controllers(cloud: Cloud, settings: Settings, client: Client, u
             [obj for group in groups for obj in aggregation.api_services(group.name, group.versions, authority)],
         ),
     )
-    proxy = listen(cloud, cloud.platform_address.ip, UPLOAD_PORT)
-    supervisor.start("upload", serve_upload(proxy, (plane.pki_dir / "apiserver.crt", plane.pki_dir / "apiserver.key"), reception))
+    certificate = (plane.pki_dir / "apiserver.crt", plane.pki_dir / "apiserver.key")
+    address = cloud.platform_address.ip
+    supervisor.start("upload", serve_upload(listen(cloud, address, UPLOAD_PORT), certificate, reception))
+    supervisor.start("export", serve_export(listen(cloud, address, EXPORT_PORT), certificate, kubevirt.Delivery(platform)))
     return platform

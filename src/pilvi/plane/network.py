@@ -5,6 +5,7 @@ import logging
 from ipaddress import IPv4Network
 
 from pilvi.api.cdi.upload import UPLOAD_PORT
+from pilvi.api.export import EXPORT_PORT
 from pilvi.api.registry import REGISTRY_PORT
 from pilvi.controlplane import ControlPlane, control_plane_filter, public_rules
 from pilvi.errors import PilviError, format_chain
@@ -16,8 +17,8 @@ from pilvi.lib.together import together
 
 EVERYWHERE = IPv4Network("0.0.0.0/0")
 CHECK_S = 300.0
-PUBLIC_PORTS = (UPLOAD_PORT, REGISTRY_PORT)
-"""What everybody may dial on the platform's address beside its API: the upload proxy, and the registry."""
+PUBLIC_PORTS = (UPLOAD_PORT, EXPORT_PORT, REGISTRY_PORT)
+"""What everybody may dial on the platform's address beside its API: the engine's listeners for uploads and exports, and the registry."""
 # The registry has the port that clients expect, without being root.
 SYSCTLS = {"net.ipv4.ip_unprivileged_port_start": str(REGISTRY_PORT)}
 

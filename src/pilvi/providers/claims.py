@@ -29,9 +29,11 @@ __all__ = [
     "VOLUME",
     "annotations_of",
     "claim_volume",
+    "claims_of_pod",
     "find_volume",
     "is_populated",
     "needs_population",
+    "uses_claim",
     "volume_file",
 ]
 
@@ -44,6 +46,7 @@ BIND_AT_ONCE = "cdi.kubevirt.io/storage.bind.immediate.requested"
 """On a claim: its volume is made without waiting for a first consumer, whatever the class says."""
 
 _POPULATORS = "cdi.kubevirt.io"
+_ENDED = ("Succeeded", "Failed")
 
 
 def annotations_of(obj: JsonObject) -> dict[str, str]:
@@ -65,6 +68,17 @@ def is_populated(claim: JsonObject) -> bool:
 def claim_volume(claim: JsonObject) -> str:
     """Folder, below `<home>/volumes`, of the volume that is made for this claim."""
     return f"pvc-{claim['metadata']['uid']}"
+
+
+def claims_of_pod(pod: JsonObject) -> set[str]:
+    """Names of the claims that a Pod uses."""
+    volumes = (pod.get("spec") or {}).get("volumes") or []
+    return {volume["persistentVolumeClaim"]["claimName"] for volume in volumes if "persistentVolumeClaim" in volume}
+
+
+def uses_claim(pod: JsonObject, name: str) -> bool:
+    """Whether the Pod, of the claim's namespace, has not ended and may write to the claim."""
+    return (pod.get("status") or {}).get("phase") not in _ENDED and name in claims_of_pod(pod)
 
 
 def find_volume(volume: JsonObject) -> str | None:

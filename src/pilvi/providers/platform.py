@@ -63,6 +63,12 @@ class Platform:
     settings: Settings = field(default_factory=Settings)
     tables: Tables = field(default_factory=Tables)
 
+    @property
+    def authority(self) -> str:
+        """The platform's certificate authority in PEM, which signs for the engine's proxies as well; empty when the client has none."""
+        found = self.client.kubeconfig.ca
+        return (found.read_bytes() if isinstance(found, Path) else found or b"").decode("ascii")
+
     @cached_property
     def images(self) -> ImageStore:
         """Container disks, for machines and for imports: one store, since its locks are those of one object."""

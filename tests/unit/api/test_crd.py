@@ -40,7 +40,7 @@ def test_the_head_of_a_definition() -> None:
     }
     assert v2["additionalPrinterColumns"] == [
         {"name": "Ready", "jsonPath": ".status.ready", "type": "boolean"},
-        {"name": "More", "jsonPath": ".spec.more", "type": "string", "priority": 10},
+        {"name": "More", "jsonPath": ".spec.more", "type": "string", "priority": 1},
     ]
 
 

@@ -16,11 +16,11 @@ OTHERS = {
         InPlace InternalDNS InternalIP LoadBalancer Manual Never NoCloud NoExecute NoSchedule Once Opaque PrefixTargetName
         ReadOnlyMany ReadWriteMany ReadWriteOnce RerunOnFailure
         RuntimeDefault Start Stop Terminate""",
-    "kinds": """Cluster ClusterRole ControllerRevision KubevirtCluster Machine Node Pod Status TenantControlPlane TokenRequest
+    "kinds": """Cluster ClusterRole ControllerRevision KubevirtCluster List Machine Node Pod Status TenantControlPlane TokenRequest
         UploadTokenRequest VirtualMachine VirtualMachineInstance VirtualMachineInstanceFileSystemList VirtualMachineInstanceGuestAgentInfo
         VirtualMachineInstanceGuestOSUserList VolumeSnapshot VolumeSnapshotContent""",
     "phases and printed statuses": """CrashLoopBackOff DataVolumeError ErrorPvcNotFound ErrorUnschedulable Lost Pending PendingPopulation
-        RebindInProgress Released RestoreInProgress Scheduled Scheduling SnapshotInProgress Starting Stopping Succeeded Terminating
+        RebindInProgress Released RestoreInProgress Scheduled Scheduling Skipped SnapshotInProgress Starting Stopping Succeeded Terminating
         WaitingForVolumeBinding""",
     "status, severity, type of an Event": "False True Unknown Info Normal Warning",
     "reasons in the engine's log only": """AddressConflict ContentIsDeleted DefinitionNotFound InvalidAddress InvalidConfig InvalidProvider

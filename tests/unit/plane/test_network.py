@@ -63,4 +63,4 @@ def test_everybody_reaches_api_upload_proxy_and_registry_of_the_platform() -> No
             for entry in item.get("rule", {}).get("expr", [])
             if entry.get("match", {}).get("left") == {"payload": {"protocol": "tcp", "field": "dport"}}
         ]
-        assert ports == [PLANE.port, 9447, 443]
+        assert ports == [PLANE.port, 9447, 9448, 443]

@@ -35,7 +35,9 @@ class ImportProxy(Part):
     http_proxy: Annotated[str | None, implemented("Proxy of http URLs.")] = None
     https_proxy: Annotated[str | None, implemented("Proxy of https URLs.")] = None
     no_proxy: Annotated[str | None, implemented("Hosts and domains that are asked directly, with commas.")] = None
-    trusted_ca_proxy: Annotated[str | None, accepted("ConfigMap with the authority of an intercepting proxy.")] = None
+    trusted_ca_proxy: Annotated[
+        str | None, accepted("ConfigMap with the authority of an intercepting proxy.", "name it as certConfigMap of each source")
+    ] = None
 
 
 class TlsCiphers(Part):
@@ -113,7 +115,7 @@ class StorageProfileSpec(Part):
         list[ClaimPropertySet], implemented("Volume modes and access modes, best first; instead of those that pilvi knows.", max_items=8)
     ] = []
     clone_strategy: Annotated[str | None, accepted("How disks are copied.", ONE_WAY)] = None
-    data_import_cron_source_format: Annotated[str | None, accepted("pvc or snapshot.")] = None
+    data_import_cron_source_format: Annotated[str | None, accepted("pvc or snapshot.", "imports are kept as claims")] = None
     snapshot_class: Annotated[str | None, accepted("Class of snapshots made for copies.", "none are made")] = None
 
 

@@ -133,15 +133,15 @@ class DhcpOptions(Part):
 
 
 class PortRange(Part):
-    end: int
-    protocol: str
-    start: int
+    end: Annotated[int, implemented("The last port.")]
+    protocol: Annotated[str, implemented("TCP or UDP.")]
+    start: Annotated[int, implemented("The first port.")]
 
 
 class Port(Part):
-    port: int
-    name: str | None = None
-    protocol: str | None = None
+    port: Annotated[int, implemented("Number of the port.")]
+    name: Annotated[str | None, implemented("A name for people.")] = None
+    protocol: Annotated[str | None, implemented("TCP (default) or UDP.")] = None
 
 
 class Interface(Part):
@@ -169,8 +169,10 @@ class Interface(Part):
             "acpiIndex for a name that stays, or macAddress",
         ),
     ] = None
-    port_ranges: list[PortRange] = []
-    ports: Annotated[list[Port], accepted("Ports to let in.", "not implemented yet: every port is let in")] = []
+    port_ranges: Annotated[list[PortRange], implemented("Ranges of ports to let in, as ports.")] = []
+    ports: Annotated[
+        list[Port], implemented("Ports to let in with masquerade: these and answers; default, and with bridge, is everything.")
+    ] = []
     slirp: Annotated[Empty | None, accepted("Attachment by slirp.", ONLY_BRIDGED)] = None
     sriov: Annotated[
         Empty | None,
@@ -179,7 +181,7 @@ class Interface(Part):
     state: Annotated[
         str | None, implemented("up (default); down: the cable is pulled; absent: the card of a running machine is unplugged.")
     ] = None
-    tag: str | None = None
+    tag: Annotated[str | None, accepted("Word for the guest about the card.", "the metadata of cloud-init have no devices")] = None
 
 
 class PanicDevice(Part):
@@ -219,10 +221,12 @@ class Devices(Part):
         implemented("Attaches an interface in the pod network when none is named; on unless it says false."),
     ] = None
     autoattach_serial_console: Annotated[bool | None, implemented("Attaches a serial console; on unless it says false.")] = None
-    autoattach_vsock: Annotated[bool | None, accepted("Attaches a vsock.", when="self")] = None
+    autoattach_vsock: Annotated[bool | None, accepted("Attaches a vsock.", "machines have none; use their address", when="self")] = None
     block_multi_queue: Annotated[bool | None, implemented("Disks on bus virtio have a queue for each vCPU anyway.")] = None
     client_passthrough: Annotated[Empty | None, accepted("USB devices of a viewer.", "virtctl usbredir is refused")] = None
-    disable_hotplug: bool | None = None
+    disable_hotplug: Annotated[
+        bool | None, accepted("Takes the places of further devices away.", "every machine has the same places", when="self")
+    ] = None
     disks: Annotated[list[Disk], implemented("How volumes appear in the machine; a volume without a disk gets one.", max_items=256)] = []
     downward_metrics: Annotated[
         Empty | None, rejected("Figures of the host.", "what the host does is not for guests", "a downwardAPI volume")
@@ -236,7 +240,9 @@ class Devices(Part):
     inputs: Annotated[list[Input], implemented("Tablets, which point to where the mouse of a viewer is.")] = []
     interfaces: Annotated[list[Interface], implemented("Network interfaces; default one that joins the subnet.", max_items=256)] = []
     log_serial_console: Annotated[bool | None, accepted("Keeps what the guest prints.", "it is always kept", when="!self")] = None
-    network_interface_multiqueue: bool | None = None
+    network_interface_multiqueue: Annotated[
+        bool | None, accepted("Gives each card a queue for each vCPU.", "a card has one queue", when="self")
+    ] = None
     panic_devices: Annotated[list[PanicDevice], implemented("By which the guest says that its kernel has crashed; it then Failed.")] = []
     rng: Annotated[Empty | None, implemented("A source of random numbers.")] = None
     sound: Annotated[Sound | None, implemented("A sound card, which plays to nobody.")] = None

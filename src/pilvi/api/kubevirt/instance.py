@@ -6,7 +6,7 @@
 from typing import Annotated, ClassVar
 
 from pilvi.api.core import Affinity, OpenMetadata, Toleration, TopologySpreadConstraint
-from pilvi.api.field import Part, accepted, implemented, rejected, shape
+from pilvi.api.field import Part, accepted, implemented, rejected
 from pilvi.api.kubevirt.credentials import AccessCredential
 from pilvi.api.kubevirt.domain import Domain
 from pilvi.api.kubevirt.instance_status import VirtualMachineInstanceStatus
@@ -69,20 +69,26 @@ class VirtualMachineInstanceSpec(Part):
     node_selector: Annotated[dict[str, str], implemented("Labels of the host: passed to the scheduler.")] = {}
     priority_class_name: Annotated[str | None, implemented("Priority: passed to the scheduler.")] = None
     readiness_probe: Annotated[MachineProbe | None, implemented("Probe behind the Ready condition, of the machine and of its Pod.")] = None
-    resource_claims: Annotated[list[DeviceClaim], accepted("Claims for devices.", list_map=["name"])] = []
+    resource_claims: Annotated[list[DeviceClaim], accepted("Claims for devices.", "the cloud hands out no devices", list_map=["name"])] = []
     scheduler_name: Annotated[str | None, implemented("Scheduler that places the machine.")] = None
-    service_account_name: str | None = None
+    service_account_name: Annotated[
+        str | None,
+        accepted("Account of the virt-launcher Pod.", "that Pod asks for nothing; a serviceAccount volume gives the guest a token"),
+    ] = None
     start_strategy: Annotated[str | None, implemented("Paused starts the machine without a first instruction; a sandbox runs at once.")] = (
         None
     )
-    subdomain: str | None = None
+    subdomain: Annotated[str | None, accepted("Domain of the host name.", "a machine is called MACHINE.NAMESPACE")] = None
     termination_grace_period_seconds: Annotated[int | None, implemented("Time the machine gets to stop by itself.", minimum=0)] = None
     tolerations: Annotated[list[Toleration], implemented("Taints to bear: passed to the scheduler.")] = []
     topology_spread_constraints: Annotated[
         list[TopologySpreadConstraint],
         implemented("Spread over hosts: passed to the scheduler.", list_map=["topologyKey", "whenUnsatisfiable"]),
     ] = []
-    utility_volumes: Annotated[list[UtilityVolume], shape(max_items=256, list_map=["name"])] = []
+    utility_volumes: Annotated[
+        list[UtilityVolume],
+        accepted("Volumes of the virt-launcher Pod.", "nothing runs in that Pod", max_items=256, list_map=["name"]),
+    ] = []
     volumes: Annotated[list[Volume], implemented("Disks of the machine.", max_items=256)] = []
 
 

@@ -81,12 +81,23 @@ def interface_rules(path: str) -> tuple[Rule, ...]:
             f"'{interfaces}: masquerade is for the pod network alone; write bridge: {{}}'",
         ),
         Rule(
+            "variables.interfaces.all(i, [i.?bridge, i.?masquerade, i.?macvtap, i.?passt, i.?passtBinding, i.?slirp, i.?binding]"
+            ".filter(way, way.hasValue()).size() <= 1)",
+            f"'{interfaces}: each is attached in one way; write bridge or masquerade, not both'",
+        ),
+        Rule(
             "variables.interfaces.all(i, i.?state.orValue('') in ['', 'up', 'down', 'absent'])",
             f"'{interfaces}: state is up, down or absent'",
         ),
         Rule(
             "variables.interfaces.all(i, i.?state.orValue('') != 'absent' || !(i.name in variables.defaultNetworks))",
             f"'{interfaces}: the machine\\'s first interface cannot be absent; write state: down'",
+        ),
+        Rule(
+            "variables.interfaces.all(i, i.?ports.orValue([])"
+            ".all(p, p.port >= 1 && p.port <= 65535 && p.?protocol.orValue('TCP') in ['TCP', 'UDP'])"
+            " && i.?portRanges.orValue([]).all(p, p.start >= 1 && p.start <= p.end && p.end <= 65535 && p.protocol in ['TCP', 'UDP']))",
+            f"'{interfaces}: ports are numbers from 1 to 65535, of protocol TCP or UDP'",
         ),
         Rule(
             "variables.interfaces.all(i, i.?acpiIndex.orValue(1) >= 1 && i.?acpiIndex.orValue(1) <= 16383)",

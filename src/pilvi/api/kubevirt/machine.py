@@ -6,7 +6,7 @@
 from typing import Annotated, Any, ClassVar
 
 from pilvi.api.cdi import DataVolumeSpec
-from pilvi.api.field import DateTime, Part, accepted, implemented, shape
+from pilvi.api.field import DateTime, Part, accepted, implemented, rejected, shape
 from pilvi.api.kubevirt.datavolumes import template_rules
 from pilvi.api.kubevirt.devices import Disk
 from pilvi.api.kubevirt.instance import VirtualMachineInstanceTemplate
@@ -44,7 +44,15 @@ class VirtualMachineSpec(Part):
     )
     run_strategy: Annotated[str | None, implemented("Always, RerunOnFailure, Once, Manual or Halted.")] = None
     running: Annotated[bool | None, implemented("Old form of runStrategy: true is Always, false Halted.")] = None
-    update_volumes_strategy: str | None = None
+    update_volumes_strategy: Annotated[
+        str | None,
+        rejected(
+            "What becomes of the data when a volume names another claim: Replacement leaves them.",
+            "data do not move between claims, and the machine would start from the new one as it is",
+            "Replacement; copy the disk with a DataVolume before",
+            when="self == 'Migration'",
+        ),
+    ] = None
 
 
 class MemoryDumpRequest(Part):

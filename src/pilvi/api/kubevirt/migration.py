@@ -44,6 +44,7 @@ class VirtualMachineInstanceMigrationStatus(Part):
     migration_state: MigrationState | None = None
     phase: str | None = None
     phase_transition_timestamps: list[PhaseTransitionTimestamp] = []
+    synchronization_addresses: Annotated[list[str], shape("Of a move between clouds; never set.", list_type="atomic")] = []
 
 
 class VirtualMachineInstanceMigration(Object):

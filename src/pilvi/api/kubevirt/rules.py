@@ -1,11 +1,15 @@
 """Refusals that a machine's own object decides: sizes that are none, disks without a volume. Shared by all kinds with a machine."""
 
+from pilvi.api.kubevirt.disks import disk_rules, disk_variables
 from pilvi.api.kubevirt.interfaces import interface_rules, interface_variables
 from pilvi.api.object import Column, Rule
 
 __all__ = ["MACHINE_COLUMNS", "RUN_STRATEGIES", "machine_rules", "machine_variables", "memory_rule", "name_rule"]
 
 RUN_STRATEGIES = ["Always", "RerunOnFailure", "Once", "Manual", "Halted"]
+
+IO_THREADS = ["", "shared", "auto", "supplementalPool"]
+PROBES = ("exec", "guestAgentPing", "tcpSocket", "httpGet")
 
 MACHINE_COLUMNS = (Column("Ready", ".status.conditions[?(@.type=='Ready')].status"),)
 
@@ -22,6 +26,7 @@ def machine_variables(instance_spec: str) -> dict[str, str]:
         ),
         "volumes": "variables.machine.?volumes.orValue([]).map(volume, volume.name)",
         **interface_variables(),
+        **disk_variables(),
     }
 
 
@@ -48,12 +53,7 @@ def machine_rules(path: str) -> tuple[Rule, ...]:
             f"'{path}.domain: memory.guest and the cpu and memory of resources must be positive quantities such as 2Gi or 500m, not '"
             " + variables.sizes.filter(size, !isQuantity(size) || !quantity(size).isGreaterThan(quantity('0'))).join(', ')",
         ),
-        Rule(
-            "variables.domain.?devices.?disks.orValue([]).all(disk, disk.name in variables.volumes)",
-            f"'{path}.domain.devices.disks: no volume is called '"
-            " + variables.domain.?devices.?disks.orValue([]).map(disk, disk.name).filter(name, !(name in variables.volumes)).join(', ')"
-            f" + '; add it to {path}.volumes or take the disk away'",
-        ),
+        *disk_rules(path),
         *interface_rules(path),
         Rule(
             "!variables.domain.?firmware.?kernelBoot.hasValue()"
@@ -63,6 +63,38 @@ def machine_rules(path: str) -> tuple[Rule, ...]:
         Rule(
             "variables.machine.?terminationGracePeriodSeconds.orValue(0) >= 0",
             f"'{path}.terminationGracePeriodSeconds must not be negative'",
+        ),
+        *(
+            Rule(
+                f"{_not_more(f'variables.domain.?resources.?requests.?{kind}', f'variables.domain.?resources.?limits.?{kind}')}",
+                f"'{path}.domain.resources: requests.{kind} is more than limits.{kind}; write a larger limit, or leave it out'",
+            )
+            for kind in ("cpu", "memory")
+        ),
+        Rule(
+            _not_more("variables.domain.?memory.?guest", "variables.domain.?resources.?limits.?memory"),
+            f"'{path}.domain: memory.guest is more than resources.limits.memory; write a larger limit, or leave it out'",
+        ),
+        Rule(
+            f"variables.domain.?ioThreadsPolicy.orValue('') in {IO_THREADS}",
+            f"'{path}.domain.ioThreadsPolicy is shared, auto or supplementalPool'",
+        ),
+        Rule(
+            "variables.machine.?hostname.orValue('').matches('^([a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)?$')",
+            f"'{path}.hostname is a name of up to 63 small letters, digits and - between them, without dots'",
+        ),
+        Rule(
+            "variables.domain.?firmware.?uuid.orValue('').matches('^([0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12})?$')",
+            f"'{path}.domain.firmware.uuid is no UUID; write one as uuidgen makes them, or leave it out'",
+        ),
+        Rule("variables.machine.?startStrategy.orValue('') in ['', 'Paused']", f"'{path}.startStrategy is Paused, or is left out'"),
+        *(
+            Rule(
+                f"!variables.machine.?{probe}.hasValue() || [{', '.join(f'variables.machine.{probe}.?{way}' for way in PROBES)}]"
+                ".filter(way, way.hasValue()).size() == 1",
+                f"'{path}.{probe} asks in one way: {', '.join(PROBES)}'",
+            )
+            for probe in ("readinessProbe", "livenessProbe")
         ),
     )
 
@@ -83,4 +115,12 @@ def name_rule(kind: str, used_as: str) -> Rule:
         "size(object.metadata.name) <= 63 && !object.metadata.name.contains('.')",
         f"'metadata.name of a {kind} becomes {used_as}: at most 63 characters without dots; it has '"
         " + string(size(object.metadata.name)) + ': write a shorter name'",
+    )
+
+
+def _not_more(part: str, whole: str) -> str:
+    """CEL: of two optional quantities the first is not more than the second. What is no quantity is refused elsewhere."""
+    return (
+        f"!{part}.hasValue() || !{whole}.hasValue() || !isQuantity(string({part}.value())) || !isQuantity(string({whole}.value()))"
+        f" || quantity(string({part}.value())).compareTo(quantity(string({whole}.value()))) <= 0"
     )

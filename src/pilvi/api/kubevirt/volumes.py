@@ -93,7 +93,7 @@ class EmptyDisk(Part):
 
 class ClaimSource(Part):
     claim_name: Annotated[str, implemented("Name of the claim.")]
-    read_only: bool | None = None
+    read_only: Annotated[bool | None, implemented("The claim is only read anyway.")] = None
 
 
 class EphemeralVolume(Part):
@@ -185,4 +185,6 @@ class Network(Part):
     name: Annotated[str, implemented("Name by which interfaces refer to the network.")]
     multus: Annotated[MultusNetwork | None, implemented("The network of a NetworkAttachmentDefinition.")] = None
     pod: Annotated[PodNetwork | None, implemented("The subnet of the machine.")] = None
-    resource_claim: NetworkClaim | None = None
+    resource_claim: Annotated[
+        NetworkClaim | None, rejected("The network of a device.", "the cloud hands out no devices", "pod: {} or multus")
+    ] = None

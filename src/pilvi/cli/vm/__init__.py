@@ -18,6 +18,7 @@ vm = LazyGroup(
         "pause": ("power", "Let a machine stand still."),
         "unpause": ("power", "Let a paused machine go on."),
         "migrate": ("migrate", "Move a running machine to another virtual host."),
+        "export": ("export", "Write a disk of a machine, a snapshot or a claim into a file."),
         "console": ("console", "Open the serial console of a machine."),
         "vnc": ("vnc", "Serve the screen of a machine on a local port."),
     },

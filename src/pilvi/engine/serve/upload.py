@@ -1,35 +1,21 @@
-"""The upload proxy: HTTPS on the platform's address, with the paths of upstream's.
+"""The upload proxy, with the paths of upstream's."""
 
-It shows the API server's own certificate: the same address, and an authority that every client of the API has already.
-"""
-
-import asyncio
 import socket
-import ssl
 from pathlib import Path
 
 from aiohttp import web
 
-from pilvi.engine.serve.certificate import keep_certificate, server_context
+from pilvi.engine.serve.proxy import serve_proxy
 from pilvi.providers.cdi.upload import Reception
 
 __all__ = ["make_application", "serve_upload"]
 
 VERSIONS = ("v1beta1", "v1alpha1")
-SHUTDOWN_TIMEOUT_S = 2.0
 
 
 async def serve_upload(listener: socket.socket, certificate: tuple[Path, Path], reception: Reception) -> None:
     """Take uploads until cancelled. `certificate` are the files of certificate and key. Raises OSError."""
-    context = server_context(certificate)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    runner = web.AppRunner(make_application(reception), access_log=None, shutdown_timeout=SHUTDOWN_TIMEOUT_S)
-    await runner.setup()
-    try:
-        await web.SockSite(runner, listener, ssl_context=context).start()
-        await keep_certificate(context, certificate)
-    finally:
-        await asyncio.shield(runner.cleanup())
+    await serve_proxy(listener, certificate, make_application(reception))
 
 
 def make_application(reception: Reception) -> web.Application:

@@ -36,9 +36,10 @@ from pilvi.providers.cdi.kinds import (
 )
 from pilvi.providers.cdi.population.controller import Populations
 from pilvi.providers.cdi.population.fills import Fills
-from pilvi.providers.cdi.sources import Sources, claims_of_pod, reference_of
+from pilvi.providers.cdi.sources import Sources, reference_of
 from pilvi.providers.cdi.storageprofile import profile_controller
 from pilvi.providers.cdi.upload import uploads
+from pilvi.providers.claims import claims_of_pod
 from pilvi.runtime import Controller, Watch, any_change, no_keys
 
 if TYPE_CHECKING:

@@ -6,7 +6,6 @@ Upstream's operator copies the spec from its CDI object; here a person writes th
 from __future__ import annotations
 
 from fractions import Fraction
-from pathlib import Path
 
 import msgspec
 
@@ -85,17 +84,11 @@ def config_controller(platform: Platform) -> Controller:
             "preallocation": bool(spec.preallocation),
             "uploadProxyURL": spec.upload_proxy_url_override or f"https://{platform.cloud.platform_address.ip}:{UPLOAD_PORT}",
         }
-        if authority := _authority(platform):
-            status["uploadProxyCA"] = authority
+        if platform.authority:
+            status["uploadProxyCA"] = platform.authority
         if spec.import_proxy is not None:
             status["importProxy"] = msgspec.to_builtins(spec.import_proxy)
         await write_status(client, CONFIGS, config, status, subresource=False)
         return Done()
 
     return Controller("cdiconfig", CONFIGS, reconcile, watches=[Watch(CLASSES, lambda _class: [CONFIG])], concurrency=1)
-
-
-def _authority(platform: Platform) -> str:
-    """The platform's certificate authority in PEM, which the upload proxy's certificate is signed by as well."""
-    found = platform.client.kubeconfig.ca
-    return (found.read_bytes() if isinstance(found, Path) else found or b"").decode("ascii")

@@ -48,17 +48,16 @@ from pilvi.providers.cdi.kinds import (
     VOLUMES,
 )
 from pilvi.providers.cdi.population.work import Blank, Copy, Download, Pull, Source, Upload
-from pilvi.providers.claims import find_volume, is_populated, volume_file
+from pilvi.providers.claims import find_volume, is_populated, uses_claim, volume_file
 from pilvi.providers.platform import Platform
 from pilvi.runtime import controller_of
 from pilvi.transfer import HttpSource as WebSource
 from pilvi.transfer import parse_checksum
 
-__all__ = ["Disk", "Missing", "Sources", "claims_of_pod", "find_disk_reference", "reference_of"]
+__all__ = ["Disk", "Missing", "Sources", "find_disk_reference", "reference_of"]
 
 LONGEST_CHAIN = 8
 _HEADER = re.compile(r"(?P<name>[!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*(?P<value>[^\r\n\0]*)")
-_ENDED = ("Succeeded", "Failed")
 
 
 @dataclass(frozen=True)
@@ -162,7 +161,7 @@ class Sources:
         if resource != CLAIMS:
             return None
         for pod in self._pods.list(key.namespace):
-            if (pod.get("status") or {}).get("phase") not in _ENDED and key.name in claims_of_pod(pod):
+            if uses_claim(pod, key.name):
                 return str(pod["metadata"]["name"])
         return None
 
@@ -316,12 +315,6 @@ def reference_of(claim: JsonObject) -> tuple[str | None, str | None]:
     """Kind and name of what a claim's dataSourceRef names; neither when it names nothing."""
     reference = (claim.get("spec") or {}).get("dataSourceRef") or {}
     return reference.get("kind"), reference.get("name")
-
-
-def claims_of_pod(pod: JsonObject) -> set[str]:
-    """Names of the claims that a Pod uses."""
-    volumes = (pod.get("spec") or {}).get("volumes") or []
-    return {volume["persistentVolumeClaim"]["claimName"] for volume in volumes if "persistentVolumeClaim" in volume}
 
 
 def _header(line: str) -> tuple[str, str]:

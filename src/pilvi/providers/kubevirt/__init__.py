@@ -7,6 +7,7 @@ instance/         makes an instance run: its virt-launcher Pod, its address, its
 machines/         what runs a machine, behind one interface: sandboxes and QEMU
 subresources/     what virtctl asks for beside writing objects: start and stop, console, screen, ports, the guest's agent
 snapshot/         a machine and its volumes at one moment; restore/ the way back, clone/ a second machine like it
+export/           disks to be downloaded, and manifests that make the machine elsewhere
 virtualhost/      the Nodes that the Pods are scheduled to, their Leases, and a kubelet's other duties
 migration/        moves machines between these Nodes; answers evictions
 """
@@ -23,6 +24,8 @@ from pilvi.api.builtin import PERSISTENT_VOLUME_CLAIMS as CLAIMS
 from pilvi.api.builtin import PERSISTENT_VOLUMES as VOLUMES
 from pilvi.images import Pulls
 from pilvi.providers.kubevirt.admission import checks
+from pilvi.providers.kubevirt.export.controller import export_controller
+from pilvi.providers.kubevirt.export.delivery import Delivery
 from pilvi.providers.kubevirt.imagepruning import ImagePruning
 from pilvi.providers.kubevirt.instance.backends import Backends
 from pilvi.providers.kubevirt.instance.controller import Instances
@@ -64,7 +67,7 @@ from pilvi.runtime import Controller, Watch, any_change, conditions_changed, des
 if TYPE_CHECKING:
     from pilvi.providers.platform import Platform
 
-__all__ = ["checks", "controllers", "evictions", "subresources"]
+__all__ = ["Delivery", "checks", "controllers", "evictions", "subresources"]
 
 # A pass may wait for a guest to power off; that must not hold up the others.
 _MACHINES_AT_ONCE = 64
@@ -145,6 +148,7 @@ def controllers(platform: Platform, backends: dict[str, MachineBackend] | None =
         ),
         instance_controller,
         *snapshot_controllers(platform, backends),
+        export_controller(platform),
         *migration_controllers(platform, hosts, instances),
         Controller("straypods", PODS, StrayPods(platform, hosts).reconcile, watches=[Watch(INSTANCES, no_keys)], predicate=any_change),
     ]

@@ -6,7 +6,10 @@ import json
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
+import pytest
+
 from pilvi.api import JsonObject
+from pilvi.providers.kubeovn.vpc.inbound import EVERYTHING, Openings, inbound_rules, read_openings
 from pilvi.providers.kubeovn.vpc.ports import port_rules
 from pilvi.providers.kubeovn.vpc.router import Router
 from pilvi.providers.names import machine_port, port_in_slot
@@ -74,3 +77,40 @@ def test_a_dhcp_question_is_about_its_own_mac() -> None:
     (rule,) = [rule for rule in chains(router)[PORT] if '"base": "th"' in json.dumps(rule)]
     assert rule[1]["match"]["right"] == 0x020000000003
     assert rule[1]["match"]["left"]["payload"] == {"base": "th", "offset": 288, "len": 48}
+
+
+@pytest.mark.parametrize(
+    ("interface", "openings"),
+    [
+        ({"masquerade": {}}, EVERYTHING),
+        ({"masquerade": {}, "ports": []}, EVERYTHING),
+        ({"bridge": {}, "ports": [{"port": 80}]}, EVERYTHING),
+        ({"masquerade": {}, "ports": [{"port": 443}, {"port": 80, "name": "web"}]}, Openings(((80, 80), (443, 443)), ())),
+        ({"masquerade": {}, "ports": [{"port": 53, "protocol": "UDP"}]}, Openings((), ((53, 53),))),
+        (
+            {"passtBinding": {}, "ports": [{"port": 1}], "portRanges": [{"start": 2, "end": 9, "protocol": "TCP"}]},
+            Openings(((1, 1), (2, 9)), ()),
+        ),
+    ],
+)
+def test_what_an_interface_lets_in(interface: JsonObject, openings: Openings) -> None:
+    assert read_openings(interface) == openings
+
+
+def test_ranges_that_overlap_are_one() -> None:
+    ranges = ((22, 22), (80, 90), (85, 100), (101, 101), (200, 200))
+    rules = json.dumps(list(inbound_rules(Openings(ranges, ()))))
+    assert '{"set": [22, {"range": [80, 101]}, 200]}' in rules
+    assert '"field": "dport"}}, "right": {"set"' in rules
+
+
+def test_only_machines_that_name_ports_have_a_chain_for_what_comes_in() -> None:
+    instance = make_instance("web")
+    assert "postrouting" not in chains(build(ips=[make_ip("web", "10.0.1.5")], instances=[instance]))
+    interface = {"name": "default", "masquerade": {}, "ports": [{"port": 80}]}
+    instance["spec"] = {"domain": {"devices": {"interfaces": [interface]}}, "networks": [{"name": "default", "pod": {}}]}
+    found = chains(build(ips=[make_ip("web", "10.0.1.5")], instances=[instance]))
+    assert set(found) == {"prerouting", PORT, "postrouting", f"to-{PORT}"}
+    assert found[f"to-{PORT}"][-1] == [{"drop": None}]
+    assert '"@asked"' in json.dumps(found[PORT]), "what it sends opens the way for the answer"
+    assert json.dumps(found["postrouting"]).count(port_in_slot(PORT, "b")) == 1

@@ -240,3 +240,12 @@ def test_what_cannot_be(domain: dict[str, Any], volume: MachineVolume, words: st
 def test_a_host_without_firmware_says_so() -> None:
     with pytest.raises(UserError, match="no UEFI firmware"):
         plan(HostOffer("tcg", "", "pc-q35-7.2"), firmware={"bootloader": {"efi": {"secureBoot": False}}})
+
+
+@pytest.mark.parametrize("name", ["../../../etc/cron.d/x", "a/b", "..", "", "A", "a\n"])
+def test_no_name_of_a_volume_leads_out_of_the_machines_folder(name: str) -> None:
+    files = MachineFiles(Path("/machines/u"))
+    for file in (files.layer, files.seed, files.base):
+        with pytest.raises(UserError, match="no name of a volume"):
+            file(name)
+        assert file("root-0").parent == files.disks

@@ -18,6 +18,7 @@ from pilvi.providers.kubevirt.machines.sandbox.fields import find_unused
             ("domain.devices.watchdog", "domain.devices.disks[].serial"),
         ),
         ({"firmware": {"uuid": "u", "bootloader": {"efi": {}}}, "features": None}, ("domain.firmware.bootloader",)),
+        ({"devices": {"interfaces": [{"name": "a"}, {"name": "b", "ports": [{"port": 80}]}]}}, ("domain.devices.interfaces[].ports",)),
         (None, ()),
     ],
 )

@@ -1,4 +1,6 @@
-"""What virtual machines may send into the bridges of a VPC: frames from their own MAC and address. One pure function.
+"""What virtual machines may send into the bridges of a VPC: frames from their own MAC and address; and what they let in (`inbound.py`).
+
+One pure function.
 
 Inside a virtual machine runs somebody's system, and its neighbours on the bridge, the router included, believe what ARP says. So a
 port that is a tap passes only
@@ -16,12 +18,13 @@ Ports of sandboxes pass everything: root in one is root on the host and could ta
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from ipaddress import IPv4Network, collapse_addresses
 
 from pilvi.api import JsonObject
 from pilvi.host import nft
 from pilvi.host.nft import match
+from pilvi.providers.kubeovn.vpc.inbound import EVERYTHING, asked_set, inbound_rules, note_asked
 from pilvi.providers.kubeovn.vpc.router import Machine, Router
 from pilvi.providers.names import SLOTS, port_in_slot
 
@@ -50,6 +53,7 @@ def port_rules(router: Router, table: str) -> JsonObject:
     for port, machine in machines.items():
         own = [IPv4Network(machine.address), *_behind(router, machine, subnets)]
         content += [nft.rule(port, *statements) for statements in _of_machine(machine, own)]
+    content += _inbound({port: machine for port, machine in machines.items() if machine.openings != EVERYTHING})
     return nft.table(table, content, family="bridge")
 
 
@@ -65,8 +69,23 @@ def _of_machine(machine: Machine, own: Iterable[IPv4Network]) -> Iterator[list[J
     yield [match("arp saddr ip", "0.0.0.0"), match("arp daddr ip", address), nft.ACCEPT]  # noqa: S104 (a probe of RFC 5227)
     yield [match("udp dport", 67), match(_CHADDR, int(mac.replace(":", ""), 16), "!="), nft.DROP]
     yield [match("ip saddr", "0.0.0.0"), match("ip daddr", "255.255.255.255"), match("udp dport", 67), nft.ACCEPT]  # noqa: S104
+    if machine.openings != EVERYTHING:
+        yield [match("ip saddr", sources), *note_asked()]
     yield [match("ip saddr", sources), nft.ACCEPT]
     yield [nft.DROP]
+
+
+def _inbound(machines: Mapping[str, Machine]) -> Iterator[JsonObject]:
+    """What goes to machines with openings passes a chain of theirs."""
+    if not machines:
+        return
+    jumps = [[port_in_slot(port, slot), {"goto": {"target": f"to-{port}"}}] for port in machines for slot in SLOTS]
+    yield asked_set()
+    yield nft.chain("postrouting", hook="postrouting", priority=_PRIORITY)
+    yield from (nft.chain(f"to-{port}") for port in machines)
+    yield nft.rule("postrouting", {"vmap": {"key": {"meta": {"key": "oifname"}}, "data": {"set": jumps}}})
+    for port, machine in machines.items():
+        yield from (nft.rule(f"to-{port}", *statements) for statements in inbound_rules(machine.openings))
 
 
 def _behind(router: Router, machine: Machine, subnets: Iterable[IPv4Network]) -> list[IPv4Network]:

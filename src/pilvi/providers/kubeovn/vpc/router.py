@@ -19,6 +19,7 @@ from pilvi.providers.kubeovn.ip.choice import parse_mac
 from pilvi.providers.kubeovn.names import DEFAULT_VPC, FIDELITY, HOST_PORTS, POD_CIDRS, VPC, default_route
 from pilvi.providers.kubeovn.subnet.plan import SubnetPlan
 from pilvi.providers.kubeovn.vpc.host_ports import HostPort, parse_host_ports
+from pilvi.providers.kubeovn.vpc.inbound import EVERYTHING, Openings, read_openings
 from pilvi.providers.kubeovn.vpc.told import NOTHING_TOLD, Told, read_told
 from pilvi.providers.legs import LEGS, control_plane_leg
 from pilvi.providers.names import machine_port
@@ -60,7 +61,7 @@ class Machine:
     The name is `<machine>.<namespace>`, that of another network than the pod's `<machine>.<namespace>.<provider>`. `mac` is None when its
     IP object has none, or one that an older machine has. `port` is its port of `bridge` while it is to run, and `virtual` says that this is
     the tap of a virtual machine, which asks for its address by DHCP. `is_way_out` says that it is to learn gateway and resolver here, and
-    `told` what else its interface asks DHCP to say.
+    `told` what else its interface asks DHCP to say. `openings` are the ports that it lets in.
     """
 
     name: str
@@ -73,6 +74,7 @@ class Machine:
     virtual: bool
     is_way_out: bool = True
     told: Told = NOTHING_TOLD
+    openings: Openings = EVERYTHING
 
 
 @dataclass(frozen=True, order=True)
@@ -225,6 +227,7 @@ def _machines(ips: Iterable[JsonObject], plans: Mapping[str, SubnetPlan], instan
             virtual=instance is not None and _is_virtual(instance),
             is_way_out=_is_way_out(instance, attachment, provider),
             told=read_told(attachment.interface) if attachment is not None else NOTHING_TOLD,
+            openings=read_openings(attachment.interface) if attachment is not None else EVERYTHING,
         )
         addresses.add(address)
         macs |= {mac} if mac else set()

@@ -39,6 +39,7 @@ _OWNED = {
     "SoftwareEmulation",
     "HotVCPUChange",
     "HotMemoryChange",
+    "EvictionRequested",
     FIDELITY,
     FIRST_BOOT,
 }
@@ -116,6 +117,9 @@ def plan_status(vmi: JsonObject, report: Report, now: datetime, *more: JsonObjec
         status["currentCPUTopology"] = {"sockets": size.sockets, "cores": size.cores, "threads": size.threads}
     if report.volumes is not None:
         status["volumeStatus"] = report.volumes
+    if leaves := status.get("evacuationNodeName"):
+        message = f"an eviction asks the machine to leave host {leaves}"
+        more = (*more, condition("EvictionRequested", True, "EvictionRequested", message))
     wanted = [*_conditions(vmi["spec"], report), *report.conditions, *(entry for entry in more if entry is not None)]
     others = [entry for entry in status.get("conditions") or [] if entry["type"] not in _OWNED]
     kept = {new["type"] for new in wanted} | (_OF_FIDELITY if report.fidelity is None else set())

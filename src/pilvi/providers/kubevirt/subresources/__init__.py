@@ -4,6 +4,7 @@ machine.py, lifecycle.py   of a VirtualMachine: start, stop, restart; which chan
 instance.py, guest.py      of a VirtualMachineInstance: pause, reset, freeze; what its guest's agent says
 streams.py                 console, screen, ports: web sockets (splice.py) to sockets of the machine (peers.py)
 volumes.py                 of both: disks that are added and removed
+evacuation.py              of both: an eviction that is taken back
 refused.py                 what upstream has and this does not
 """
 
@@ -16,6 +17,7 @@ from pilvi.providers.aggregation import ApiGroup, Endpoint
 from pilvi.providers.kubevirt.machines.backends import machine_backends
 from pilvi.providers.kubevirt.machines.control import MachineControl
 from pilvi.providers.kubevirt.subresources.about import AboutHandlers
+from pilvi.providers.kubevirt.subresources.evacuation import EvacuationHandlers
 from pilvi.providers.kubevirt.subresources.instance import InstanceHandlers
 from pilvi.providers.kubevirt.subresources.machine import MachineHandlers
 from pilvi.providers.kubevirt.subresources.objects import Objects
@@ -43,6 +45,7 @@ def subresources(platform: Platform, controls: Mapping[str, MachineControl] | No
     instance = InstanceHandlers(objects)
     stream = StreamHandlers(platform, objects)
     volume = VolumeHandlers(platform.client, objects)
+    evacuation = EvacuationHandlers(platform.client, objects)
     about = AboutHandlers(platform.client)
     endpoints = (
         Endpoint("PUT", _MACHINES, machine.start, "start"),
@@ -53,6 +56,8 @@ def subresources(platform: Platform, controls: Mapping[str, MachineControl] | No
         Endpoint("PUT", _MACHINES, volume.remove_from_machine, "removevolume"),
         Endpoint("PUT", _INSTANCES, volume.add_to_instance, "addvolume"),
         Endpoint("PUT", _INSTANCES, volume.remove_from_instance, "removevolume"),
+        Endpoint("PUT", _MACHINES, evacuation.cancel_of_machine, "evacuate/cancel"),
+        Endpoint("PUT", _INSTANCES, evacuation.cancel_of_instance, "evacuate/cancel"),
         Endpoint("GET", _MACHINES, machine.expand_spec, "expand-spec"),
         Endpoint("GET", _MACHINES, stream.forward_machine, "portforward", tail="/{port}"),
         Endpoint("GET", _MACHINES, stream.forward_machine, "portforward", tail="/{port}/{protocol}"),

@@ -12,6 +12,7 @@ from pilvi.lib.clock import parse_duration
 from pilvi.providers.aggregation import refusal
 
 __all__ = [
+    "EvacuateCancelOptions",
     "FreezeOptions",
     "MigrateOptions",
     "Options",
@@ -70,6 +71,12 @@ class MigrateOptions(Options, frozen=True, kw_only=True):
     """`added_node_selector` narrows where the machine may go."""
 
     added_node_selector: dict[str, str] = {}
+
+
+class EvacuateCancelOptions(Options, frozen=True, kw_only=True):
+    """`evacuation_node_name`: the host that the machine was to leave; another one means that there is nothing to take back."""
+
+    evacuation_node_name: str | None = None
 
 
 class FreezeOptions(Body, frozen=True, kw_only=True):

@@ -21,7 +21,7 @@ from pilvi.providers.kubevirt.virtualmachine.strategy import FINAL_PHASES, get_s
 __all__ = ["Failure", "plan_conditions", "plan_status", "printable_status"]
 
 # Conditions of the instance that the machine shows as its own.
-_MIRRORED = ("Paused", "LiveMigratable", "StorageLiveMigratable", "AgentConnected", "DataVolumesReady", "HotVCPUChange", "HotMemoryChange")
+_MIRRORED = ("Paused", "LiveMigratable", "AgentConnected", "DataVolumesReady", "HotVCPUChange", "HotMemoryChange")
 
 
 @dataclass(frozen=True)

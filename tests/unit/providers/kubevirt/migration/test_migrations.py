@@ -18,7 +18,7 @@ from pilvi.providers import kubevirt
 from pilvi.providers.kubevirt.kinds import INSTANCES, IPS, MACHINES, MIGRATIONS, SUBNETS, VPCS
 from pilvi.providers.kubevirt.machines.moves import Move, MoveSettings
 from pilvi.providers.kubevirt.virtualhost.node import FAILED_TAINT, node_name
-from pilvi.runtime import is_true
+from pilvi.runtime import find_condition, is_true
 from tests.fake_api import FakeApi
 from tests.unit.providers.kubevirt.fake_moves import MovableMachines
 from tests.unit.providers.kubevirt.objects import make_ip, make_subnet, make_vm, make_vpc
@@ -203,6 +203,7 @@ async def test_an_eviction_moves_the_machine(stage: Stage, machines: MovableMach
     assert (response["allowed"], response["status"]["code"]) == (False, 429)
     assert "evacuationNodeName" not in vmi_of(stage)["status"], "it was only asked what would be"
     assert not (await answer(request))["allowed"]
+    await stage.until(lambda: (find_condition(vmi_of(stage), "EvictionRequested") or {}).get("status") == "True", "the word of it")
     migrations = "/apis/kubevirt.io/v1/namespaces/shop/virtualmachineinstancemigrations/"
     name = await stage.until(lambda: next((path for path in stage.api.objects if path.startswith(migrations)), None), "a migration")
     name = name.removeprefix(migrations)
@@ -211,6 +212,7 @@ async def test_an_eviction_moves_the_machine(stage: Stage, machines: MovableMach
     await stage.until(lambda: [*pods(stage)] == [OTHER], "the machine to have left")
     await stage.settled()
     assert "evacuationNodeName" not in vmi_of(stage)["status"]
+    assert find_condition(vmi_of(stage), "EvictionRequested") is None
     assert (await answer(request))["allowed"], "a Pod that is gone"
 
 

@@ -107,6 +107,23 @@ async def test_migrate_makes_a_migration_of_a_machine_that_runs_and_does_not_mov
     assert refused.value.code == 409
 
 
+async def test_an_eviction_is_taken_back(served: Served) -> None:
+    served.put_machine("Always")
+    async with served.virtctl() as virtctl:
+        for kind in ("vm", "vmi"):
+            served.put_instance()
+            await virtctl.evacuate_cancel("web", kind=kind)
+            served.get(INSTANCES)["status"]["evacuationNodeName"] = "box"
+            with pytest.raises(VirtctlError, match="leaves the host box, not other") as refused:
+                await virtctl.evacuate_cancel("web", kind=kind, node="other")
+            assert refused.value.code == 409
+            await virtctl.evacuate_cancel("web", kind=kind, node="box", dry_run=True)
+            assert served.api.requests[-1][1].endswith("?dryRun=All")
+            served.get(INSTANCES)["status"]["evacuationNodeName"] = "box"  # the fake API does not know of dry runs
+            await virtctl.evacuate_cancel("web", kind=kind, node="box")
+            assert "evacuationNodeName" not in served.get(INSTANCES)["status"]
+
+
 async def test_expand_gives_the_machine_as_it_is(served: Served) -> None:
     stored = served.put_machine("Always")
     async with served.virtctl() as virtctl:

@@ -5,10 +5,12 @@ Defaults are KubeVirt's (pkg/defaults): a disk without a bus is SATA, a volume w
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pilvi.api.kubevirt.disks import VOLUME_NAME
 from pilvi.api.resource import JsonObject
 from pilvi.errors import Bug, UserError
 from pilvi.host.qemu.spec import Drive, Layer
@@ -37,16 +39,22 @@ class MachineFiles:
         return self.folder / "disks"
 
     def layer(self, volume: str) -> Path:
-        """What the machine writes over a shared image, or an empty disk."""
-        return self.disks / f"{volume}.qcow2"
+        """What the machine writes over a shared image, or an empty disk. Raises UserError for a name that is none, as the next two do."""
+        return self._disk(volume, "qcow2")
 
     def seed(self, volume: str) -> Path:
         """A read-only disk that is made for it."""
-        return self.disks / f"{volume}.iso"
+        return self._disk(volume, "iso")
 
     def base(self, volume: str) -> Path:
         """The image below that layer: a link to it, so that the image stays for as long as the machine does."""
-        return self.disks / f"{volume}.base"
+        return self._disk(volume, "base")
+
+    def _disk(self, volume: str, ending: str) -> Path:
+        # Refused by the policies already, but here it would lead out of the folder, as root.
+        if re.fullmatch(VOLUME_NAME, volume) is None:
+            raise UserError(f"spec.volumes: {volume!r} is no name of a volume", hint="write small letters, digits and dashes")
+        return self.disks / f"{volume}.{ending}"
 
     @property
     def kernel(self) -> Path:

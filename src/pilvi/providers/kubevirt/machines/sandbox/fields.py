@@ -26,6 +26,8 @@ _HARDWARE = (
     "domain.devices.watchdog",
     "domain.devices.disks[].serial",
     "domain.devices.interfaces[].model",
+    "domain.devices.interfaces[].portRanges",
+    "domain.devices.interfaces[].ports",
     "volumes[].configMap",
     "volumes[].downwardAPI",
     "volumes[].secret",
