@@ -64,13 +64,14 @@ _ASK_AGAIN_S = 5.0
 
 
 class QemuBackend(MachineBackend):
-    """See `MachineBackend`. `kit` is the folder that holds node images."""
+    """See `MachineBackend`. `kit` is the folder that holds node images. Nodes trust `registry_authority` (PEM) for the cloud's registry."""
 
     name = "qemu"
 
-    def __init__(self, cloud: Cloud, units: Units, kit: Path) -> None:
+    def __init__(self, cloud: Cloud, units: Units, kit: Path, registry_authority: str = "") -> None:
         self._cloud = cloud
         self._kit = kit
+        self._registry_authority = registry_authority
         self._units = units
         self._offers = Offers(cloud)
         self._slots = Slots(cloud)
@@ -87,7 +88,7 @@ class QemuBackend(MachineBackend):
     @classmethod
     def for_platform(cls, platform: Platform) -> QemuBackend:
         """The backend of a cloud."""
-        return cls(platform.cloud, platform.units, Store().root)
+        return cls(platform.cloud, platform.units, Store().root, platform.registry_authority)
 
     @property
     def fidelity(self) -> str:  # type: ignore[override]
@@ -146,7 +147,7 @@ class QemuBackend(MachineBackend):
         offer = await self._offers.get()
         image = await on_disk(find_image, spec, self._kit)
         if image is not None:
-            await on_disk(write_seed, spec, image, files)
+            await on_disk(write_seed, spec, image, files, self._registry_authority)
             spec = await on_disk(with_node_disk, spec, image)
         machine = plan_machine(self._cloud, spec, files, spec.user, offer)
         if image is not None:

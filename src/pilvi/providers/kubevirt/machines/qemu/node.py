@@ -88,7 +88,7 @@ def _on_virtio(instance: JsonObject, name: str) -> JsonObject:
     return instance
 
 
-def write_seed(spec: MachineSpec, image: NodeImage, files: MachineFiles) -> None:
+def write_seed(spec: MachineSpec, image: NodeImage, files: MachineFiles, registry_authority: str = "") -> None:
     """Write the second disk unless it is there. Blocking; use `lib.disk`.
 
     What a machine was made with stays. It may hold a join token, so only root reads it. Raises UserError, naming the key, when the user
@@ -97,7 +97,7 @@ def write_seed(spec: MachineSpec, image: NodeImage, files: MachineFiles) -> None
     path = files.seed(SEED)
     if path.exists():
         return
-    seed = node_seed(_facts(spec), image, spec.leg.mac, spec.leg.gateway)
+    seed = node_seed(_facts(spec, registry_authority), image, spec.leg.mac, spec.leg.gateway)
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     write_atomic(path, seed.archive, mode=0o600)
 
@@ -109,7 +109,7 @@ def plan_node(machine: QemuSpec, spec: MachineSpec, image: NodeImage, files: Mac
     return msgspec.structs.replace(machine, kernel=kernel, drives=(*machine.drives, seed), rng=True)
 
 
-def _facts(spec: MachineSpec) -> NodeFacts:
+def _facts(spec: MachineSpec, registry_authority: str = "") -> NodeFacts:
     cloud_init = next((volume for volume in spec.volumes if isinstance(volume, CloudInitDisk)), CloudInitDisk(name=""))
     return NodeFacts(
         name=spec.name,
@@ -120,6 +120,7 @@ def _facts(spec: MachineSpec) -> NodeFacts:
         user_data=cloud_init.user_data or _NOTHING_TO_DO,
         meta_data=cloud_init.meta_data,
         mtu=spec.leg.mtu,
+        registry_authority=registry_authority,
     )
 
 
