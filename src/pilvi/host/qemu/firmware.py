@@ -1,4 +1,4 @@
-"""What a machine boots with: BIOS or UEFI, a kernel, the tables that firmware shows. Pure."""
+"""What a machine boots with: BIOS or UEFI, a kernel, the tables and files that firmware shows. Pure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _TABLES = {"bios": 0, "system": 1, "board": 2, "chassis": 3}
 
 
 def firmware_words(spec: QemuSpec, descriptors: Descriptors) -> Iterator[Words]:
-    """Firmware, boot, kernel, SMBIOS."""
+    """Firmware, boot, kernel, SMBIOS, configuration."""
     if isinstance(spec.firmware, Uefi):
         yield from _flash(spec.firmware, descriptors)
     yield "-boot", "strict=on"
@@ -28,6 +28,8 @@ def firmware_words(spec: QemuSpec, descriptors: Descriptors) -> Iterator[Words]:
     yield "-uuid", spec.uuid
     for table, strings in spec.smbios.items():
         yield "-smbios", ",".join((f"type={_TABLES[table]}", *(f"{name}={escaped(value)}" for name, value in strings.items())))
+    for name, file in spec.firmware_config.items():
+        yield "-fw_cfg", f"name={escaped(name)},file={descriptors.proc_path(file)}"
 
 
 def firmware_properties(spec: QemuSpec) -> dict[str, str]:

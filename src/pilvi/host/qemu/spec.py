@@ -198,8 +198,9 @@ class QemuSpec(msgspec.Struct, frozen=True, kw_only=True):
     links. `serial_log` gets all that the guest writes to its serial console, whether anybody listens or not. `cpu_milli` limits processor
     time. The guest's clock shows UTC plus `clock_offset_s`, or the time of `timezone` (`Europe/Helsinki`). `tpm` is the socket of its TPM.
     `panic` is a device by which a guest tells that its kernel has crashed. `hyperv` are enlightenments in QEMU's words (`relaxed`,
-    `spinlocks`). `smbios` are strings by table (`bios`, `system`, `board`, `chassis`) in QEMU's words. `reboot` `exit` ends the machine
-    when the guest asks for a reset. `paused` starts it without a first instruction. `incoming` waits for a migration.
+    `spinlocks`). `smbios` are strings by table (`bios`, `system`, `board`, `chassis`) in QEMU's words. `firmware_config` are files
+    that the guest finds by name (`opt/...`) in its firmware's configuration; `user` must have the right to read them. `reboot` `exit` ends
+    the machine when the guest asks for a reset. `paused` starts it without a first instruction. `incoming` waits for a migration.
     """
 
     name: str
@@ -233,6 +234,7 @@ class QemuSpec(msgspec.Struct, frozen=True, kw_only=True):
     hyperv: dict[str, bool | int | str] = {}
     hide_hypervisor: bool = False
     smbios: dict[str, dict[str, str]] = {}
+    firmware_config: dict[str, Path] = {}
     panic: Literal["isa", "pci"] | None = None
     clock_offset_s: int = 0
     timezone: str | None = None

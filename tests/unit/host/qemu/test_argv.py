@@ -18,7 +18,7 @@ from pilvi.host.qemu.ports import DISK_PORTS, NIC_PORTS
 from pilvi.host.qemu.processor import translation_bytes
 from pilvi.host.qemu.spec import Bios, Cpu, DirectKernel, Drive, Layer, Memory, QemuSpec, Timers, Uefi, Watchdog
 from pilvi.host.qemu.unit import overhead_bytes, qemu_unit
-from pilvi.host.units import OpenFile, OpenTap, SocketProbe
+from pilvi.host.units import FIRST_DESCRIPTOR, OpenFile, OpenTap, SocketProbe
 from tests.unit.host.qemu.machines import MIB, Told, disk, machine, nic
 
 
@@ -52,11 +52,12 @@ def test_nothing_is_opened_by_its_path() -> None:
         nics=(nic(),),
         firmware=Uefi(code=Path("/usr/code.fd"), variables=Path("/home/vars.fd")),
         kernel=DirectKernel(kernel=Path("/boot/k"), initrd=Path("/boot/i"), arguments="quiet"),
+        firmware_config={"opt/one": Path("/home/config")},
         rng=True,
     )
     words = " ".join(argv(spec).argv)
     opened = {str(found.path) for found in argv(spec).descriptors if isinstance(found, OpenFile)}
-    assert opened == {"/disks/root", "/disks/cd", "/usr/code.fd", "/home/vars.fd", "/boot/k", "/boot/i", "/home/serial.log"}
+    assert opened == {"/disks/root", "/disks/cd", "/usr/code.fd", "/home/vars.fd", "/boot/k", "/boot/i", "/home/config", "/home/serial.log"}
     for path in opened:
         assert path not in words
     paths = set(re.findall(r"[=:\" ](/[^\",]*)", words))
@@ -92,6 +93,13 @@ def test_nothing_is_opened_by_its_path() -> None:
 )
 def test_a_word_for_each_wish(fields: dict[str, Any], option: str, expected: str) -> None:
     assert Told(machine(**fields)).value(option) == expected
+
+
+def test_files_that_the_guest_finds_in_its_firmwares_configuration() -> None:
+    told = Told(machine(firmware_config={"opt/a,b": Path("/x,y"), "opt/c": Path("/z")}))
+    numbers = [FIRST_DESCRIPTOR + told.descriptors.index(OpenFile(path=Path(path))) for path in ("/x,y", "/z")]
+    assert told.values("-fw_cfg") == [f"name={name},file=/proc/self/fd/{n}" for name, n in zip(("opt/a,,b", "opt/c"), numbers, strict=True)]
+    assert Told(machine()).values("-fw_cfg") == []
 
 
 @pytest.mark.parametrize(

@@ -24,3 +24,4 @@ from pilvi.providers.kubevirt.machines.sandbox.fields import find_unused
 )
 def test_what_has_no_effect(domain: dict[str, Any] | None, unused: tuple[str, ...]) -> None:
     assert find_unused({"domain": domain}) == unused
+    assert find_unused({"domain": domain}, '{"ignition": {}}') == (*unused, "annotation kubevirt.io/ignitiondata")

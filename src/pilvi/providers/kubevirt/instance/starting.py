@@ -32,6 +32,7 @@ from pilvi.providers.kubevirt.instance.volumestatus import find_arrived, plan_vo
 from pilvi.providers.kubevirt.kinds import INSTANCES
 from pilvi.providers.kubevirt.machines.backend import MachineBackend, MachineLeg, MachineSpec, MachineState, NetworkNotReady, find_leg
 from pilvi.providers.kubevirt.machines.choice import find_boot_image
+from pilvi.providers.kubevirt.machines.ignition import find_ignition
 from pilvi.providers.kubevirt.machines.volumes import MachineVolume
 from pilvi.providers.kubevirt.migration.state import active_pod
 from pilvi.providers.kubevirt.virtualhost.hosts import Hosts
@@ -261,4 +262,5 @@ def _machine_spec(scope: Scope, legs: tuple[MachineLeg, ...], volumes: tuple[Mac
         user=user,
         cpu_milli=find_cpu_limit(spec),
         stop_grace_s=scope.grace_s,
+        ignition=find_ignition(scope.vmi),
     )

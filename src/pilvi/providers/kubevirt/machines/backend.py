@@ -63,7 +63,8 @@ class MachineSpec:
     names of the API is resolved in `size`, `legs` (in the order of interfaces) and `volumes`. `cpu_milli` is the processor time it may
     take, in thousandths of a processor; None means as much as its vCPUs can. `volumes` are in the order of the specification. `user` is a
     host uid of its own. `kernel` is started in place of a boot loader. `keeper` is the UID of the VirtualMachine for which persistent state
-    is kept; without one the state goes with the machine.
+    is kept; without one the state goes with the machine. `ignition` is the guest's Ignition configuration as a person wrote it, empty
+    when there is none.
     """
 
     uid: str
@@ -78,6 +79,7 @@ class MachineSpec:
     stop_grace_s: float = 30.0
     kernel: BootFiles | None = None
     keeper: str = ""
+    ignition: str = ""
 
     @property
     def leg(self) -> MachineLeg:

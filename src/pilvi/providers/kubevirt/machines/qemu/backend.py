@@ -37,6 +37,7 @@ from pilvi.providers.kubevirt.machines.qemu.drives import MachineFiles
 from pilvi.providers.kubevirt.machines.qemu.dumps import QemuDumps
 from pilvi.providers.kubevirt.machines.qemu.files import prepare_files
 from pilvi.providers.kubevirt.machines.qemu.guests import Guests
+from pilvi.providers.kubevirt.machines.qemu.ignition import with_ignition
 from pilvi.providers.kubevirt.machines.qemu.moves import QemuMoves
 from pilvi.providers.kubevirt.machines.qemu.node import find_first_boot, find_image, plan_node, with_node_disk, write_seed
 from pilvi.providers.kubevirt.machines.qemu.offer import Offers
@@ -131,6 +132,7 @@ class QemuBackend(MachineBackend):
     async def _start(self, spec: MachineSpec, slot: str, *, incoming: bool = False) -> None:
         files = self._files(spec)
         machine, volumes = await self._plan(spec, files, slot, incoming=incoming)
+        machine = await on_disk(with_ignition, machine, spec, files)
         await prepare_files(files, volumes)
         await prepare_state(machine, spec, files, await self._offers.get())
         _make_socket_folder(machine.sockets, spec.user)

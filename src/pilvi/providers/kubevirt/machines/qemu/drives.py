@@ -67,6 +67,11 @@ class MachineFiles:
         """The initrd of that kernel."""
         return self.folder / "initrd"
 
+    @property
+    def ignition(self) -> Path:
+        """The guest's Ignition configuration."""
+        return self.folder / "config.ign"
+
     def variables(self, *, persistent: bool) -> Path:
         """The variables of its UEFI firmware."""
         return self._state(persistent) / VARIABLES

@@ -85,7 +85,7 @@ class SandboxBackend(MachineBackend):
         lost and made anew is reset, since nothing reaches it any more.
         """
         await self._attach(spec)
-        unused = find_unused(spec.instance)
+        unused = find_unused(spec.instance, spec.ignition)
         self._notes[spec.uid] = (f"without effect in a sandbox: {', '.join(unused)}",) if unused else ()
         unit = self._units.state(machine_unit(spec.uid))
         if unit.pid is not None and is_inside(unit.pid, machine_netns(self._cloud, spec.uid)):

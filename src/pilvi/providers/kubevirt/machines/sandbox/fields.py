@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pilvi.api.resource import JsonObject
+from pilvi.providers.kubevirt.machines.ignition import IGNITION
 
 __all__ = ["find_unused"]
 
@@ -42,9 +43,10 @@ _AS_IT_IS = {
 }
 
 
-def find_unused(instance: JsonObject) -> tuple[str, ...]:
-    """Paths below the instance's spec that are set and mean nothing to a sandbox, in a fixed order."""
-    return tuple(path for path in _HARDWARE if any(value not in (None, *_AS_IT_IS.get(path, ())) for value in _values(instance, path)))
+def find_unused(instance: JsonObject, ignition: str = "") -> tuple[str, ...]:
+    """Paths below the instance's spec that are set and mean nothing to a sandbox, in a fixed order, then the annotation of Ignition."""
+    unused = [path for path in _HARDWARE if any(value not in (None, *_AS_IT_IS.get(path, ())) for value in _values(instance, path))]
+    return (*unused, f"annotation {IGNITION}") if ignition else tuple(unused)
 
 
 def _values(part: Any, path: str) -> list[Any]:
