@@ -38,6 +38,7 @@ from pilvi.providers.kubevirt.machines.volumes import BootFiles, CloudInitDisk, 
 from pilvi.providers.names import machine_port, machine_unit
 from pilvi.providers.sizing import Size
 from tests.guests import guest_image
+from tests.guests.guest import CMDLINE
 from tests.images.bootsector import SIZE, boot_disk
 
 UID = "6a1f0000-1111-2222-3333-444444444444"
@@ -220,6 +221,17 @@ async def test_a_machine_with_a_kernel_and_no_disk(lab: Lab) -> None:
     await lab.backend.stop(UID, 0)
     await lab.backend.remove(UID)
     assert (closed / "kernel").stat().st_nlink == 1
+
+
+async def test_a_guest_finds_its_ignition_configuration(lab: Lab) -> None:
+    """Read as the machine's user, out of a folder that only root reaches."""
+    guest, config = guest_image(), '{"ignition": {"version": "3.4.0"}, "passwd": {}}'
+    found = "/sys/firmware/qemu_fw_cfg/by_name/opt/com.coreos/config/raw"
+    seed = CloudInitDisk("init", user_data=f"#!/bin/sh\nmodprobe qemu_fw_cfg; echo found $(cat {found}) it\n".encode())
+    spec = lab.spec(b"", disks=[{"name": "init", "disk": {"bus": "virtio"}}])
+    spec = replace(spec, volumes=(seed,), kernel=BootFiles(guest.kernel, guest.memory_initrd, CMDLINE), ignition=config)
+    await lab.backend.ensure(replace(spec, size=Size(1, 1, 1, 256 << 20)))
+    await wait_for(lambda: f"found {config} it" in lab.serial(), 90, "what the guest has found")
 
 
 @pytest.mark.skipif(shutil.which("swtpm") is None, reason="needs the Debian package swtpm")
