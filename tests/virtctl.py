@@ -132,6 +132,14 @@ class Virtctl:
         body = {"name": volume, **_dry(dry_run)}
         await self._put("virtualmachines" if persist else "virtualmachineinstances", name, "removevolume", body)
 
+    # virtctl memory-dump get|remove NAME
+
+    async def memory_dump(self, name: str, claim: str = "") -> None:
+        await self._put("virtualmachines", name, "memorydump", {"claimName": claim, "phase": ""})
+
+    async def remove_memory_dump(self, name: str) -> None:
+        await self._put("virtualmachines", name, "removememorydump")
+
     # virtctl guestosinfo|userlist|fslist NAME, virtctl version
 
     async def guest_os_info(self, name: str) -> dict[str, Any]:

@@ -23,8 +23,8 @@ from tests.e2e.cloud import CloudUnderTest, run, wait_until
 
 # Processes are told apart by what they are for, not by pids, and files of the platform are there all the time.
 LASTING_KINDS = {"namespace", "link", "nft table", "mount", "loop device", "cgroup"}
-# What grows and shrinks in these says nothing: the platform's store, what its processes write, the inside of machines, the tests' own.
-CHANGING_FOLDERS = {"logs", "etcd", "state", "images"}
+# What grows and shrinks in these says nothing: the platform's store, logs, images, the inside of machines, the tests' own.
+CHANGING_FOLDERS = {"logs", "etcd", "state", "images", "registry"}
 FILE_ROOTS = ("/var/lib", "/run", "/run/lock", "/etc/systemd/system", "/etc/systemd/system/multi-user.target.wants")
 SYSCTL_FOLDERS = ("fs/inotify", "kernel", "kernel/keys", "net/bridge", "net/ipv4", "net/ipv4/conf/all", "net/netfilter", "vm")
 # These count or measure something, or are random at every reading.

@@ -112,5 +112,27 @@ def test_uefi_remembers_and_a_tpm_is_there(cloud: CloudUnderTest, namespace: str
         wait_until(lambda word=word: printed(cloud, namespace, "secure") == word, f"the machine to be {word}")  # type: ignore[misc]
     look(cloud, namespace, "secure")
     wait_until(lambda: "seen: /dev/tpm0, variable kept" in serial(cloud, namespace, "secure"), "the second boot")
-    cloud.kubectl("-n", namespace, "delete", "vm", "secure")
+    cloud.kubectl("-n", namespace, "patch", "vm", "secure", "--type=merge", "-p", json.dumps({"spec": {"runStrategy": "Halted"}}))
+    wait_until(lambda: printed(cloud, namespace, "secure") == "Stopped", "the machine to be stopped")
+    bring_back(cloud, namespace, "secure", "again")
+    again = cloud.home / "kept" / cloud.get("-n", namespace, "vm", "again")["metadata"]["uid"]
+    assert {path.name: path.read_bytes() for path in again.iterdir()} == {path.name: path.read_bytes() for path in kept.iterdir()}
+    cloud.kubectl("-n", namespace, "delete", "vm", "secure", "again")
     assert not kept.exists()
+    assert not again.exists()
+    cloud.kubectl("-n", namespace, "delete", "vmsnapshot", "whole")
+    wait_until(lambda: not (cloud.home / "kept").exists(), "the copy to go with its snapshot")
+
+
+def bring_back(cloud: CloudUnderTest, namespace: str, name: str, target: str) -> None:
+    """A second machine that is as the first one is now."""
+    metadata = {"name": "whole", "namespace": namespace}
+
+    def of(machine: str) -> dict[str, str]:
+        return {"apiGroup": "kubevirt.io", "kind": "VirtualMachine", "name": machine}
+
+    api = "snapshot.kubevirt.io/v1beta1"
+    cloud.apply({"apiVersion": api, "kind": "VirtualMachineSnapshot", "metadata": metadata, "spec": {"source": of(name)}})
+    spec = {"target": of(target), "virtualMachineSnapshotName": "whole"}
+    cloud.apply({"apiVersion": api, "kind": "VirtualMachineRestore", "metadata": metadata, "spec": spec})
+    wait_until(lambda: is_true(cloud.get("-n", namespace, "vmrestore", "whole"), "Ready"), "the restore")

@@ -34,9 +34,9 @@ def web() -> Iterator[HttpServer]:
 
 
 @pytest.fixture
-def elsewhere(cloud: CloudUnderTest) -> Iterator[str]:
-    with namespaces_of(cloud, "exports-elsewhere") as (name,):
-        yield name
+def namespaces(cloud: CloudUnderTest) -> Iterator[list[str]]:
+    with namespaces_of(cloud, "exports-here", "exports-elsewhere") as names:
+        yield names
 
 
 def example(name: str) -> list[dict[str, Any]]:
@@ -92,8 +92,9 @@ async def refused(cloud: CloudUnderTest, namespace: str) -> None:
 
 
 def test_a_disk_is_downloaded_and_the_machine_made_elsewhere(
-    cloud: CloudUnderTest, namespace: str, elsewhere: str, web: HttpServer, tmp_path: Path
+    cloud: CloudUnderTest, namespaces: list[str], web: HttpServer, tmp_path: Path
 ) -> None:
+    namespace, elsewhere = namespaces
     put_machine(cloud, namespace, web)
     (export,) = example("vm-export")
     cloud.apply(export, namespace=namespace)
@@ -107,6 +108,8 @@ def test_a_disk_is_downloaded_and_the_machine_made_elsewhere(
     asyncio.run(download_claim(cloud, elsewhere, "notes", tmp_path / "again"))
     assert (tmp_path / "again").read_bytes() == DISK
     wait_until(lambda: not cloud.exists("-n", elsewhere, "secret", "secret-once"), "the token to go with its export")
+    cloud.pilvi("vm", "export", f"{elsewhere}/notes", str(tmp_path / "file"))
+    assert (tmp_path / "file").read_bytes() == DISK
     power(cloud, elsewhere, "Always")
     wait_until(lambda: is_true(cloud.get("-n", elsewhere, "vm", "notes"), "Ready"), "the machine to run there")
     uid = cloud.get("-n", elsewhere, "vmi", "notes")["metadata"]["uid"]

@@ -84,10 +84,10 @@ class Machine:
         return str(self.get("vm")["spec"]["runStrategy"])
 
 
-def test_manual_does_only_what_it_is_told(cloud: CloudUnderTest, namespace: str, registry: FakeRegistry) -> None:
-    machine = Machine(cloud, namespace, "Manual", f"{registry.host}/guests/bye:1")
+def test_manual_does_only_what_it_is_told(cloud: CloudUnderTest, module_namespace: str, registry: FakeRegistry) -> None:
+    machine = Machine(cloud, module_namespace, "Manual", f"{registry.host}/guests/bye:1")
     machine.becomes("Stopped")
-    assert not cloud.exists("-n", namespace, "vmi")
+    assert not cloud.exists("-n", module_namespace, "vmi", machine.name)
     machine.pilvi("start", "--no-wait")
     first = machine.ends()
     machine.pilvi("start", "--no-wait")
@@ -95,8 +95,8 @@ def test_manual_does_only_what_it_is_told(cloud: CloudUnderTest, namespace: str,
     assert machine.strategy() == "Manual"
 
 
-def test_rerun_on_failure_starts_again_what_has_crashed(cloud: CloudUnderTest, namespace: str, registry: FakeRegistry) -> None:
-    machine = Machine(cloud, namespace, "RerunOnFailure", f"{registry.host}/guests/up:1")
+def test_rerun_on_failure_starts_again_what_has_crashed(cloud: CloudUnderTest, module_namespace: str, registry: FakeRegistry) -> None:
+    machine = Machine(cloud, module_namespace, "RerunOnFailure", f"{registry.host}/guests/up:1")
     uid = machine.runs()
     machine.crash(uid)
     machine.runs(after=uid)
@@ -107,17 +107,17 @@ def test_rerun_on_failure_starts_again_what_has_crashed(cloud: CloudUnderTest, n
     assert machine.strategy() == "RerunOnFailure"
 
 
-def test_once_is_not_started_twice(cloud: CloudUnderTest, namespace: str, registry: FakeRegistry) -> None:
-    machine = Machine(cloud, namespace, "Once", f"{registry.host}/guests/bye:1")
+def test_once_is_not_started_twice(cloud: CloudUnderTest, module_namespace: str, registry: FakeRegistry) -> None:
+    machine = Machine(cloud, module_namespace, "Once", f"{registry.host}/guests/bye:1")
     machine.ends()
     assert "Once does not support manual start requests" in machine.pilvi("start", check=False)
     machine.pilvi("stop")
     assert machine.strategy() == "Halted"
 
 
-def test_halted_and_always_turn_into_each_other(cloud: CloudUnderTest, namespace: str, registry: FakeRegistry) -> None:
+def test_halted_and_always_turn_into_each_other(cloud: CloudUnderTest, module_namespace: str, registry: FakeRegistry) -> None:
     limits = {"resources": {"limits": {"cpu": "500m"}}}
-    machine = Machine(cloud, namespace, "Halted", f"{registry.host}/guests/up:1", **limits)
+    machine = Machine(cloud, module_namespace, "Halted", f"{registry.host}/guests/up:1", **limits)
     machine.becomes("Stopped")
     machine.pilvi("start")
     assert machine.strategy() == "Always"

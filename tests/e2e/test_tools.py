@@ -329,6 +329,7 @@ def test_up_in_the_foreground_ends_by_signal_and_leaves_the_units() -> None:
                 engine = cloud.status()["engine"]["pid"]
                 assert engine in children_of(command.pid)
                 assert engine_processes(cloud) == [engine], "no other parent would start it again"
+                wait_until(lambda: "registry" in cloud.units(), "the unit that nothing waits for")
                 before = cloud.units()
                 command.send_signal(signal.SIGTERM)
                 command.wait(60)

@@ -6,7 +6,9 @@ import asyncio
 import base64
 import json
 import os
+import ssl
 import subprocess
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -150,6 +152,23 @@ def test_upload_as_virtctl_does_it(cloud: CloudUnderTest, namespace: str, tmp_pa
     path = asyncio.run(image_upload(load_kubeconfig(cloud.kubeconfig()), namespace, "sent", "16Mi", image))
     assert path == "/v1beta1/upload-async"
     assert disk_of(cloud, namespace, "sent") == DISK + bytes(8 * MIB)
+    # Without virtctl: the token by kubectl, the image by whatever speaks HTTP.
+    cloud.apply(data_volume(namespace, "by-hand", upload={}))
+    wait_until(lambda: phase(cloud, namespace, "by-hand") == "UploadReady", "the upload to be awaited")
+    asked = {
+        "apiVersion": "upload.cdi.kubevirt.io/v1beta1",
+        "kind": "UploadTokenRequest",
+        "metadata": {"name": "t", "namespace": namespace},
+    }
+    wanted = {**asked, "spec": {"pvcName": "by-hand"}}
+    token = cloud.kubectl("create", "-f", "-", "-o", "jsonpath={.status.token}", manifest=wanted)
+    address = cloud.get("cdiconfig", "config")["status"]["uploadProxyURL"]
+    context = ssl.create_default_context(cadata=cloud.get("cdiconfig", "config")["status"]["uploadProxyCA"])
+    request = urllib.request.Request(f"{address}/v1beta1/upload", image.read_bytes(), {"Authorization": f"Bearer {token}"})  # noqa: S310
+    with urllib.request.urlopen(request, context=context, timeout=60) as response:  # noqa: S310
+        assert response.status == 200
+    wait_until(lambda: phase(cloud, namespace, "by-hand") == "Succeeded", "the disk")
+    assert disk_of(cloud, namespace, "by-hand") == DISK + bytes(8 * MIB)
 
 
 def test_a_data_source_on_the_newest_image(cloud: CloudUnderTest, namespace: str, registry: FakeRegistry) -> None:

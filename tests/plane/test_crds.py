@@ -339,7 +339,10 @@ REFUSED: list[tuple[str, dict[str, Any], list[str]]] = [
     ("VirtualMachineExport", exported(kind="VirtualMachineTemplate"), ["spec.source", "templates and backups are not served"]),
     ("VirtualMachineExport", exported(apiGroup=""), ["spec.source", "apiGroup: kubevirt.io"]),
     ("VirtualMachineExport", exported(name=""), ["spec.source.name is empty"]),
-    ("VirtualMachineExport", exported(ttlDuration="soon"), ["spec.ttlDuration", "such as 30m"]),
+    *(
+        ("VirtualMachineExport", exported(ttlDuration=wrong), ["spec.ttlDuration", "such as 30m"])
+        for wrong in ("soon", "", "2h2h", "1s1m", "-1h")
+    ),
     ("VirtualMachineExport", exported(tokenSecretRef=""), ["spec.tokenSecretRef is empty"]),
     ("VirtualMachine", {**vm("x"), "metadata": {"name": LONG}}, ["metadata.name", "63", "64"]),
     ("VirtualMachine", sized("x", instancetype={}), ["spec.instancetype", "either name or inferFromVolume"]),

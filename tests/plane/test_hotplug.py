@@ -14,6 +14,7 @@ from pilvi.api.builtin import PERSISTENT_VOLUME_CLAIMS as CLAIMS
 from pilvi.api.builtin import PERSISTENT_VOLUMES as VOLUMES
 from pilvi.api.builtin import PODS
 from pilvi.errors import Forbidden, Invalid
+from pilvi.lib.quantity import format_bytes
 from pilvi.providers import kubevirt
 from pilvi.providers.claims import VOLUME, volume_file
 from pilvi.providers.kubevirt.instance.attachment import attachment_name
@@ -60,9 +61,9 @@ def template(*, sockets: int = 1, guest: str = "256Mi", hot: bool = False) -> Js
     }
 
 
-async def run_machine(scene: Scene) -> JsonObject:
+async def run_machine(scene: Scene, **spec: Any) -> JsonObject:
     await put_network(scene)
-    await scene.put(MACHINES, {"metadata": {"name": "web"}, "spec": {"runStrategy": "Always", "template": {"spec": template()}}})
+    await scene.put(MACHINES, {"metadata": {"name": "web"}, "spec": {"runStrategy": "Always", "template": {"spec": template(**spec)}}})
     return await scene.until(INSTANCES, "web", lambda vmi: (vmi.get("status") or {}).get("phase") == "Running")
 
 
@@ -70,16 +71,17 @@ async def change(scene: Scene, spec: JsonObject) -> None:
     await scene.client.patch(MACHINES, scene.key("web"), {"spec": {"template": {"spec": spec}}})
 
 
-async def put_claim(scene: Scene, name: str = "data") -> None:
+async def put_claim(scene: Scene, name: str = "data", size: int = MIB) -> None:
     """A claim and its volume, which names the claim: the other way round Kubernetes looks again after 15 s."""
     file = volume_file(scene.platform.cloud, name)
     file.parent.mkdir(parents=True)
-    file.write_bytes(bytes(MIB))
-    size, modes = {"storage": "1Mi"}, ["ReadWriteOnce"]
-    claim = {"accessModes": modes, "resources": {"requests": size}, "storageClassName": ""}
+    with file.open("wb") as disk:
+        disk.truncate(size)
+    room, modes = {"storage": format_bytes(size)}, ["ReadWriteOnce"]
+    claim = {"accessModes": modes, "resources": {"requests": room}, "storageClassName": ""}
     made = await scene.put(CLAIMS, {"metadata": {"name": name}, "spec": claim})
     reference = {"namespace": scene.namespace, "name": name, "uid": made["metadata"]["uid"]}
-    volume = {"accessModes": modes, "capacity": size, "storageClassName": "", "hostPath": {"path": str(file)}, "claimRef": reference}
+    volume = {"accessModes": modes, "capacity": room, "storageClassName": "", "hostPath": {"path": str(file)}, "claimRef": reference}
     await scene.client.create(VOLUMES, {"metadata": {"name": f"{scene.namespace}-{name}", "annotations": {VOLUME: name}}, "spec": volume})
 
 
@@ -168,3 +170,32 @@ async def test_what_is_refused_at_once(scene: Scene) -> None:
     ):
         with pytest.raises((Invalid, Forbidden), match=words):
             await scene.put(MACHINES, {"metadata": {"name": "bad"}, "spec": {"runStrategy": "Always", "template": {"spec": spec}}})
+
+
+async def test_the_memory_is_written_to_a_claim_once(scene: Scene, machines: HotMachines) -> None:
+    await put_claim(scene, size=132 * MIB)
+    await run_machine(scene, guest="32Mi")
+    spec = template(guest="32Mi")
+    two = [*spec["volumes"], *({"name": name, "memoryDump": {"claimName": name}} for name in ("data", "more"))]
+    with pytest.raises(Invalid, match="one claim at a time"):
+        await change(scene, {**spec, "volumes": two})
+    read_only = {"name": "data", "memoryDump": {"claimName": "data", "readOnly": True}}
+    with pytest.raises(Invalid, match="readOnly"):
+        await change(scene, {**spec, "volumes": [*spec["volumes"], read_only]})
+    body = {"status": {"memoryDumpRequest": {"claimName": "data", "phase": "Associating"}}}
+    await scene.client.patch(MACHINES, scene.key("web"), body, subresource="status")
+
+    def is_completed(vm: JsonObject) -> bool:
+        return (vm["status"].get("memoryDumpRequest") or {}).get("phase") == "Completed"
+
+    vm = await scene.until(MACHINES, "web", is_completed, "the dump")
+    assert machines.dumps.disks == [volume_file(scene.platform.cloud, "data")]
+    vmi = await scene.until(INSTANCES, "web", volume(None), "the claim to be let go")
+    await scene.until_gone(PODS, attachment_name(vmi, "data"))
+    claim = await scene.client.get(CLAIMS, scene.key("data"))
+    assert claim["metadata"]["annotations"]["kubevirt.io/memory-dump"] == vm["status"]["memoryDumpRequest"]["fileName"]
+    vm = await scene.client.get(MACHINES, scene.key("web"))
+    assert vm["spec"]["template"]["spec"]["volumes"][-1] == {"name": "data", "memoryDump": {"claimName": "data", "hotpluggable": True}}
+    assert find_condition(vm, "RestartRequired") is None
+    await change(scene, spec)
+    await scene.until(MACHINES, "web", lambda vm: "memoryDumpRequest" not in vm["status"], "the association to end")

@@ -2,41 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
-
 import pytest
-import pytest_asyncio
 
 from pilvi.api import JsonObject
 from pilvi.api.builtin import PERSISTENT_VOLUME_CLAIMS
 from pilvi.errors import Invalid
-from pilvi.providers import kubevirt
 from pilvi.providers.kubevirt.kinds import DATA_VOLUMES, INSTANCES, MACHINES
 from pilvi.runtime import find_condition, is_true
-from tests.plane.machine_plane import MachinePlane, Scene, on_plane, running_plane
+from tests.plane import test_kubevirt as stage
+from tests.plane.machine_plane import Scene
 from tests.plane.test_kubevirt import printable, put_network
 from tests.unit.providers.kubevirt.fake_machines import FakeMachines
 from tests.unit.providers.kubevirt.objects import make_vm
 from tests.unit.providers.kubevirt.test_probes import Control
 
-
-@pytest.fixture(scope="module")
-def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MachinePlane]:
-    with running_plane(tmp_path_factory.mktemp("plane")) as server:
-        yield server
-
-
-@pytest.fixture
-def machines() -> FakeMachines:
-    return FakeMachines()
-
-
-@pytest_asyncio.fixture
-async def scene(plane: MachinePlane, machines: FakeMachines, tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Scene]:
-    name = request.node.name.replace("_", "-")[:50].strip("-")
-    async with on_plane(plane, name, tmp_path, lambda platform: kubevirt.controllers(platform, {"sandbox": machines})) as scene:
-        yield scene
+plane, machines, scene = stage.plane, stage.machines, stage.scene
 
 
 async def put_vm(scene: Scene, **spec: object) -> None:

@@ -19,6 +19,7 @@ from pilvi.providers import cdi, kubevirt, storage
 from pilvi.providers.claims import find_volume, volume_file
 from pilvi.providers.kubevirt.kinds import INSTANCES, MACHINES
 from pilvi.providers.kubevirt.machines.control import SandboxControl
+from pilvi.providers.kubevirt.machines.folder import TPM, VARIABLES, kept_folder, list_kept_folders
 from pilvi.providers.kubevirt.snapshot.kinds import CLAIMS, CLONES, CONTENTS, RESTORES, SNAPSHOTS, VOLUME_SNAPSHOTS
 from pilvi.providers.storage.kinds import VOLUMES
 from pilvi.runtime import find_condition, is_true
@@ -228,6 +229,11 @@ async def test_a_guest_holds_still_while_all_is_copied(scene: Scene, machines: M
 
 async def test_a_clone_is_a_machine_of_its_own(scene: Scene) -> None:
     await put_machine(scene)
+    cloud = scene.platform.cloud
+    kept = kept_folder(cloud, (await scene.client.get(MACHINES, scene.key("web")))["metadata"]["uid"])
+    kept.mkdir(parents=True)
+    for name in (TPM, VARIABLES):
+        (kept / name).write_text(f"{name} of web")
     source = {"apiGroup": "kubevirt.io", "kind": "VirtualMachine", "name": "web"}
     target = {"apiGroup": "kubevirt.io", "kind": "VirtualMachine", "name": "second"}
     patch = json.dumps({"op": "replace", "path": "/spec/runStrategy", "value": "Manual"})
@@ -245,11 +251,14 @@ async def test_a_clone_is_a_machine_of_its_own(scene: Scene) -> None:
     assert await read(scene, "second-root") == b"before"
     await write(scene, "second-root", b"second")
     assert await read(scene, "disk") == b"before"
+    (variables,) = kept_folder(cloud, vm["metadata"]["uid"]).iterdir()
+    assert variables.read_text() == f"{VARIABLES} of web", "and a TPM of its own"
     uid = done["metadata"]["uid"]
     await scene.until_gone(RESTORES, f"tmp-restore-{uid}")
     await scene.until_gone(SNAPSHOTS, f"tmp-snapshot-{uid}")
     await scene.client.delete(MACHINES, scene.key("second"))
     await scene.until_gone(CLONES, "copy")
+    assert list_kept_folders(cloud) == [kept.name]
 
     spec["target"]["name"] = "web2"
     spec["patches"] = ['{"op": "remove", "path": "/metadata/nothing"}']

@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar
 from pilvi.api.field import DateTime, Part, implemented, shape
 from pilvi.api.object import Column, Definition, Object, Rule
 from pilvi.api.resource import Resource
-from pilvi.api.snapshot.parts import OperationCondition, TypedReference, unchanged
+from pilvi.api.snapshot.parts import OperationCondition, TypedReference, duration_rule, unchanged
 
 __all__ = ["EXPORT_PORT", "EXPORT_VERSIONS", "VirtualMachineExport"]
 
@@ -84,10 +84,7 @@ class VirtualMachineExport(Object):
                 "!has(object.spec.tokenSecretRef) || object.spec.tokenSecretRef != ''",
                 "'spec.tokenSecretRef is empty; name a Secret, or leave it out and one is made'",
             ),
-            Rule(
-                r"!has(object.spec.ttlDuration) || object.spec.ttlDuration.matches('^(0|([0-9]+(\\.[0-9]+)?(ms|s|m|h))+)$')",
-                "'spec.ttlDuration has to be a time such as 30m, 2h or 1h30m'",
-            ),
+            duration_rule("spec.ttlDuration", "30m, 2h or 1h30m"),
             unchanged("VirtualMachineExport"),
         ),
     )

@@ -25,6 +25,7 @@ COMMANDS = {
     "doctor": ("doctor", "Check what this host lacks, and how to mend it."),
     "cluster": ("cluster", "Create, list, scale and delete Kubernetes clusters."),
     "vm": ("vm", "List virtual machines, start and stop them, and look at them."),
+    "image": ("image", "Keep images in the cloud's own registry."),
     "host": ("host", "List virtual hosts, and let them fail and come back."),
     "why": ("why", "Explain why an object is not ready."),
     "run": ("run", "Run a command in a throw-away cloud."),

@@ -31,6 +31,7 @@ from pilvi.plane.cluster_api import webhook_authority, webhook_certificate
 from pilvi.plane.network import keep_cloud_network
 from pilvi.plane.platform import platform_control_plane
 from pilvi.plane.progress import Progress
+from pilvi.plane.registry import keep_registry, node_disks
 from pilvi.plane.up import bring_up, finish, keep_certificates, keep_versions
 from pilvi.providers import capk, cdi, kamaji, kubeovn, kubevirt, loadbalancer, storage
 from pilvi.providers.platform import Platform, Settings
@@ -71,22 +72,25 @@ async def _run(cloud: Cloud, settings: Settings, progress: Progress, plane_flags
         async def work() -> None:
             versions = kit.built_versions()
             client = await stack.enter_async_context(await bring_up(cloud, units, progress, versions, plane_flags))
-            await _start_controllers(cloud, settings, client, units, supervisor)
+            platform = await _start_controllers(cloud, settings, client, units, supervisor)
             supervisor.start("versions", keep_versions(cloud, client, versions))
             await finish(client, units, progress)
             progress.ready()
             log.info("cloud %s is ready", cloud.id)
+            supervisor.start("registry", keep_registry(cloud, platform_control_plane(cloud), client, platform.informers, units))
             await asyncio.get_running_loop().create_future()  # until cancelled, with the supervisor
 
         await supervisor.run(work())
 
 
-async def _start_controllers(cloud: Cloud, settings: Settings, client: Client, units: Units, supervisor: Supervisor) -> None:
+async def _start_controllers(cloud: Cloud, settings: Settings, client: Client, units: Units, supervisor: Supervisor) -> Platform:
     informers = Informers(client)
     metrics = Metrics()
     events = EventRecorder(client, "pilvi")
     tenants = TenantClients(cloud, informers)
     platform = Platform(cloud, client, informers, units, events, kit, tenants, settings)
+    plane = platform_control_plane(cloud)
+    platform.images.own = disks = node_disks(cloud, plane, client)
     controllers: list[Controller] = [controller for provider in PROVIDERS for controller in provider.controllers(platform)]
     for controller in controllers:
         controller.informers(informers)  # asked for before the informers run, so that all list at once
@@ -98,7 +102,7 @@ async def _start_controllers(cloud: Cloud, settings: Settings, client: Client, u
     supervisor.start("tenants", Tenants(informers, tenants, supervisor).run())
     for controller in controllers:
         supervisor.start(f"controller {controller.name}", controller.run(informers, metrics))
-    plane = platform_control_plane(cloud)
+    supervisor.start("node disks", disks.run())
     supervisor.start("certificates", keep_certificates(cloud))
     supervisor.start("network", keep_cloud_network(cloud, plane))
     supervisor.start("health", serve_health(cloud, metrics, informers))
@@ -121,3 +125,4 @@ async def _start_controllers(cloud: Cloud, settings: Settings, client: Client, u
     address = cloud.platform_address.ip
     supervisor.start("upload", serve_upload(listen(cloud, address, UPLOAD_PORT), certificate, reception))
     supervisor.start("export", serve_export(listen(cloud, address, EXPORT_PORT), certificate, kubevirt.Delivery(platform)))
+    return platform

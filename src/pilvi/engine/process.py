@@ -118,7 +118,9 @@ async def stop_engine(cloud: Cloud) -> None:
         if process.is_alive:
             os.kill(process.pid, signal.SIGTERM)
     await wait_for(lambda: not any(process.is_alive for process in processes), STOP_TIMEOUT_S, "the engine to stop")
-    for path in (_parent_path(cloud), _record_path(cloud)):
+    parent_path = _parent_path(cloud)
+    # What a parent that was killed has left of its record goes too.
+    for path in (parent_path, parent_path.with_name(f".{parent_path.name}.new"), _record_path(cloud)):
         path.unlink(missing_ok=True)
 
 

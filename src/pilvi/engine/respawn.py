@@ -57,7 +57,7 @@ def write_identity(path: Path) -> None:
     stat = Path("/proc/self/stat").read_bytes()
     started = int(stat[stat.rindex(b")") + 2 :].split()[19])
     boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(f".{path.name}.new")
     temporary.write_text(json.dumps({"process": {"boot": boot, "pid": os.getpid(), "started": started}, "version": ""}), encoding="ascii")
     temporary.rename(path)
 

@@ -21,6 +21,7 @@ from urllib.parse import urlencode, urlsplit
 import aiohttp
 
 from pilvi.errors import Transient, UserError
+from pilvi.images.endpoint import Endpoint
 from pilvi.images.manifest import Blob, Index, Manifest, Token, choose_manifest, decode
 from pilvi.images.reference import Reference
 
@@ -47,6 +48,11 @@ class Credentials:
     user: str
     password: str = field(repr=False)
     authorities: str = field(default="", repr=False)
+
+    @property
+    def basic(self) -> str:
+        """User and password as HTTP's Basic scheme has them."""
+        return base64.b64encode(f"{self.user}:{self.password}".encode()).decode()
 
 
 def read_docker_config(content: bytes) -> dict[str, Credentials]:
@@ -75,22 +81,31 @@ def _host_of(key: str) -> str:
 class Registry:
     """The registry of one image, with the credentials for it. Use as an async context manager.
 
-    An `insecure` one is taken with any certificate, and by plain HTTP when it speaks no TLS.
-    Raises UserError for authorities that are no certificates.
+    An `insecure` one is taken with any certificate, and by plain HTTP when it speaks no TLS. With an `endpoint` it is asked there, and
+    nobody else is. Raises UserError for authorities that are no certificates.
     """
 
-    def __init__(self, reference: Reference, credentials: Credentials | None = None, *, insecure: bool = False) -> None:
+    def __init__(
+        self,
+        reference: Reference,
+        credentials: Credentials | None = None,
+        *,
+        insecure: bool = False,
+        endpoint: Endpoint | None = None,
+    ) -> None:
         self._reference = reference
         self._credentials = credentials if credentials is not None and (credentials.user or credentials.password) else None
         self._insecure = insecure
         self._context = _context(credentials.authorities if credentials is not None else "", verify=not insecure)
         self._scheme = _scheme(reference.host)
+        self._endpoint = endpoint
         self._token = ""
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Registry:
+        connector = aiohttp.TCPConnector(ssl=self._context, limit=4) if self._endpoint is None else self._endpoint.connector()
         self._session = aiohttp.ClientSession(
-            timeout=_TIMEOUT, trust_env=True, connector=aiohttp.TCPConnector(ssl=self._context, limit=4), auto_decompress=False
+            timeout=_TIMEOUT, trust_env=self._endpoint is None, connector=connector, auto_decompress=False
         )
         return self
 
@@ -185,7 +200,8 @@ class Registry:
 
     def _get(self, path: str, headers: dict[str, str]) -> _Request:
         host = _DOCKER_HOSTS.get(self._reference.host, self._reference.host)
-        return _Request(self, f"{self._scheme}://{host}/v2/{self._reference.path}/{path}", headers)
+        base = f"{self._scheme}://{host}" if self._endpoint is None else self._endpoint.url
+        return _Request(self, f"{base}/v2/{self._reference.path}/{path}", headers)
 
     async def _speaks_tls(self) -> bool:
         """Whether anything answers there by TLS; asked only of a registry that is allowed to do without."""
@@ -236,7 +252,7 @@ class Registry:
             words = {name: quoted or plain for name, quoted, plain in _WORDS.findall(schemes["bearer"])}
             self._token = f"Bearer {await self._ask_token(words)}"
         elif "basic" in schemes and self._credentials is not None:
-            self._token = f"Basic {self._basic(self._credentials)}"
+            self._token = f"Basic {self._credentials.basic}"
 
     async def _ask_token(self, challenge: dict[str, str]) -> str:
         realm = challenge.get("realm", "")
@@ -244,7 +260,7 @@ class Registry:
             raise UserError(f"registry {self._reference.host} sends clients to {realm!r} for a token", hint="ask who runs the registry")
         query = {str(name): challenge[name] for name in ("service", "scope") if name in challenge}
         query.setdefault("scope", f"repository:{self._reference.path}:pull")
-        headers = {"Authorization": f"Basic {self._basic(self._credentials)}"} if self._credentials is not None else {}
+        headers = {"Authorization": f"Basic {self._credentials.basic}"} if self._credentials is not None else {}
         response = await self._send(f"{realm}{'&' if '?' in realm else '?'}{urlencode(query)}", headers)
         try:
             if response.status != 200:
@@ -259,10 +275,6 @@ class Registry:
         if not token.isascii() or not token.isprintable():
             raise UserError(f"{realm} gave no usable token for {self._reference}", hint="ask who runs the registry")
         return token
-
-    @staticmethod
-    def _basic(credentials: Credentials) -> str:
-        return base64.b64encode(f"{credentials.user}:{credentials.password}".encode()).decode()
 
     def _failure(self, response: aiohttp.ClientResponse, text: str) -> Exception:
         said = _first_error(text)

@@ -18,15 +18,16 @@ import hashlib
 import os
 import shutil
 import sys
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Literal, TypeAlias, TypeVar
+from typing import Literal, Protocol, TypeAlias, TypeVar
 
 import msgspec
 
 from pilvi.errors import Transient, UserError
 from pilvi.host.disks import read_image
+from pilvi.images.endpoint import Endpoint
 from pilvi.images.files import Place, find_files, take_files
 from pilvi.images.layers import Hidden, take_disk
 from pilvi.images.manifest import Blob, Manifest
@@ -37,7 +38,7 @@ from pilvi.images.registry import Credentials, Registry
 from pilvi.lib.disk import on_disk
 from pilvi.lib.files import write_json
 
-__all__ = ["ContainerDisk", "ImageStore", "Policy", "Progress"]
+__all__ = ["ContainerDisk", "ImageStore", "OwnRegistry", "Policy", "Progress"]
 
 Policy: TypeAlias = Literal["Always", "IfNotPresent", "Never"]
 Progress: TypeAlias = Callable[[int, int], None]
@@ -48,6 +49,15 @@ Found: TypeAlias = Callable[[str], T | None]
 Pull: TypeAlias = Callable[[Registry, str, Manifest], Awaitable[T]]
 
 _RESERVE_BYTES = 256 << 20
+
+
+class OwnRegistry(Protocol):
+    """The registry of the cloud itself, which is asked at its endpoint."""
+
+    endpoint: Endpoint
+
+    async def offer(self, reference: Reference) -> None:
+        """Return when it has what it may have under that name. Raises UserError, Transient."""
 
 
 class ContainerDisk(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,6 +82,8 @@ class ImageStore:
         self._lock = asyncio.Lock()
         self.insecure: frozenset[str] = frozenset()
         """Hosts of registries whose certificate does not count, or that have none. May be set at any time."""
+        self.own: OwnRegistry | None = None
+        """The cloud's own registry, for references with its host. Set before anything is pulled."""
 
     def find(self, reference: Reference, credentials: Credentials | None = None, path: str | None = None) -> ContainerDisk | None:
         """The disk that the reference stood for when it was last asked for with these credentials; None when it is not here.
@@ -119,6 +131,16 @@ class ImageStore:
 
         return await self._ensure(reference, policy, credentials, lambda digest: self._find_files(digest, paths), pull)
 
+    @asynccontextmanager
+    async def registry(self, reference: Reference, credentials: Credentials | None = None) -> AsyncIterator[Registry]:
+        """The registry that has this image, to be asked. Raises UserError for authorities that are no certificates, Transient."""
+        own = self.own if self.own is not None and self.own.endpoint.host == reference.host else None
+        if own is not None:
+            await own.offer(reference)
+        endpoint = None if own is None else own.endpoint
+        async with Registry(reference, credentials, insecure=reference.host in self.insecure, endpoint=endpoint) as registry:
+            yield registry
+
     async def prune(self, wanted: set[Reference]) -> list[str]:
         """Remove what came of other references than these and has not been wanted for a day; names of what was removed. Raises OSError."""
         async with self._lock:
@@ -131,7 +153,7 @@ class ImageStore:
             return present
         if policy == "Never":
             raise UserError(f"{reference} is not here, and its pull policy is Never", hint="set imagePullPolicy: IfNotPresent")
-        async with Registry(reference, credentials, insecure=reference.host in self.insecure) as registry:
+        async with self.registry(reference, credentials) as registry:
             digest, manifest = await registry.manifest()
             # One at a time: images share layers.
             async with self._lock:

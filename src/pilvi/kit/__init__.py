@@ -2,7 +2,7 @@
 
 `build` makes what is missing; the other functions find it. Binaries by name: kube-apiserver, kube-controller-manager, kube-scheduler,
 kubelet, kubeadm, kubectl, etcd, kube-proxy; containerd, containerd-shim-runc-v2, ctr, runc, bridge, host-local, loopback, portmap, ptp,
-pause; sandbox-enter, node-init; cluster-api-core, cluster-api-kubeadm-bootstrap, clusterctl; coredns.
+pause; sandbox-enter, node-init; cluster-api-core, cluster-api-kubeadm-bootstrap, clusterctl; coredns; registry.
 All but `build` read a few small files and never wait for a network.
 """
 

@@ -121,11 +121,12 @@ async def _compile(recipe: Recipe, program: Program, output: Path, go: Go, tempo
 
 
 def _program_versions(recipe: Recipe) -> dict[str, str]:
-    """Module path -> version, for each module that a program's package lies in."""
+    """Module path -> version, for each module that a program's package lies in, or whose version is stamped into ours."""
     packages = [program.package for program in recipe.programs]
+    stamped = set(recipe.stamps.values())
     required = read_requirements(recipe.folder)
     return {
         module: version
         for module, version in required.items()
-        if any(package == module or package.startswith(f"{module}/") for package in packages)
+        if f"{{{module}}}" in stamped or any(package == module or package.startswith(f"{module}/") for package in packages)
     }

@@ -55,7 +55,7 @@ def find_recipes(modules: Path = MODULES) -> list[Recipe]:
     """All recipes whose module folder is there, the slowest first: Kubernetes minors newest first, then the rest."""
     minors = [path for path in modules.iterdir() if re.fullmatch(r"kubernetes-\d+\.\d+", path.name)]
     minors.sort(key=lambda path: [int(part) for part in path.name.removeprefix("kubernetes-").split(".")], reverse=True)
-    others = (_cluster_api, _addons, _node, _machine)
+    others = (_cluster_api, _addons, _node, _registry, _machine)
     return [*(_kubernetes(path) for path in minors), *(make(modules) for make in others)]
 
 
@@ -140,6 +140,19 @@ def _node(modules: Path) -> Recipe:
         },
         memory_mb=1500,
         disk_mb=1000,
+    )
+
+
+def _registry(modules: Path) -> Recipe:
+    distribution = "github.com/distribution/distribution/v3"
+    return Recipe(
+        name="registry",
+        folder=modules / "registry",
+        sources=("registry",),
+        programs=(Program(name="registry", package="./registry"),),
+        stamps={f"{distribution}/version.version": f"{{{distribution}}}"},
+        memory_mb=1000,
+        disk_mb=600,
     )
 
 

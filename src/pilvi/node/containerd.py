@@ -2,9 +2,12 @@
 
 import json
 
+from pilvi.api.registry import REGISTRY_HOST
+
 CONFIG = "/etc/containerd/config.toml"
 CNI_TEMPLATE = "/etc/containerd/cni.template"
 SOCKET = "/run/containerd/containerd.sock"
+REGISTRIES = "/etc/containerd/certs.d"
 
 
 def containerd_config(pause: str, *, systemd_cgroups: bool) -> bytes:
@@ -26,6 +29,9 @@ state = "/run/containerd"
 [plugins.'io.containerd.cri.v1.images'.pinned_images]
   sandbox = "{pause}"
 
+[plugins.'io.containerd.cri.v1.images'.registry]
+  config_path = "{REGISTRIES}"
+
 [plugins.'io.containerd.cri.v1.runtime']
   # A host without CAP_SYS_RESOURCE cannot lower oom_score_adj, and every pod would fail.
   restrict_oom_score_adj = true
@@ -42,6 +48,15 @@ state = "/run/containerd"
 [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc.options]
   SystemdCgroup = {json.dumps(systemd_cgroups)}
 '''.encode()
+
+
+def registry_files(authority: str) -> dict[str, bytes]:
+    """What containerd has to know of the cloud's own registry, by path: its authority (PEM). Nothing without one."""
+    if not authority:
+        return {}
+    folder = f"{REGISTRIES}/{REGISTRY_HOST}"
+    hosts = f'server = "https://{REGISTRY_HOST}"\n\n[host."https://{REGISTRY_HOST}"]\n  ca = "{folder}/ca.crt"\n'
+    return {f"{folder}/hosts.toml": hosts.encode(), f"{folder}/ca.crt": authority.encode()}
 
 
 def cni_template(mtu: int) -> bytes:

@@ -40,10 +40,9 @@ _MKFS_TIMEOUT_S = 300.0
 
 
 class Seed(msgspec.Struct, frozen=True, kw_only=True):
-    """What makes a node disk a certain machine: the content of its second disk, and the kernel's command line."""
+    """What makes a node disk a certain machine: the content of its second disk."""
 
     archive: bytes
-    command_line: str
     notes: tuple[str, ...] = ()
 
 
@@ -97,8 +96,12 @@ def node_seed(facts: NodeFacts, image: NodeImage, mac: str, gateway: IPv4Address
         f"[Network]\nAddress={facts.address}\nGateway={gateway}\nLinkLocalAddressing=no\nIPv6AcceptRA=no\n"
     )
     leg = NodeFile(path=PurePosixPath("/etc/systemd/network/10-leg.network"), content=network.encode())
-    words = f"root=LABEL={_LABEL} rw console=tty0 console=ttyS0 quiet systemd.machine_id={facts.machine_id} systemd.hostname={facts.name}"
-    return Seed(archive=_archive((*files, leg)), command_line=words, notes=notes)
+    return Seed(archive=_archive((*files, leg)), notes=notes)
+
+
+def node_command_line(facts: NodeFacts) -> str:
+    """The kernel's command line of that machine: systemd wants its name and id before any disk is read. Pure."""
+    return f"root=LABEL={_LABEL} rw console=tty0 console=ttyS0 quiet systemd.machine_id={facts.machine_id} systemd.hostname={facts.name}"
 
 
 def _fill(root: Path, programs: NodePrograms) -> None:

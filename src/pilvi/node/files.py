@@ -9,7 +9,7 @@ from typing import Literal
 import msgspec
 
 from pilvi.node.cloud_config import parse_user_data
-from pilvi.node.containerd import CNI_TEMPLATE, CONFIG, cni_template, containerd_config
+from pilvi.node.containerd import CNI_TEMPLATE, CONFIG, cni_template, containerd_config, registry_files
 from pilvi.node.first_boot import render_first_boot
 from pilvi.node.kubelet import DROP_IN, EXTRA_ARGUMENTS, kubelet_drop_in, kubelet_extra_arguments
 
@@ -21,7 +21,7 @@ class NodeFacts(msgspec.Struct, frozen=True, kw_only=True):
 
     `uid` is the VMI's UID. Its link has `address` and `mtu`. `resolver` answers DNS for the machine and its pods. `user_data` is what a
     guest's cloud-init would get; `meta_data` adds to the values of its `{{ ds.meta_data.* }}`, of which `instance_id` and
-    `local_hostname` are always there.
+    `local_hostname` are always there. `registry_authority` (PEM) is the one that the cloud's registry is known by, empty for none.
     """
 
     name: str
@@ -32,6 +32,7 @@ class NodeFacts(msgspec.Struct, frozen=True, kw_only=True):
     user_data: bytes
     meta_data: Mapping[str, str] = {}
     mtu: int = 1500
+    registry_authority: str = ""
 
     @property
     def machine_id(self) -> str:
@@ -85,6 +86,7 @@ def node_files(facts: NodeFacts, pause: str, around: Surroundings) -> tuple[tupl
         _file(CNI_TEMPLATE, cni_template(facts.mtu)),
         _file(DROP_IN, drop_in),
         _file(EXTRA_ARGUMENTS, kubelet_extra_arguments({"pilvi.dev/machine": around.machine})),
+        *(_file(path, content) for path, content in registry_files(facts.registry_authority).items()),
         NodeFile(path=FIRST_BOOT_SCRIPT, content=render_first_boot(config, around.ignored_errors), mode=0o700),
     )
     return files, config.notes

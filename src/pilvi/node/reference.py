@@ -1,7 +1,7 @@
 """The one place that says what a node image is called, and where a built one lies.
 
-A VirtualMachine names it as a container disk, `pilvi.dev/node:v1.37.2`. No registry serves it: the engine knows it by this
-name and takes the root tree that the kit holds.
+A VirtualMachine names it as a container disk, `pilvi.dev/node:v1.37.2`. Workers do not pull it: the engine knows it by this name and takes
+what the kit holds. For everybody else it is in the cloud's registry (`container_disk`).
 """
 
 import re
@@ -9,9 +9,10 @@ from pathlib import Path
 
 import msgspec
 
+from pilvi.api.registry import REGISTRY_HOST
 from pilvi.lib.files import read_json
 
-REPOSITORY = "pilvi.dev/node"
+REPOSITORY = f"{REGISTRY_HOST}/node"
 _REFERENCE = re.compile(rf"{re.escape(REPOSITORY)}:v?(\d+\.\d+\.\d+)")
 MANIFEST = "image.json"  # written last: a folder with it is complete
 

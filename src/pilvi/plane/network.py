@@ -6,6 +6,7 @@ from ipaddress import IPv4Network
 
 from pilvi.api.cdi.upload import UPLOAD_PORT
 from pilvi.api.export import EXPORT_PORT
+from pilvi.api.registry import REGISTRY_PORT
 from pilvi.controlplane import ControlPlane, control_plane_filter, public_rules
 from pilvi.errors import PilviError, format_chain
 from pilvi.host import nft
@@ -16,8 +17,10 @@ from pilvi.lib.together import together
 
 EVERYWHERE = IPv4Network("0.0.0.0/0")
 CHECK_S = 300.0
-PUBLIC_PORTS = (UPLOAD_PORT, EXPORT_PORT)
-"""What everybody may dial of the engine's listeners on the platform's address."""
+PUBLIC_PORTS = (UPLOAD_PORT, EXPORT_PORT, REGISTRY_PORT)
+"""What everybody may dial on the platform's address beside its API: the engine's listeners for uploads and exports, and the registry."""
+# The registry has the port that clients expect, without being root.
+SYSCTLS = {"net.ipv4.ip_unprivileged_port_start": str(REGISTRY_PORT)}
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +44,8 @@ def platform_link(cloud: Cloud) -> Veth:
 
 def platform_network(cloud: Cloud) -> NamespaceNetwork:
     """The platform's namespace: everything beyond the bridge goes by the host."""
-    return NamespaceNetwork(netns=cloud.netns("plane"), routes=(Route(prefix=EVERYWHERE, via=cloud.host_address.ip, dev="eth0"),))
+    route = Route(prefix=EVERYWHERE, via=cloud.host_address.ip, dev="eth0")
+    return NamespaceNetwork(netns=cloud.netns("plane"), routes=(route,), sysctls=SYSCTLS)
 
 
 def platform_filter(cloud: Cloud, plane: ControlPlane) -> nft.JsonObject:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 
+from pilvi.api.registry import REGISTRY_HOST
 from pilvi.controlplane import ControlPlane, Keys, create_keys, renew_leaves
 from pilvi.errors import UserError
 from pilvi.lib.files import write_atomic
@@ -30,7 +31,8 @@ _SERVER_NAMES = ("localhost", server_name())
 class PlatformKeys(msgspec.Struct, frozen=True):
     """The control plane's keys, and those of the clients and servers that only the platform has.
 
-    `webhook` is what everything shows that the API server itself dials: webhooks and the aggregated API.
+    `webhook` is what everything shows that the API server itself dials: webhooks and the aggregated API. `registry` is the registry's;
+    a file of an older pilvi has none.
     """
 
     control_plane: Keys
@@ -38,6 +40,7 @@ class PlatformKeys(msgspec.Struct, frozen=True):
     cluster_api: KeyPair
     webhook_ca: KeyPair
     webhook: KeyPair
+    registry: KeyPair | None = None
 
 
 def ensure_platform_keys(home: Path, plane: ControlPlane) -> PlatformKeys:
@@ -78,6 +81,7 @@ def _create(plane: ControlPlane) -> PlatformKeys:
         _client(control_plane, CLUSTER_API_USER),
         webhook_ca,
         _webhook(webhook_ca),
+        _registry(control_plane, plane),
     )
 
 
@@ -94,6 +98,7 @@ def _renew(keys: PlatformKeys, plane: ControlPlane, now: datetime) -> PlatformKe
         keys.webhook_ca,
         # A cloud of an older pilvi has one for fewer names.
         _webhook(keys.webhook_ca) if due(keys.webhook) or get_names(keys.webhook.certificate) != _SERVER_NAMES else keys.webhook,
+        _registry(control_plane, plane) if keys.registry is None or due(keys.registry) else keys.registry,
     )
 
 
@@ -103,3 +108,7 @@ def _client(control_plane: Keys, user: str) -> KeyPair:
 
 def _webhook(ca: KeyPair) -> KeyPair:
     return issue(ca, "pilvi-webhooks", Usage.SERVER, dns_names=_SERVER_NAMES, addresses=(IPv4Address("127.0.0.1"),))
+
+
+def _registry(control_plane: Keys, plane: ControlPlane) -> KeyPair:
+    return issue(control_plane.authorities["ca"], "pilvi-registry", Usage.SERVER, dns_names=(REGISTRY_HOST,), addresses=(plane.address,))

@@ -36,6 +36,7 @@ from pilvi.plane.network import ensure_cloud_network
 from pilvi.plane.platform import platform_control_plane
 from pilvi.plane.platform_keys import PlatformKeys, ensure_platform_keys
 from pilvi.plane.progress import Progress
+from pilvi.plane.registry import install_certificate
 
 READY_TIMEOUT_S = 120.0
 CHANCES = 3
@@ -158,6 +159,8 @@ async def _ensure_units(units: Units, plane: ControlPlane, components: tuple[str
 def _install_files(cloud: Cloud, plane: ControlPlane, keys: PlatformKeys) -> None:
     install_files(plane, file_set(plane, keys.control_plane))
     cluster_api.install_manager_files(cloud, plane, keys)
+    if keys.registry is not None:
+        install_certificate(cloud, keys.registry)
     engine = plane.data_dir / "engine"
     install_files(
         plane,

@@ -31,7 +31,8 @@ class Endpoint:
     """One path below /apis/GROUP/VERSION and what answers there.
 
     `of` says what the path names: one `object` of a namespace (then `resource` is its plural and `subresource` what is done to it), a
-    `namespace` alone, or nothing (`group`). `tail` are more segments, as patterns of aiohttp; RBAC does not see them.
+    `namespace` alone, or nothing (`group`). `tail` are more segments, as patterns of aiohttp; RBAC does not see them. `kind` is that of the
+    objects that are created there.
     """
 
     method: Literal["GET", "PUT", "POST"]
@@ -40,6 +41,7 @@ class Endpoint:
     subresource: str = ""
     of: Literal["object", "namespace", "group"] = "object"
     tail: str = ""
+    kind: str = ""
 
     @property
     def path(self) -> str:

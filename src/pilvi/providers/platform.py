@@ -73,3 +73,8 @@ class Platform:
     def images(self) -> ImageStore:
         """Container disks, for machines and for imports: one store, since its locks are those of one object."""
         return ImageStore(self.cloud.home / "images")
+
+    @property
+    def registry_authority(self) -> str:
+        """The authority (PEM) that the cloud's own registry is known by; empty where nobody has set one."""
+        return self.images.own.endpoint.authority if self.images.own is not None else ""

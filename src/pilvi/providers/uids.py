@@ -1,7 +1,8 @@
 """Who may have which of the cloud's host uids, so that allocators need not ask each other.
 
-The first uid is the platform's control plane, the last the resolvers and DHCP of VPCs. Of the others the lower half is for control planes
-of tenants, the upper half for machines. Each uid in use stands in an annotation on the object that it serves.
+The first uid is the platform's control plane, the last the resolvers and DHCP of VPCs, the one before it the registry. Of the others
+the lower half is for control planes of tenants, the upper half for machines. Each uid in use stands in an annotation on the object that
+it serves.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ def control_plane_uids(cloud: Cloud) -> range:
 
 def machine_uids(cloud: Cloud) -> range:
     """The uids for machines."""
-    return cloud.uids[len(cloud.uids) // 2 : -1]
+    return cloud.uids[len(cloud.uids) // 2 : -2]
 
 
 def find_uid(obj: JsonObject, uids: range) -> int | None:

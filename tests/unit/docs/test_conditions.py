@@ -26,7 +26,7 @@ OTHERS = {
     "reasons in the engine's log only": """AddressConflict ContentIsDeleted DefinitionNotFound InvalidAddress InvalidConfig InvalidProvider
         PodExists SubnetNotFound SubnetNotReady TenantControlPlaneDeleting TypeNotSupported""",
     "the rest": """All Body DataVolumeName Digest GuestPanicked ImagePullFailed InternalError Known KubeVirt Linux MemAvailable MemTotal
-        NodeRestriction None Port Refusal Waiting""",
+        MemoryDump NodeRestriction None Port Refusal Waiting""",
     "of instancetypes and replica sets": """CoresThreads DataSource DoesNotExist GraphicsDevice Ignore In InputDevice MemBalloon NotIn
         PodInterface Ref Resumed SerialConsole SocketsCores SocketsCoresThreads""",
     "words of moves between hosts": """External LiveMigrate LiveMigrateIfPossible LiveMigration NotRunning PreCopy PreparingTarget Queued

@@ -60,3 +60,10 @@ def test_told_to_stop_while_it_waits_it_ends_at_once(tmp_path: Path) -> None:
     parent.stderr.close()
     assert once.exists()
     assert not (tmp_path / "parent.json").exists()
+
+
+def test_what_a_killed_one_has_left_goes(tmp_path: Path) -> None:
+    (tmp_path / ".parent.json.new").write_text("half of a record")
+    parent = start(tmp_path, "exit 0")
+    assert parent.wait(10) == 0
+    assert [*tmp_path.iterdir()] == []

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from pilvi.errors import UserError
-from pilvi.node import NodeFacts, NodeImage, node_seed
+from pilvi.node import NodeFacts, NodeImage, node_command_line, node_seed
 
 FACTS = NodeFacts(
     name="m1",
@@ -38,7 +38,8 @@ def test_seed_says_which_machine_it_is() -> None:
     assert '"cgroupDriver": "systemd"' in files["etc/kubernetes/kubelet.conf.d/10-machine.conf"][1]
     assert "SystemdCgroup = true" in files["etc/containerd/config.toml"][1]
     assert files["etc/default/kubelet"][1] == "KUBELET_EXTRA_ARGS=--node-labels=pilvi.dev/machine=qemu\n"
-    assert "systemd.hostname=m1" in seed.command_line.split()
+    words = node_command_line(FACTS).split()
+    assert {"systemd.hostname=m1", f"systemd.machine_id={FACTS.machine_id}"} <= {*words}
     assert len(seed.notes) == 1, "ntp has no effect, and that is said"
     assert len(seed.archive) % 512 == 0, "a disk has whole sectors"
 

@@ -3,7 +3,7 @@
 import json
 import tomllib
 
-from pilvi.node.containerd import cni_template, containerd_config
+from pilvi.node.containerd import cni_template, containerd_config, registry_files
 from pilvi.node.kubelet import kubelet_drop_in, kubelet_extra_arguments
 
 
@@ -44,3 +44,12 @@ def test_processors_of_the_host_beyond_the_machines_are_not_offered() -> None:
     reserved = json.loads(kubelet_drop_in("kubevirt://m1", cgroup_version=2, surplus_cpus=6))["systemReserved"]
     assert reserved["cpu"] == "6"
     assert "cpu" not in json.loads(kubelet_drop_in("kubevirt://m1", cgroup_version=2, surplus_cpus=-2))["systemReserved"]
+
+
+def test_containerd_trusts_the_authority_of_the_clouds_registry() -> None:
+    files = registry_files("-----BEGIN CERTIFICATE-----")
+    host = tomllib.loads(files["/etc/containerd/certs.d/pilvi.dev/hosts.toml"].decode())["host"]["https://pilvi.dev"]
+    assert files[host["ca"]] == b"-----BEGIN CERTIFICATE-----"
+    config = tomllib.loads(containerd_config("p", systemd_cgroups=True).decode())
+    assert config["plugins"]["io.containerd.cri.v1.images"]["registry"]["config_path"] == "/etc/containerd/certs.d"
+    assert registry_files("") == {}

@@ -32,6 +32,16 @@ def test_the_default_subnet_lies_in_the_default_vpc() -> None:
     assert objects["Subnet"]["spec"]["vpc"] == objects["Vpc"]["metadata"]["name"]
 
 
+@pytest.mark.parametrize(("role", "verbs"), [("view", {"get", "list", "watch"}), ("edit", {"create", "delete", "get", "patch", "update"})])
+def test_who_may_export_disks(role: str, verbs: set[str]) -> None:
+    """To create one is to read disks: nothing for who only looks."""
+    (found,) = [obj for obj in defaults() if obj["kind"] == "ClusterRole" and obj["metadata"]["name"] == f"kubevirt.io:{role}"]
+    (rule,) = [rule for rule in found["rules"] if rule["apiGroups"] == ["export.kubevirt.io"]]
+    assert rule["resources"] == ["virtualmachineexports"]
+    assert verbs <= {*rule["verbs"]}
+    assert role == "edit" or {*rule["verbs"]} == verbs
+
+
 def test_there_is_a_kubernetes_version() -> None:
     assert kit.kubernetes_versions()
 

@@ -55,7 +55,7 @@ def test_the_host_is_known_by_its_own_address_only() -> None:
     assert sources == ["10.250.0.1"]
 
 
-def test_everybody_reaches_the_api_and_the_upload_proxy_of_the_platform() -> None:
+def test_everybody_reaches_the_api_the_proxies_and_the_registry_of_the_platform() -> None:
     for table in (network.platform_filter(CLOUD, PLANE), network.host_table(CLOUD, PLANE)):
         ports = [
             entry["match"]["right"]
@@ -63,4 +63,4 @@ def test_everybody_reaches_the_api_and_the_upload_proxy_of_the_platform() -> Non
             for entry in item.get("rule", {}).get("expr", [])
             if entry.get("match", {}).get("left") == {"payload": {"protocol": "tcp", "field": "dport"}}
         ]
-        assert ports == [PLANE.port, 9447]
+        assert ports == [PLANE.port, 9447, 9448, 443]

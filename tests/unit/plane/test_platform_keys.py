@@ -26,3 +26,16 @@ def test_a_certificate_for_fewer_names_is_made_anew(tmp_path: Path) -> None:
     assert (second.webhook_ca, second.engine) == (first.webhook_ca, first.engine)
     assert msgspec.json.decode((tmp_path / FILE).read_bytes(), type=PlatformKeys) == second
     assert ensure_platform_keys(tmp_path, plane) == second
+
+
+def test_a_cloud_of_a_pilvi_without_a_registry_gets_its_certificate(tmp_path: Path) -> None:
+    plane = platform_control_plane(cloud(tmp_path))
+    first = ensure_platform_keys(tmp_path, plane)
+    content = msgspec.json.decode((tmp_path / FILE).read_bytes())
+    del content["registry"]
+    (tmp_path / FILE).write_bytes(msgspec.json.encode(content))
+    second = ensure_platform_keys(tmp_path, plane)
+    assert second.registry is not None
+    assert get_names(second.registry.certificate) == ("pilvi.dev",)
+    assert msgspec.structs.replace(second, registry=first.registry) == first
+    assert ensure_platform_keys(tmp_path, plane) == second

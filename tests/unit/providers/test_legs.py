@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pilvi.errors import UserError
+from pilvi.plane.registry import registry_uid
 from pilvi.providers.legs import control_plane_leg, control_plane_netns
 from pilvi.providers.uids import control_plane_uids, find_uid, machine_uids, used_uids
 from tests.unit.providers.kamaji.objects import cloud
@@ -41,7 +42,7 @@ def test_names_differ_by_uid() -> None:
 
 def test_blocks_of_uids_do_not_overlap() -> None:
     here = cloud()
-    blocks = [{here.uid_base}, set(control_plane_uids(here)), set(machine_uids(here)), {here.uids[-1]}]
+    blocks = [{here.uid_base}, set(control_plane_uids(here)), set(machine_uids(here)), {registry_uid(here)}, {here.uids[-1]}]
     assert sum(map(len, blocks)) == len(set().union(*blocks)) == here.uid_count
 
 

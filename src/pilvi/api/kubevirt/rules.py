@@ -54,6 +54,10 @@ def machine_rules(path: str) -> tuple[Rule, ...]:
             " + variables.sizes.filter(size, !isQuantity(size) || !quantity(size).isGreaterThan(quantity('0'))).join(', ')",
         ),
         *disk_rules(path),
+        Rule(
+            "variables.machine.?volumes.orValue([]).filter(volume, volume.?memoryDump.hasValue()).size() <= 1",
+            f"'{path}.volumes: a machine writes its memory to one claim at a time; keep one memoryDump'",
+        ),
         *interface_rules(path),
         Rule(
             "!variables.domain.?firmware.?kernelBoot.hasValue()"

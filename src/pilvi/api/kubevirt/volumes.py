@@ -113,6 +113,14 @@ class ClaimVolume(Part):
     read_only: Annotated[bool | None, implemented("The guest cannot write to it.")] = None
 
 
+class MemoryDumpVolume(Part):
+    claim_name: Annotated[str, implemented("Name of the claim, as large as the memory and 100Mi; one that is new or holds a dump.")]
+    hotpluggable: Annotated[bool | None, accepted("Whether it comes and goes.", "it always does", when="self == false")] = None
+    read_only: Annotated[bool | None, rejected("No writing.", "the memory is written to it", "false, or nothing", when="self == true")] = (
+        None
+    )
+
+
 class SecretVolume(Part):
     optional: Annotated[bool | None, implemented("The machine starts without it too, with an empty disc.")] = None
     secret_name: Annotated[str | None, implemented("Its name.")] = None
@@ -152,9 +160,10 @@ class Volume(Part):
         rejected("A file of the host.", "machines may not reach into the host's files", A_CONTAINER_DISK),
     ] = None
     memory_dump: Annotated[
-        ClaimVolume | None,
-        rejected(
-            "The memory of a machine.", "it is never a disk of the machine itself", "a persistentVolumeClaim to read one that was made"
+        MemoryDumpVolume | None,
+        implemented(
+            "Claim that the machine's memory is written to, once, when it runs; no disk of the machine."
+            " `virtctl memory-dump` writes it and takes it away."
         ),
     ] = None
     persistent_volume_claim: Annotated[ClaimVolume | None, implemented("The disk of a claim, which outlives the machine.")] = None

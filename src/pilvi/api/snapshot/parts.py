@@ -16,6 +16,7 @@ __all__ = [
     "OperationCondition",
     "OperationError",
     "TypedReference",
+    "duration_rule",
     "machine_rule",
     "named",
     "unchanged",
@@ -58,6 +59,13 @@ def machine_rule(path: str) -> Rule:
         f"{reference}.kind == 'VirtualMachine' && {reference}.?apiGroup.orValue('kubevirt.io') == 'kubevirt.io' && {named(reference)}",
         f"'{path} has to name a VirtualMachine: write apiGroup: kubevirt.io, kind: VirtualMachine and its name, which has no dots'",
     )
+
+
+def duration_rule(path: str, examples: str) -> Rule:
+    """The text at `path`, if there is one, is a time as Go writes it: hours, minutes, seconds and thousandths, in this order."""
+    parts = "".join(rf"([0-9]+(\\.[0-9]*)?{unit})?" for unit in ("h", "m", "s", "ms"))
+    text = f"object.{path}"
+    return Rule(f"!has({text}) || ({text} != '' && {text}.matches('^(0|{parts})$'))", f"'{path} has to be a time such as {examples}'")
 
 
 def unchanged(what: str) -> Rule:

@@ -12,6 +12,7 @@ from pilvi.api.snapshot.parts import (
     OperationCondition,
     OperationError,
     TypedReference,
+    duration_rule,
     machine_rule,
     unchanged,
 )
@@ -74,10 +75,7 @@ class VirtualMachineSnapshot(Object):
                 "object.spec.?deletionPolicy.orValue('Delete') in ['Delete', 'Retain']",
                 "'spec.deletionPolicy ' + object.spec.deletionPolicy + ' is not one of Delete, Retain'",
             ),
-            Rule(
-                r"!has(object.spec.failureDeadline) || object.spec.failureDeadline.matches('^(0|([0-9]+(\\.[0-9]+)?(ms|s|m|h))+)$')",
-                "'spec.failureDeadline has to be a time such as 30s, 10m or 1h30m'",
-            ),
+            duration_rule("spec.failureDeadline", "30s, 10m or 1h30m"),
             unchanged("VirtualMachineSnapshot"),
         ),
     )

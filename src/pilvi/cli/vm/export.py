@@ -98,7 +98,7 @@ async def _source(client: Client, key: Key, status: JsonObject, volume: str | No
 
     from pilvi.api.builtin import SECRETS
     from pilvi.errors import UserError
-    from pilvi.transfer import HttpSource
+    from pilvi.transfer import HttpSource, Proxies
 
     link = status["links"]["external"]
     volumes = {each["name"]: each for each in link["volumes"]}
@@ -109,4 +109,6 @@ async def _source(client: Client, key: Key, status: JsonObject, volume: str | No
     url = next(each["url"] for each in volumes[name]["formats"] if each["format"] == "gzip")
     secret = await client.get(SECRETS, key._replace(name=status["tokenSecretRef"]))
     token = base64.b64decode(secret["data"]["token"]).decode()
-    return HttpSource(url=url, headers=(("x-kubevirt-export-token", token),), authorities=link["cert"])
+    headers = (("x-kubevirt-export-token", token),)
+    # As with the API itself, no proxy is asked for the way to the cloud.
+    return HttpSource(url=url, headers=headers, authorities=link["cert"], proxies=Proxies())

@@ -26,15 +26,21 @@ def group_document(group: ApiGroup) -> JsonObject:
 def version_document(group: ApiGroup, version: str) -> JsonObject:
     """What /apis/GROUP/VERSION answers: an APIResourceList.
 
-    As with KubeVirt the entries have no kind and no verbs: with a kind of another group that would take its place in kubectl's tables, and
-    with verbs the garbage collector and quotas would try to list them.
+    As with KubeVirt subresources have no kind and no verbs: with a kind of another group that would take its place in kubectl's tables, and
+    with verbs the garbage collector and quotas would try to list them. What can be created has both, so that `kubectl create` finds it.
     """
-    names = dict.fromkeys(endpoint.name for endpoint in group.endpoints if endpoint.of != "group")
+    kinds: dict[str, str] = {}
+    for endpoint in group.endpoints:
+        if endpoint.of != "group":
+            kinds[endpoint.name] = endpoint.kind or kinds.get(endpoint.name, "")
     return {
         "kind": "APIResourceList",
         "apiVersion": "v1",
         "groupVersion": f"{group.name}/{version}",
-        "resources": [{"name": name, "singularName": "", "namespaced": True, "kind": "", "verbs": []} for name in names],
+        "resources": [
+            {"name": name, "singularName": kind.lower(), "namespaced": True, "kind": kind, "verbs": ["create"] if kind else []}
+            for name, kind in kinds.items()
+        ],
     }
 
 

@@ -12,7 +12,7 @@ capabilities.py  what a file system can do for disks
 
 from pilvi.host.disks.capabilities import Capabilities, find_capabilities
 from pilvi.host.disks.convert import convert_image, inspect_image
-from pilvi.host.disks.files import allocated_bytes, clone_file, create_disk, free_bytes, grow_disk, preallocate_disk
+from pilvi.host.disks.files import allocated_bytes, clone_file, create_disk, empty_disk, free_bytes, grow_disk, need_room, preallocate_disk
 from pilvi.host.disks.formats import SECTOR, ImageInfo, SourceImage, find_compression, find_format, read_image
 from pilvi.host.disks.iso import folder_disk, write_disk
 from pilvi.host.disks.overlay import create_empty, create_overlay
@@ -30,6 +30,7 @@ __all__ = [
     "create_disk",
     "create_empty",
     "create_overlay",
+    "empty_disk",
     "find_capabilities",
     "find_compression",
     "find_format",
@@ -37,6 +38,7 @@ __all__ = [
     "free_bytes",
     "grow_disk",
     "inspect_image",
+    "need_room",
     "no_cloud",
     "preallocate_disk",
     "read_image",

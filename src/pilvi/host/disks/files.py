@@ -26,6 +26,7 @@ __all__ = [
     "allocated_bytes",
     "clone_file",
     "create_disk",
+    "empty_disk",
     "free_bytes",
     "grow_disk",
     "need_room",
@@ -87,6 +88,13 @@ async def create_disk(path: Path, size_bytes: int, *, preallocate: bool = False)
         os.truncate(new, size_bytes)
         if preallocate:
             await _allocate(path.parent, new, size_bytes)
+
+
+def empty_disk(path: Path) -> None:
+    """Make a disk of zeros of it that takes no room, of the size that it has. Blocks. Raises OSError."""
+    size_bytes = path.stat().st_size
+    os.truncate(path, 0)
+    os.truncate(path, size_bytes)
 
 
 async def grow_disk(path: Path, size_bytes: int, *, preallocate: bool = False) -> None:

@@ -17,6 +17,7 @@ from pilvi.host.qemu.drives import drive_device, drive_devices, drive_nodes, iot
 from pilvi.host.qemu.gear import MORE_MEMORY
 from pilvi.host.qemu.monitor import Monitor
 from pilvi.host.qemu.present import list_devices
+from pilvi.host.qemu.processor import processor_id
 from pilvi.host.qemu.spec import Drive, Layer, Nic
 from pilvi.lib.disk import on_disk
 
@@ -121,7 +122,7 @@ async def plug_sockets(monitor: Monitor, sockets: int) -> None:
     for place in await monitor.execute("query-hotpluggable-cpus"):
         properties = place["props"]
         if "qom-path" not in place and properties["socket-id"] < sockets:
-            id = "-".join(["cpu", *(str(properties[part]) for part in ("socket-id", "core-id", "thread-id"))])
+            id = processor_id(*(properties[part] for part in ("socket-id", "core-id", "thread-id")))
             await monitor.execute("device_add", {"driver": place["type"], "id": id, **properties})
 
 

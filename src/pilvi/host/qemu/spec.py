@@ -33,12 +33,14 @@ Bus = Literal["virtio", "scsi", "sata", "usb"]
 class Cpu(msgspec.Struct, frozen=True, kw_only=True):
     """`model` is `host` (under TCG: all that it can do), `max`, or one that QEMU names. `features` maps a flag to whether it is there.
 
-    The guest has sockets x cores x threads vCPUs; sockets up to `max_sockets` can be added while it runs.
+    The guest has sockets x cores x threads vCPUs; sockets up to `max_sockets` can be added while it runs. `plugged_sockets`
+    more are there as if they had been: for a process that takes over a guest to which they came.
     """
 
     model: str = "host"
     features: dict[str, bool] = {}
     sockets: int = 1
+    plugged_sockets: int = 0
     cores: int = 1
     threads: int = 1
     max_sockets: int = 1

@@ -167,7 +167,7 @@ def write_record(path: Path, record: dict[str, Any]) -> None:
     stat = Path("/proc/self/stat").read_bytes()
     boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     record["process"] = {"boot": boot, "pid": os.getpid(), "started": int(stat[stat.rindex(b")") + 2 :].split()[19])}
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(f".{path.name}.new")  # the lock is held: nobody else is at work on it
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         json.dump(record, file)

@@ -1,6 +1,6 @@
 """The record of a unit: a small file that lets any later pilvi find the process again.
 
-<run>/units/<name>.json   0600, written by `launch.py` before the program begins
+<run>/units/<name>.json   0600, written by `launch.py` before the program begins; `.<name>.json.new` until it is whole
 <run>/units/<name>.lock   held while somebody starts, replaces or stops the unit
 """
 
@@ -21,7 +21,7 @@ from pilvi.host.units.spec import UnitSpec
 from pilvi.lib.deadline import wait_for
 from pilvi.lib.files import write_atomic
 
-__all__ = ["Record", "find_record", "list_records", "lock_unit", "record_path", "save_record"]
+__all__ = ["Record", "find_record", "list_records", "lock_unit", "record_path", "remove_record", "save_record"]
 
 _LOCK_TIMEOUT_S = 60.0
 
@@ -67,6 +67,13 @@ def list_records(units_dir: Path) -> list[Record]:
 def save_record(units_dir: Path, record: Record) -> None:
     """Replace the record."""
     write_atomic(record_path(units_dir, record.spec.name), codec.encode(record), mode=0o600)
+
+
+def remove_record(units_dir: Path, name: str) -> None:
+    """Remove the record, and what a launcher that was killed has left of one. Nothing there is fine. With the unit's lock held."""
+    path = record_path(units_dir, name)
+    for file in (path, path.with_name(f".{path.name}.new")):
+        file.unlink(missing_ok=True)
 
 
 @asynccontextmanager

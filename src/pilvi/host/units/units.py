@@ -24,7 +24,7 @@ from pilvi.host.units import logs
 from pilvi.host.units.identity import Identity, boot_id
 from pilvi.host.units.probes import Probe, ask
 from pilvi.host.units.process import clear_group, end_process, launch, open_pidfd, reap
-from pilvi.host.units.record import Record, find_record, list_records, lock_unit, record_path, save_record
+from pilvi.host.units.record import Record, find_record, list_records, lock_unit, remove_record, save_record
 from pilvi.host.units.spec import OpenFile, UnitSpec, UnitState, check_spec
 from pilvi.host.units.state import read_state
 from pilvi.lib.backoff import Backoff
@@ -233,12 +233,12 @@ class Units:
 
     async def _clear(self, name: str) -> None:
         await clear_group(name, self.cgroups, self.cloud.cgroup(name))
-        record_path(self._dir, name).unlink(missing_ok=True)
+        remove_record(self._dir, name)
 
     def _adopt(self, record: Record) -> None:
         if record.process.boot != boot_id():
             # From before a reboot: whoever wants the unit will ask for it, once its namespace is there again.
-            record_path(self._dir, record.spec.name).unlink(missing_ok=True)
+            remove_record(self._dir, record.spec.name)
             return
         if not record.process.is_alive:
             self._found_dead.add(record.process)

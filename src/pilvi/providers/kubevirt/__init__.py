@@ -161,6 +161,6 @@ def evictions(platform: Platform) -> Callable[[JsonObject], Awaitable[JsonObject
 
 def _machine_changed(old: JsonObject, new: JsonObject) -> bool:
     """A start or stop request arrives in the status, and what was settled there may be cleared by hand."""
-    asked = ("stateChangeRequests", "instancetypeRef", "preferenceRef")
+    asked = ("stateChangeRequests", "instancetypeRef", "preferenceRef", "memoryDumpRequest")
     before, after = old.get("status") or {}, new.get("status") or {}
     return desire_changed(old, new) or any(before.get(name) != after.get(name) for name in asked)

@@ -46,7 +46,7 @@ class FakeQemu:
                 self._write(writer, GREETING)
             buffer = ""
             while data := await reader.read(65536):
-                buffer += data.decode()
+                buffer = (buffer + data.decode()).lstrip()  # a descriptor comes with a blank
                 while (message := _first(buffer)) is not None:
                     value, end = message
                     buffer = buffer[end:].lstrip()

@@ -15,6 +15,7 @@ from pilvi.host import codec
 from pilvi.host.qemu.argv import argv
 from pilvi.host.qemu.drives import find_drive, node_name
 from pilvi.host.qemu.ports import DISK_PORTS, NIC_PORTS
+from pilvi.host.qemu.processor import translation_bytes
 from pilvi.host.qemu.spec import Bios, Cpu, DirectKernel, Drive, Layer, Memory, QemuSpec, Timers, Uefi, Watchdog
 from pilvi.host.qemu.unit import overhead_bytes, qemu_unit
 from pilvi.host.units import OpenFile, OpenTap, SocketProbe
@@ -30,12 +31,19 @@ def test_a_machine_that_asks_for_nothing() -> None:
     assert told.value("-sandbox") == "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
     assert told.options("-action") == {"shutdown": "pause", "panic": "pause", "reboot": "reset"}
     assert told.options("-machine")["type"] == "pc-q35-7.2"
-    assert told.value("-accel") == "tcg,thread=multi,tb-size=64"
+    assert told.value("-accel") == "tcg,thread=multi,tb-size=32"
     assert told.value("-cpu") == "max"
     assert told.value("-uuid") == "3f0a6f6e-2f40-4f3c-9e5c-6f6a1d1f1a11"
     assert told.device("VGA")["bus"] == "pcie.0"
     assert told.value("-vnc") == "unix:/run/m/vnc.sock"
     assert [found["name"] for found in told.devices("virtserialport")] == ["org.qemu.guest_agent.0"]
+
+
+def test_processors_that_were_plugged_in_are_devices() -> None:
+    told = Told(machine(cpu=Cpu(sockets=1, plugged_sockets=2, threads=2, max_sockets=4)))
+    found = told.devices("max-x86_64-cpu")
+    assert [device["id"] for device in found] == ["cpu-1-0-0", "cpu-1-0-1", "cpu-2-0-0", "cpu-2-0-1"]
+    assert found[3] == {"driver": "max-x86_64-cpu", "id": "cpu-2-0-1", "socket-id": 2, "core-id": 0, "thread-id": 1}
 
 
 def test_nothing_is_opened_by_its_path() -> None:
@@ -68,6 +76,7 @@ def test_nothing_is_opened_by_its_path() -> None:
             "-smp",
             "cpus=12,maxcpus=48,sockets=8,cores=3,threads=2",
         ),
+        ({"cpu": Cpu(plugged_sockets=2, max_sockets=4)}, "-smp", "cpus=1,maxcpus=4,sockets=4,cores=1,threads=1"),
         ({}, "-m", f"size={256 * MIB}b"),
         ({"memory": Memory(size_bytes=256 * MIB, max_bytes=1024 * MIB)}, "-m", f"size={256 * MIB}b,maxmem={1024 * MIB}b"),
         ({}, "-rtc", "base=utc,clock=host"),
@@ -383,6 +392,7 @@ def test_the_unit() -> None:
     assert unit.cgroup.cpu_milli == 1500
     assert unit.cgroup.pids == 128 + 2 * 8
     assert overhead_bytes(512 * MIB, 8) == (50 + 32 + 16 + 1 + 8 * 8 + 64) * MIB
+    assert [translation_bytes(size * MIB) // MIB for size in (64, 256, 512, 1024, 8192)] == [32, 32, 64, 128, 256]
     assert overhead_bytes(512 * MIB, 8, accelerator="kvm") == (50 + 32 + 16 + 1 + 8 * 8) * MIB
     assert qemu_unit(machine(group=36)).gid == 36
     # Kept and read again it is still the same unit, or an engine would replace what runs.

@@ -11,7 +11,7 @@ import pytest
 
 from pilvi.api import JsonObject
 from pilvi.host.units import UnitState
-from pilvi.providers.kubeovn.vpc.resolver import Resolver, hosts_file
+from pilvi.providers.kubeovn.vpc.resolver import Resolver, hosts_file, servers_file
 from pilvi.providers.kubeovn.vpc.router import Router
 from tests.unit.providers.kubeovn.objects import make_ip
 from tests.unit.providers.kubeovn.test_router import build
@@ -63,3 +63,13 @@ def test_a_machine_has_its_short_name_in_the_pod_network_and_elsewhere_where_tha
         "10.0.1.5 web.team",
         "10.0.1.6 web.team.back.team.ovn",
     ]
+
+
+async def test_the_registry_is_known_and_nobody_outside_is_asked_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "kill", lambda _pid, _number: None)
+    cloud = make_cloud(tmp_path)
+    resolver = Resolver(cloud, OneUnit(), "uid")  # type: ignore[arg-type]
+    await resolver.ensure(router("a"), SERVERS)
+    (hosts,) = tmp_path.rglob("hosts")
+    assert hosts.read_text().splitlines()[0] == f"{cloud.platform_address.ip} pilvi.dev"
+    assert servers_file(SERVERS).splitlines() == ["server=/pilvi.dev/", "server=192.0.2.53"]

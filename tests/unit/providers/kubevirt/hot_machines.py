@@ -3,10 +3,38 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 from pilvi.providers.kubevirt.machines.backend import DiskState, MachineSpec, MachineState
+from pilvi.providers.kubevirt.machines.dumps import MachineDump, MachineDumps
 from pilvi.providers.kubevirt.machines.volumes import VolumeDisk
 from tests.unit.providers.kubevirt.fake_machines import FakeMachines
+
+
+class FakeDumps(MachineDumps):
+    """Dumps that end when a test says so; `ends` is how the next one does."""
+
+    def __init__(self) -> None:
+        self.disks: list[Path] = []
+        self.writing = self.begun = False
+        self.ends: MachineDump | None = MachineDump("completed")
+        self.failure: OSError | None = None
+
+    async def is_busy(self, uid: str) -> bool:
+        return self.writing
+
+    async def prepare(self, uid: str, disk: Path, size_bytes: int) -> None:
+        assert not self.writing, "emptied under a dump"
+        if self.failure is not None:
+            raise self.failure
+        self.begun = False
+
+    async def advance(self, uid: str, disk: Path) -> MachineDump:
+        if not self.begun:
+            self.disks.append(disk)
+        self.begun = True
+        self.writing = self.ends is None
+        return self.ends or MachineDump("running")
 
 
 class HotMachines(FakeMachines):
@@ -16,6 +44,7 @@ class HotMachines(FakeMachines):
 
     def __init__(self) -> None:
         super().__init__()
+        self.dumps: FakeDumps = FakeDumps()
         self.holds_on = False
         self.at_start: dict[str, int] = {}
 

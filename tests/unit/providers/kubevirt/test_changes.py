@@ -26,6 +26,7 @@ from pilvi.providers.kubevirt.machines.qemu.changes import (
     UnplugCard,
     UnplugDisk,
     Wanted,
+    as_present,
     plan_changes,
 )
 from pilvi.providers.kubevirt.machines.qemu.places import Places, assign_places, read_places, write_places
@@ -166,3 +167,17 @@ def with_cards(*names: str, **links: bool) -> Present:
 )
 def test_cards_that_come_and_go(wanted: Wanted, seen: Present, steps: list[Step]) -> None:
     assert plan_changes(wanted, seen) == steps
+
+
+def test_a_second_process_has_what_the_guest_has() -> None:
+    nic = Nic(name="default", tap=OpenTap(name="t", netns="v"), mac="02:00:00:00:00:01")
+    grown = machine(disk("root"), disk("later"), sockets=3, mib=512)
+    grown = msgspec.structs.replace(grown, nics=(nic, msgspec.structs.replace(nic, name="back")))
+    seen = present("root", "goes", sockets=2)
+    seen = dataclasses.replace(seen, devices=seen.devices | {"cpu-1-0-0", "cpu-1-0-1", "cpu-2-0-0"})  # the third is not whole
+    made = as_present(grown, seen)
+    assert ([drive.name for drive in made.drives], [nic.name for nic in made.nics]) == (["root"], ["default"])
+    assert (made.cpu.sockets, made.cpu.plugged_sockets, made.cpu.max_sockets) == (1, 1, 4)
+    made = as_present(grown, present("root", sockets=2))
+    assert (made.cpu.sockets, made.cpu.plugged_sockets) == (2, 0)
+    assert (made.memory.size_bytes, made.memory.max_bytes) == (256 * MIB, 1024 * MIB)

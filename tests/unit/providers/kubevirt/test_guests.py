@@ -14,6 +14,7 @@ import pytest
 
 from pilvi.host.cloud import Cloud
 from pilvi.lib.deadline import wait_for
+from pilvi.providers.kubevirt.instance.attendants import can_answer
 from pilvi.providers.kubevirt.machines.backend import MachineState
 from pilvi.providers.kubevirt.machines.qemu import room
 from pilvi.providers.kubevirt.machines.qemu.domain import sockets_of
@@ -105,6 +106,18 @@ async def test_an_agent_that_comes_tells_and_goes(tmp_path: Path) -> None:
 
 async def test_before_anything_is_heard_nobody_knows_of_an_agent(tmp_path: Path) -> None:
     assert Lab(tmp_path).state.agent is None
+
+
+async def test_a_guest_whose_memory_is_written_runs_but_answers_no_probe(tmp_path: Path) -> None:
+    async with lab_in(tmp_path) as lab:
+        assert can_answer(lab.state)
+        lab.status = "save-vm"
+        lab.qemu.event("STOP")
+        await lab.until(lambda state: state.reason == "MemoryDump", "the dump to be seen")
+        assert lab.state.phase == "running"
+        assert not can_answer(lab.state)
+        lab.cont({})
+        await lab.until(can_answer, "the guest to go on")
 
 
 @pytest.fixture

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from pilvi.api import JsonObject
+from pilvi.api import JsonObject, Key
 from pilvi.providers import kubevirt, storage
 from pilvi.providers.claims import PROVISIONER, claim_volume, volume_file
 from pilvi.providers.kubevirt.kinds import MACHINES
+from pilvi.providers.kubevirt.machines.folder import TPM, kept_folder, list_kept_folders
 from pilvi.providers.kubevirt.snapshot.kinds import CLAIMS, CLASSES, RESTORES, SNAPSHOTS
 from tests.fake_api import FakeApi
 from tests.unit.providers.kubevirt.fake_machines import FakeMachines
@@ -62,11 +63,15 @@ async def test_a_machine_comes_back_whichever_write_is_refused(fake_api: FakeApi
             file_of(stage, tmp_path, "disk").write_bytes(b"before".ljust(16 << 20))
             stage.put(MACHINES, machine())
             await stage.settled()
+            kept = kept_folder(make_cloud(tmp_path), stage.get(MACHINES, "web", "team")["metadata"]["uid"])
+            kept.mkdir(parents=True)
+            (kept / TPM).write_bytes(b"before")
             stage.fail_write(number, 500, "InternalError", but="")
             stage.put(SNAPSHOTS, {"metadata": {"name": "snap", "namespace": "team", **CREATED}, "spec": {"source": SOURCE}})
             await stage.until(lambda: told(stage, SNAPSHOTS, "snap", "readyToUse"))
             with file_of(stage, tmp_path, "disk").open("r+b") as disk:
                 disk.write(b"after!")
+            (kept / TPM).write_bytes(b"after!")
             spec = {"target": SOURCE, "virtualMachineSnapshotName": "snap"}
             stage.put(RESTORES, {"metadata": {"name": "back", "namespace": "team", **CREATED}, "spec": spec})
             # What kube-controller-manager does: it says who shall make the volume of a new claim.
@@ -77,9 +82,14 @@ async def test_a_machine_comes_back_whichever_write_is_refused(fake_api: FakeApi
             claim = volume["persistentVolumeClaim"]["claimName"]
             assert claim.startswith("restore-")
             assert file_of(stage, tmp_path, claim).read_bytes()[:6] == b"before"
+            assert (kept / TPM).read_bytes() == b"before"
+            (content,) = [obj for path, obj in fake_api.objects.items() if "/virtualmachinesnapshotcontents/" in path]
+            assert list_kept_folders(make_cloud(tmp_path)) == sorted((kept.name, content["metadata"]["uid"]))
             assert sum("/volumesnapshots/" in path for path in fake_api.objects) == 1
             assert sum("/persistentvolumeclaims/" in path for path in fake_api.objects) == 2
             assert "error" not in (stage.get(SNAPSHOTS, "snap", "team")["status"])
+            await stage.platform.client.delete(SNAPSHOTS, Key("team", "snap"))
+            await stage.until(lambda: list_kept_folders(make_cloud(tmp_path)) == [kept.name], "the copy to go with its snapshot")
     finally:
         binder.cancel()
         with contextlib.suppress(asyncio.CancelledError):

@@ -12,7 +12,6 @@ from pilvi.api import JsonObject, Key
 from pilvi.api.cdi import DataImportCron
 from pilvi.api.object import decode
 from pilvi.errors import AlreadyExists, Forbidden, Invalid, Transient, UserError, format_chain
-from pilvi.images import Registry
 from pilvi.lib.clock import format_time, parse_time, utc_now
 from pilvi.lib.schedule import Schedule, parse_schedule
 from pilvi.providers.cdi.conditions import with_conditions
@@ -115,7 +114,7 @@ class Crons:
         try:
             async with (
                 asyncio.timeout(ASK_S),
-                Registry(found.reference, found.credentials, insecure=found.reference.host in self._images.insecure) as registry,
+                self._images.registry(found.reference, found.credentials) as registry,
             ):
                 digest, _ = await registry.manifest()
         except TimeoutError as e:

@@ -24,5 +24,6 @@ VERSIONS = ("v1beta1",)
 def uploads(platform: Platform) -> tuple[ApiGroup, Reception]:
     """The API that gives tokens, and what takes uploads with them."""
     tokens = Tokens()
-    endpoint = Endpoint("POST", "uploadtokenrequests", TokenRequests(platform, tokens).create, of="namespace")
+    create = TokenRequests(platform, tokens).create
+    endpoint = Endpoint("POST", "uploadtokenrequests", create, of="namespace", kind="UploadTokenRequest")
     return ApiGroup(UPLOAD_GROUP, VERSIONS, (endpoint,)), Reception(platform, tokens)

@@ -1,4 +1,5 @@
-"""The resolver of one VPC: a dnsmasq in the router's namespace that knows the machines and asks the host's nameservers for the rest.
+"""The resolver of one VPC: a dnsmasq in the router's namespace that knows the machines and the cloud's registry, and asks the host's
+nameservers for the rest.
 
 It answers on the gateway of every subnet, also of those that come later, since it binds to all addresses of its namespace. Machines and
 nameservers stand in two files that it reads again when it gets SIGHUP. So its command line never changes, and nothing that happens
@@ -14,6 +15,7 @@ from ipaddress import AddressValueError, IPv4Address
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pilvi.api.registry import REGISTRY_HOST
 from pilvi.host.cgroups.limits import CgroupLimits
 from pilvi.host.units import TcpProbe, UnitSpec
 from pilvi.lib.hashing import short_hash
@@ -31,6 +33,7 @@ __all__ = [
     "hosts_file",
     "parse_nameservers",
     "read_nameservers",
+    "registry_line",
     "resolver_unit",
     "servers_file",
 ]
@@ -87,9 +90,16 @@ def hosts_file(machines: Iterable[Machine]) -> str:
     return "".join(lines)
 
 
+def registry_line(address: IPv4Address) -> str:
+    """The line for the cloud's registry, which is at the platform's address."""
+    return f"{address} {REGISTRY_HOST}\n"
+
+
 def servers_file(nameservers: Iterable[IPv4Address]) -> str:
-    """One line for each nameserver, in dnsmasq's words."""
-    return "".join(f"server={nameserver}\n" for nameserver in nameservers)
+    """One line for each nameserver, in dnsmasq's words. Nobody outside is asked for the registry: a client that wants an IPv6 address of it
+    would wait for the answer, and so for ever in a cloud without a way out.
+    """
+    return "".join((f"server=/{REGISTRY_HOST}/\n", *(f"server={nameserver}\n" for nameserver in nameservers)))
 
 
 class Resolver:
@@ -102,6 +112,7 @@ class Resolver:
         self._hosts = self._folder / "hosts"
         self._servers = self._folder / "servers"
         self._told: tuple[str, str] | None = None
+        self._registry = registry_line(cloud.platform_address.ip)
         uid = services_uid(cloud)
         self.spec = UnitSpec(
             name=unit,
@@ -130,7 +141,7 @@ class Resolver:
     async def ensure(self, router: Router, nameservers: Iterable[IPv4Address]) -> None:
         """Have it run with these names. Raises UnitFailed when it does not start, and OSError when the files cannot be written."""
         self._folder.mkdir(mode=0o755, parents=True, exist_ok=True)
-        wanted = (hosts_file(router.machines), servers_file(nameservers))
+        wanted = (self._registry + hosts_file(router.machines), servers_file(nameservers))
         for path, text in zip((self._hosts, self._servers), wanted, strict=True):
             write_changed(path, text)
         before = self._units.state(self.spec.name).pid

@@ -20,7 +20,7 @@ from pilvi.runtime import owner_reference
 
 __all__ = ["end_of", "find_token", "restored_claim", "restored_name", "secret_name", "source_of", "token_secret", "url_of"]
 
-LIFE_S = 2 * 3600.0
+LIFE_S, LONGEST_LIFE_S = 2 * 3600.0, 2.0**63 / 1e9  # the latter is Go's longest duration, 292 years
 LONGEST_LABEL, LONGEST_NAME = 63, 253
 TOKEN = "token"  # noqa: S105 (the name of the key)
 
@@ -35,7 +35,7 @@ def end_of(export: JsonObject) -> datetime:
     """When it is deleted."""
     text = export["spec"].get("ttlDuration")
     life_s = LIFE_S if text is None else parse_duration(text)
-    return parse_time(export["metadata"]["creationTimestamp"]) + timedelta(seconds=life_s)
+    return parse_time(export["metadata"]["creationTimestamp"]) + timedelta(seconds=min(life_s, LONGEST_LIFE_S))
 
 
 def secret_name(export: JsonObject) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -31,13 +31,15 @@ __all__ = ["Attached", "Attachments", "in_order"]
 class Attached:
     """`disks` can be given to the machine. `waiting` says of the others, by name, why they cannot yet: a word and a sentence.
 
-    `pods` are those of all, by the volume's name. `soon`: one waits for nothing but its Pod, which takes no time worth a start without it.
+    `dumps` are those that the memory is written to, and no disks of the machine. `pods` are those of all, by the volume's name. `soon`:
+    one waits for nothing but its Pod, which takes no time worth a start without it.
     """
 
     disks: tuple[VolumeDisk, ...] = ()
     waiting: dict[str, tuple[str, str]] = field(default_factory=dict)
     pods: dict[str, JsonObject] = field(default_factory=dict)
     soon: bool = False
+    dumps: dict[str, VolumeDisk] = field(default_factory=dict)
 
 
 class Attachments:
@@ -58,6 +60,7 @@ class Attachments:
         """Have a Pod for each such volume of the instance, and resolve those that can be attached. Raises as every request."""
         found = {name: pod for pod in self._list(scope) if (name := volume_of(pod)) is not None}
         disks: list[VolumeDisk] = []
+        dumps: dict[str, VolumeDisk] = {}
         waiting: dict[str, tuple[str, str]] = {}
         soon = False
         for volume in scope.vmi["spec"].get("volumes") or []:
@@ -82,19 +85,25 @@ class Attachments:
                 continue
             if self._hosts.owns(pod["spec"].get("nodeName")):
                 await self._report(pod)
-                disks.append(disk)
+                if claim.dump:
+                    dumps[name] = disk
+                else:
+                    disks.append(disk)
             else:
                 refused = find_condition(pod, "PodScheduled") or {}
                 waiting[name] = (refused.get("reason") or "PodNotReady", refused.get("message") or "its Pod is not scheduled yet")
-                soon = soon or not refused
-        return Attached(tuple(disks), waiting, found, soon)
+                soon = soon or not (refused or claim.dump)
+        return Attached(tuple(disks), waiting, found, soon, dumps)
 
-    async def release(self, scope: Scope, attached: Attached, machine: MachineState) -> None:
-        """Remove the Pods of volumes that the instance has no longer, as soon as the guest has let go of their disks."""
+    async def release(self, scope: Scope, attached: Attached, machine: MachineState, written: Collection[str] = ()) -> None:
+        """Remove the Pods of volumes that the instance has no longer, as soon as the guest has let go of their disks.
+
+        `written` are those to which its memory is being written still.
+        """
         if machine.disks is None:
             return
         wanted = {volume["name"] for volume in scope.vmi["spec"].get("volumes") or []}
-        held = {disk.name for disk in machine.disks if disk.attached}
+        held = {*written, *(disk.name for disk in machine.disks if disk.attached)}
         await self._remove(pod for name, pod in attached.pods.items() if name not in wanted and name not in held)
 
     async def remove(self, scope: Scope) -> None:

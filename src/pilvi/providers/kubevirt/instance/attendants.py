@@ -14,7 +14,7 @@ from pilvi.providers.kubevirt.instance.tasks import MachineTasks
 from pilvi.providers.kubevirt.machines.backend import MachineBackend, MachineLeg, MachineState
 from pilvi.runtime import EventRecorder, find_condition
 
-__all__ = ["Attendants", "Attended"]
+__all__ = ["Attendants", "Attended", "can_answer"]
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Attendants:
             self._uids[scope.key] = scope.uid
         where = (leg.netns, leg.address.ip) if leg is not None else (None, None)
         target = Target(scope.uid, backend.control, *where)
-        unready = self._prober.look(scope, target, machine.started_at, lambda: backend.state(scope.uid).phase == "running")
+        unready = self._prober.look(scope, target, machine.started_at, lambda: can_answer(backend.state(scope.uid)))
         synchronized = self._keeper.look(scope, backend.control, agent=bool(machine.agent))
         if synchronized is not None:
             self._record(scope, synchronized)
@@ -76,3 +76,8 @@ class Attendants:
             self._events.record(scope.vmi, "Normal", "AccessCredentialsSyncSuccess", "Access credentials sync successful.")
         else:
             self._events.record(scope.vmi, "Warning", "AccessCredentialsSyncFailed", f"Access credentials sync failed: {found['message']}")
+
+
+def can_answer(machine: MachineState) -> bool:
+    """Whether the guest can answer a probe: one that runs may stand still all the same, and then there is a reason."""
+    return machine.phase == "running" and not machine.reason

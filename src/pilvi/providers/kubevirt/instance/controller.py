@@ -25,6 +25,7 @@ from pilvi.providers.kubevirt.instance.attendants import Attendants
 from pilvi.providers.kubevirt.instance.backends import Backends
 from pilvi.providers.kubevirt.instance.credentials.credential import find_credentials
 from pilvi.providers.kubevirt.instance.ending import Ending
+from pilvi.providers.kubevirt.instance.memorydump import MemoryDumps
 from pilvi.providers.kubevirt.instance.probes.probe import PROBES, read_probe
 from pilvi.providers.kubevirt.instance.reporter import Reporter
 from pilvi.providers.kubevirt.instance.scope import Caches, Scope
@@ -58,9 +59,10 @@ class Instances:
         self._sweep = sweep
         self._reporter = Reporter(platform, self._caches)
         self.attendants = Attendants(self._caches, platform.events)
-        attachments = Attachments(platform, hosts, ClaimDisks(platform.cloud, self._caches))
-        self._starting = Starting(platform, hosts, self._caches, self._reporter, pulls, self.attendants, attachments)
-        self._ending = Ending(platform, hosts, self._caches, backends, self._reporter, attachments)
+        claims = ClaimDisks(platform.cloud, self._caches)
+        attachments, dumps = Attachments(platform, hosts, claims), MemoryDumps(platform.informers, self._caches, claims)
+        self._starting = Starting(platform, hosts, self._caches, self._reporter, pulls, self.attendants, attachments, dumps)
+        self._ending = Ending(platform, hosts, self._caches, backends, self._reporter, attachments, dumps)
         # For whoever moves a machine.
         self.caches, self.reporter, self.starting = self._caches, self._reporter, self._starting
 

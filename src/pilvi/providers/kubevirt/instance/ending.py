@@ -9,6 +9,7 @@ from pilvi.errors import DriverError, UnitFailed, format_chain
 from pilvi.providers.kubevirt.instance.attachments import Attachments
 from pilvi.providers.kubevirt.instance.backends import Backends, fidelity
 from pilvi.providers.kubevirt.instance.grace import stop_within
+from pilvi.providers.kubevirt.instance.memorydump import MemoryDumps
 from pilvi.providers.kubevirt.instance.probes.prober import DEAD
 from pilvi.providers.kubevirt.instance.reporter import Reporter
 from pilvi.providers.kubevirt.instance.scope import Caches, Scope
@@ -28,7 +29,14 @@ class Ending:
     """What is done with an instance whose machine is to end or has ended. `hosts` are those that it acts for."""
 
     def __init__(
-        self, platform: Platform, hosts: Hosts, caches: Caches, backends: Backends, reporter: Reporter, attachments: Attachments
+        self,
+        platform: Platform,
+        hosts: Hosts,
+        caches: Caches,
+        backends: Backends,
+        reporter: Reporter,
+        attachments: Attachments,
+        dumps: MemoryDumps,
     ) -> None:
         self._client = platform.client
         self._events = platform.events
@@ -37,6 +45,7 @@ class Ending:
         self._backends = backends
         self._reporter = reporter
         self._attachments = attachments
+        self._dumps = dumps
 
     async def evict(self, scope: Scope, pod: JsonObject, backend: MachineBackend) -> Result:
         """The Pod is being deleted: an eviction, `kubectl delete pod`, or a namespace that ends."""
@@ -69,6 +78,7 @@ class Ending:
         # Stopping wakes this key, so it must not be done again for nothing.
         if backend is not None:
             await backend.stop(scope.uid, scope.grace_s)
+        await self._dumps.discard(scope)
         await self._attachments.remove(scope)
         if scope.pod is not None:
             if is_deleting(scope.pod):
@@ -89,6 +99,7 @@ class Ending:
             message = f"the machine cannot be removed: {format_chain(e)}"
             await self._reporter.report(scope, Report(phase_of(scope.vmi) or "Pending", "RemovalFailed", message, pod=scope.pod))
             return Failed(message)
+        await self._dumps.discard(scope)
         await self._attachments.remove(scope)
         if scope.pod is not None:
             await self._remove_pod(scope.pod)

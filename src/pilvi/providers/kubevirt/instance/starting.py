@@ -14,6 +14,7 @@ from pilvi.providers.kubevirt.instance.attachments import Attached, Attachments,
 from pilvi.providers.kubevirt.instance.attendants import Attendants
 from pilvi.providers.kubevirt.instance.backends import fidelity
 from pilvi.providers.kubevirt.instance.keeper import find_keeper
+from pilvi.providers.kubevirt.instance.memorydump import MemoryDumps
 from pilvi.providers.kubevirt.instance.network import NoLeg, find_failures, plan_interfaces, plan_legs
 from pilvi.providers.kubevirt.instance.pod import new_launcher
 from pilvi.providers.kubevirt.instance.reporter import Reporter
@@ -59,6 +60,7 @@ class Starting:
         pulls: Pulls,
         attendants: Attendants,
         attachments: Attachments,
+        dumps: MemoryDumps,
     ) -> None:
         self._cloud = platform.cloud
         self._client = platform.client
@@ -72,6 +74,7 @@ class Starting:
         self._users = MachineUsers(platform, caches)
         self._attachments = attachments
         self._resizing = Resizing(platform, caches)
+        self._dumps = dumps
 
     async def start(self, scope: Scope, backend: MachineBackend) -> Result:
         """One step: make the Pod, wait for its binding, or have the machine run."""
@@ -142,6 +145,7 @@ class Starting:
                 return await self._wait(scope, backend, "ContainerCreating", "the Pods of its disks are being scheduled")
             granted = await self._resizing.grant(scope, pod, backend)
             machine = await backend.ensure(await self._spec(scope, legs, attached, granted.size))
+            dumped = await self._dumps.look(scope, backend, machine, attached)
         except NetworkNotReady as e:
             # The last write of the controller that makes it wakes us; the retry is for a signal that got lost.
             return await self._wait(scope, backend, "NetworkNotReady", format_chain(e), retry_s=1.0)
@@ -167,7 +171,7 @@ class Starting:
             fidelity=fidelity(backend),
             unready=attended.unready,
             conditions=attended.conditions,
-            volumes=self._volume_status(scope, machine, attached),
+            volumes=self._volume_status(scope, machine, attached, dumped.entries),
             size=granted.size,
             size_conditions=size_conditions(get_size(scope.vmi["spec"]), granted, machine),
         )
@@ -177,10 +181,12 @@ class Starting:
             self._events.record(scope.vmi, "Normal", entry["reason"], entry["message"])
         for failure in find_failures(machine):
             self._events.record(scope.vmi, "Warning", "InterfaceNotChanged", failure)
-        await self._attachments.release(scope, attached, machine)
+        await self._attachments.release(scope, attached, machine, dumped.written)
         await self._resizing.give_back(scope, pod, backend, granted, machine)
         if first:
             self._events.record(scope.vmi, "Normal", "Started", "VirtualMachineInstance started.")
+        if dumped.look_again_s is not None:
+            return RequeueAfter(dumped.look_again_s)
         if granted.refusal:
             return RequeueAfter(LOOK_FOR_ROOM_S)
         if machine.look_again_s is not None:
@@ -206,8 +212,8 @@ class Starting:
             keeper=find_keeper(scope.vmi, self._caches.machines.get(scope.key)),
         )
 
-    def _volume_status(self, scope: Scope, machine: MachineState, attached: Attached) -> list[JsonObject]:
-        return plan_volume_status(scope.vmi, machine, attached, lambda name: self._caches.claims.get(Key(scope.key.namespace, name)))
+    def _volume_status(self, scope: Scope, machine: MachineState, attached: Attached, dumps: dict[str, JsonObject]) -> list[JsonObject]:
+        return plan_volume_status(scope.vmi, machine, attached, lambda name: self._caches.claims.get(Key(scope.key.namespace, name)), dumps)
 
     async def _end(self, scope: Scope, backend: MachineBackend, machine: MachineState) -> Result:
         """The guest has ended by itself. Its process is ended by the pass that this write wakes."""

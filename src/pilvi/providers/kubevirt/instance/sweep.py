@@ -1,6 +1,6 @@
 """Ends machines whose instance is gone: somebody took its finalizer away, or deleted it by force while no engine could see it.
 
-What was kept for VirtualMachines that are gone in the same way goes too.
+What was kept for VirtualMachines and in their snapshots that are gone in the same way goes too.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pilvi.lib.disk import on_disk
 from pilvi.providers.kubevirt.instance.backends import Backends
 from pilvi.providers.kubevirt.kinds import INSTANCES, MACHINES
 from pilvi.providers.kubevirt.machines.folder import list_kept_folders, remove_kept
+from pilvi.providers.kubevirt.snapshot.kinds import CONTENTS
 from pilvi.runtime import Informers
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ class MachineSweep:
     def __init__(self, cloud: Cloud, informers: Informers, backends: Backends) -> None:
         self._cloud = cloud
         self._machines = informers.get(MACHINES)
+        self._contents = informers.get(CONTENTS)
         self._instances = informers.get(INSTANCES)
         self._instances.add_index("uid", lambda vmi: [vmi["metadata"]["uid"]])
         self._backends = backends
@@ -53,8 +55,10 @@ class MachineSweep:
             raise failures[0]
 
     async def _sweep_kept(self) -> None:
-        await self._machines.synced.wait()
-        present = {vm["metadata"]["uid"] for vm in self._machines.list()}
+        owners = (self._machines, self._contents)
+        for informer in owners:
+            await informer.synced.wait()
+        present = {obj["metadata"]["uid"] for informer in owners for obj in informer.list()}
         for uid in list_kept_folders(self._cloud):
             if uid not in present:
                 await on_disk(remove_kept, self._cloud, uid)

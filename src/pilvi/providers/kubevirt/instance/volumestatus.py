@@ -6,7 +6,7 @@ Ready here, since no directory has to be mounted into a Pod.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from pilvi.api.resource import JsonObject
 from pilvi.providers.kubevirt.instance.attachments import Attached
@@ -19,9 +19,17 @@ _HOTPLUG = ("hotplugVolume", "phase", "reason", "message")
 
 
 def plan_volume_status(
-    vmi: JsonObject, machine: MachineState, attached: Attached, get_claim: Callable[[str], JsonObject | None]
+    vmi: JsonObject,
+    machine: MachineState,
+    attached: Attached,
+    get_claim: Callable[[str], JsonObject | None],
+    dumps: Mapping[str, JsonObject] | None = None,
 ) -> list[JsonObject]:
-    """One entry for each volume, and for each that the guest has not let go of yet. `get_claim` gives a claim of the namespace by name."""
+    """One entry for each volume, and for each that the guest has not let go of yet. `get_claim` gives a claim of the namespace by name.
+
+    `dumps` says of the volumes that the memory is written to what is to be said of each, also of those that are still being let go.
+    """
+    dumps = dumps or {}
     disks = {disk.name: disk for disk in machine.disks or ()}
     before = {entry["name"]: entry for entry in (vmi.get("status") or {}).get("volumeStatus") or []}
     entries = []
@@ -36,11 +44,15 @@ def plan_volume_status(
         claim = get_claim(named.name) if named is not None else None
         if claim is not None:
             entry["persistentVolumeClaimInfo"] = _claim_info(claim)
-        if named is not None and named.hotpluggable:
+        if name in dumps:
+            entry |= dumps[name]
+        elif named is not None and named.hotpluggable:
             # Where nobody has looked yet, as after a start of the engine, what was true is true.
             entry |= _hotplug(name, disk, attached, claim) if machine.disks is not None else _kept(before.get(name, {}), _HOTPLUG)
         entries.append(entry)
-    return [*entries, *_detaching({volume["name"] for volume in volumes}, machine, before)]
+    names = {volume["name"] for volume in volumes}
+    entries += [{**before.get(name, {"name": name, "target": ""}), **entry} for name, entry in dumps.items() if name not in names]
+    return [*entries, *_detaching({*names, *dumps}, machine, before)]
 
 
 def find_arrived(vmi: JsonObject, entries: list[JsonObject]) -> list[JsonObject]:

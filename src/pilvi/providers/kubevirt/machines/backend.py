@@ -16,6 +16,7 @@ from pilvi.api.resource import JsonObject
 from pilvi.errors import Bug, Transient
 from pilvi.providers.attachments import POD_NETWORK
 from pilvi.providers.kubevirt.machines.control import MachineControl
+from pilvi.providers.kubevirt.machines.dumps import MachineDumps
 from pilvi.providers.kubevirt.machines.guest import GuestFacts
 from pilvi.providers.kubevirt.machines.moves import MachineMoves
 from pilvi.providers.kubevirt.machines.volumes import BootFiles, MachineVolume
@@ -157,6 +158,8 @@ class MachineBackend(Protocol):
     """What people do to its machines while they run."""
     moves: MachineMoves | None = None
     """How its machines go on in another process; None when they cannot."""
+    dumps: MachineDumps | None = None
+    """How the memory of its machines is written to a claim; None when it cannot be."""
 
     def overhead_bytes(self, size: Size) -> int:
         """What a machine of this size needs of the host's memory beyond the guest's own."""

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 from pilvi.api import JsonObject, Key
 from pilvi.errors import AlreadyExists, ApiError, Forbidden, Invalid, UserError, format_chain
 from pilvi.lib.clock import parse_time, utc_now
+from pilvi.lib.disk import finish_on_disk, on_disk
 from pilvi.providers.kubevirt.kinds import INSTANCES, MACHINES
+from pilvi.providers.kubevirt.machines.folder import TPM, VARIABLES, copy_kept, has_kept
 from pilvi.providers.kubevirt.restore.plan import (
     FINALIZER,
     changed_machine,
@@ -34,7 +36,7 @@ from pilvi.providers.kubevirt.restore.status import (
     step_status,
 )
 from pilvi.providers.kubevirt.restore.volumes import RestoredVolumes
-from pilvi.providers.kubevirt.snapshot.kinds import CLAIMS, CONTENTS, DATA_VOLUMES, RESTORES, SNAPSHOTS
+from pilvi.providers.kubevirt.snapshot.kinds import CLAIMS, CLONES, CONTENTS, DATA_VOLUMES, RESTORES, SNAPSHOTS
 from pilvi.providers.kubevirt.snapshot.plan import content_name
 from pilvi.providers.kubevirt.snapshot.revisions import share_revisions
 from pilvi.providers.kubevirt.subresources.lifecycle import plan_stop
@@ -44,6 +46,7 @@ from pilvi.runtime import (
     Done,
     Result,
     Waiting,
+    controller_key,
     ensure_finalizer,
     has_finalizer,
     is_controlled_by,
@@ -73,6 +76,7 @@ class Restores:
     """The reconciler of VirtualMachineRestores."""
 
     def __init__(self, platform: Platform) -> None:
+        self._cloud = platform.cloud
         self._client = platform.client
         self._events = platform.events
         informers = platform.informers
@@ -167,8 +171,14 @@ class Restores:
         changed = changed_machine(restore, content, restores, vm)
         if obsolete := obsolete_data_volumes(vm, changed):
             await self._note(restore, deletedDataVolumes=obsolete)
+        await self._bring_state(restore, content, vm)
         await self._client.replace(MACHINES, changed)
         return Step(*TARGET_AWAITED, "the machine is changed")
+
+    async def _bring_state(self, restore: JsonObject, content: JsonObject, vm: JsonObject) -> None:
+        """Give the machine what its firmware and TPM had kept at that moment. A clone's TPM is new: its secrets are one machine's."""
+        names = (VARIABLES,) if controller_key(restore, CLONES) is not None else (VARIABLES, TPM)
+        await finish_on_disk(copy_kept, self._cloud, content["metadata"]["uid"], vm["metadata"]["uid"], names)
 
     async def _note(self, restore: JsonObject, **fields: list[Any]) -> None:
         """Write down what is going to be done, once, and make `restore` the object as stored: what was noted first stands."""
@@ -178,6 +188,10 @@ class Restores:
 
     async def _finish(self, restore: JsonObject, vm: JsonObject) -> Step | None:
         """The machine is as it shall be: what is left is whose the claims are, and the disks that it no longer has."""
+        snapshot = self._snapshots.get(Key(restore["metadata"]["namespace"], restore["spec"]["virtualMachineSnapshotName"]))
+        content = self._contents.get(Key(restore["metadata"]["namespace"], content_name(snapshot))) if snapshot is not None else None
+        if content is not None and not await on_disk(has_kept, self._cloud, vm["metadata"]["uid"]):
+            await self._bring_state(restore, content, vm)  # it was made just now
         await share_revisions(self._client, vm["spec"], MACHINES, vm)
         await self._volumes.give_to(restore, vm)
         for name in (restore.get("status") or {}).get("deletedDataVolumes") or ():

@@ -15,6 +15,7 @@ from pilvi.lib.json_patch import apply_json_patch
 from pilvi.lib.quantity import quantity_bytes
 from pilvi.providers.kubevirt.kinds import MACHINES
 from pilvi.providers.kubevirt.snapshot.kinds import CLAIMS, DATA_VOLUMES, VOLUME_SNAPSHOTS
+from pilvi.providers.kubevirt.snapshot.volumes import volumes_of
 from pilvi.runtime import is_deleting, is_true, owner_reference
 
 __all__ = [
@@ -89,8 +90,11 @@ def plan_restores(restore: JsonObject, content: JsonObject, claims: Iterable[Jso
     `claims` are those that are there; one in whose place a new one comes may belong to a DataVolume, which then keeps it.
     """
     owners = {claim["metadata"]["name"]: _data_volume_of(claim) for claim in claims}
+    dumps = {volume["name"] for volume in volumes_of(content["spec"]["source"]["virtualMachine"]) if volume.get("memoryDump")}
     found = []
     for backup in content["spec"].get("volumeBackups") or ():
+        if backup["volumeName"] in dumps:
+            continue  # it is no disk of the machine, and of another moment
         name = _claim_name(restore, backup)
         entry = {"volumeName": backup["volumeName"], "persistentVolumeClaim": name, "volumeSnapshotName": backup["volumeSnapshotName"]}
         if is_in_place(restore) and (owner := owners.get(name)):
@@ -234,6 +238,8 @@ def _spec(kept: JsonObject, restores: Sequence[JsonObject]) -> JsonObject:
     spec: JsonObject = copy.deepcopy(kept["spec"])
     entries = {entry["volumeName"]: entry for entry in restores}
     replaced = set()
+    if volumes := spec["template"]["spec"].get("volumes"):
+        spec["template"]["spec"]["volumes"] = [volume for volume in volumes if not volume.get("memoryDump")]
     for volume in spec["template"]["spec"].get("volumes") or ():
         entry = entries.get(volume["name"])
         if entry is None or entry.get("dataVolumeName"):

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING
 from pilvi.api import JsonObject, Key
 from pilvi.errors import AlreadyExists, TimedOut, format_chain
 from pilvi.lib.clock import format_time, utc_now
+from pilvi.lib.disk import finish_on_disk, on_disk
 from pilvi.providers.kubevirt.kinds import INSTANCES, MACHINES
 from pilvi.providers.kubevirt.machines.control import MachineRefusal
+from pilvi.providers.kubevirt.machines.folder import copy_kept, has_kept
 from pilvi.providers.kubevirt.snapshot.kinds import CONTENTS, SNAPSHOTS, VOLUME_SNAPSHOTS
 from pilvi.providers.kubevirt.snapshot.plan import (
     FINALIZER,
@@ -46,6 +48,7 @@ class Snapshots:
     """The reconciler of VirtualMachineSnapshots."""
 
     def __init__(self, platform: Platform, quiesce: Quiesce) -> None:
+        self._cloud = platform.cloud
         self._client = platform.client
         self._events = platform.events
         informers = platform.informers
@@ -138,6 +141,8 @@ class Snapshots:
             why = f"the guest's file systems cannot be held still: {format_chain(e)}"
             stored = await write_status(self._client, CONTENTS, content, content_status(content, copies, [], why))
             return Progress(WORKING, why, is_error=True), stored
+        if (missing or not backups) and not await self._keep_state(content):
+            return Progress(WORKING, "the content is made"), content
         copies += await asyncio.gather(*(self._make_copy(content, backup) for backup in missing))
         status = content_status(content, copies, [])
         whole = all((copy.get("status") or {}).get("creationTime") for copy in copies)
@@ -148,6 +153,19 @@ class Snapshots:
             await quiet.thaw()
         message = (status.get("error") or {}).get("message") or "the volumes are being copied"
         return Progress(WORKING, message, is_error="error" in status), stored
+
+    async def _keep_state(self, content: JsonObject) -> bool:
+        """Copy what firmware and TPM keep; False when that has to wait.
+
+        The sweep of such files reads the same cache, and must know the content before there are any.
+        """
+        machine, kept = content["spec"]["source"]["virtualMachine"]["metadata"]["uid"], content["metadata"]["uid"]
+        if not await on_disk(has_kept, self._cloud, machine):
+            return True
+        if self._contents.get(Key.of(content)) is None:
+            return False
+        await finish_on_disk(copy_kept, self._cloud, machine, kept)
+        return True
 
     async def _make_copy(self, content: JsonObject, backup: JsonObject) -> JsonObject:
         wanted = volume_snapshot_of(content, backup)

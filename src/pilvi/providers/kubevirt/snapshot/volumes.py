@@ -44,7 +44,7 @@ class MachineVolumes:
         key = Key(namespace, named.name)
         claim = self._claims.get(key)
         if claim is None:
-            return MachineVolume(name, reason=f"PVC not found: claim {key} does not exist; create it", awaited=True)
+            return MachineVolume(name, reason=f"PVC not found: claim {key} does not exist; create it", awaited=not named.dump)
         of_class = claim["spec"].get("storageClassName") or ""
         storage_class = self._classes.get(Key("", of_class))
         if storage_class is None or storage_class.get("provisioner") != PROVISIONER:

@@ -5,6 +5,7 @@ instance.py, guest.py      of a VirtualMachineInstance: pause, reset, freeze; wh
 streams.py                 console, screen, ports: web sockets (splice.py) to sockets of the machine (peers.py)
 volumes.py                 of both: disks that are added and removed
 evacuation.py              of both: an eviction that is taken back
+memorydump.py              of a VirtualMachine: its memory into a claim
 refused.py                 what upstream has and this does not
 """
 
@@ -20,6 +21,7 @@ from pilvi.providers.kubevirt.subresources.about import AboutHandlers
 from pilvi.providers.kubevirt.subresources.evacuation import EvacuationHandlers
 from pilvi.providers.kubevirt.subresources.instance import InstanceHandlers
 from pilvi.providers.kubevirt.subresources.machine import MachineHandlers
+from pilvi.providers.kubevirt.subresources.memorydump import MemoryDumpHandlers
 from pilvi.providers.kubevirt.subresources.objects import Objects
 from pilvi.providers.kubevirt.subresources.refused import refused_endpoints
 from pilvi.providers.kubevirt.subresources.streams import StreamHandlers
@@ -45,6 +47,7 @@ def subresources(platform: Platform, controls: Mapping[str, MachineControl] | No
     instance = InstanceHandlers(objects)
     stream = StreamHandlers(platform, objects)
     volume = VolumeHandlers(platform.client, objects)
+    dump = MemoryDumpHandlers(platform.client, objects)
     evacuation = EvacuationHandlers(platform.client, objects)
     about = AboutHandlers(platform.client)
     endpoints = (
@@ -54,6 +57,8 @@ def subresources(platform: Platform, controls: Mapping[str, MachineControl] | No
         Endpoint("PUT", _MACHINES, machine.migrate, "migrate"),
         Endpoint("PUT", _MACHINES, volume.add_to_machine, "addvolume"),
         Endpoint("PUT", _MACHINES, volume.remove_from_machine, "removevolume"),
+        Endpoint("PUT", _MACHINES, dump.get, "memorydump"),
+        Endpoint("PUT", _MACHINES, dump.remove, "removememorydump"),
         Endpoint("PUT", _INSTANCES, volume.add_to_instance, "addvolume"),
         Endpoint("PUT", _INSTANCES, volume.remove_from_instance, "removevolume"),
         Endpoint("PUT", _MACHINES, evacuation.cancel_of_machine, "evacuate/cancel"),

@@ -12,6 +12,7 @@ from pilvi.lib.clock import parse_duration
 from pilvi.providers.aggregation import refusal
 
 __all__ = [
+    "Body",
     "EvacuateCancelOptions",
     "FreezeOptions",
     "MigrateOptions",

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from ipaddress import IPv4Address
@@ -17,10 +18,12 @@ from typing import Protocol
 from pilvi.errors import PilviError, TimedOut
 from pilvi.host.netns import in_netns
 
-__all__ = ["Peer", "dial_socket", "dial_tcp", "dial_udp"]
+__all__ = ["Peer", "dial_console", "dial_socket", "dial_tcp", "dial_udp"]
 
 PIECE_BYTES = 10_240
 """As in KubeVirt's streams."""
+CONSOLE_REST_S = 0.005
+"""A serial port hands over 16 bytes at a time, and each piece costs all who pass it on as much as a large one. Nobody sees 5 ms."""
 DIAL_TIMEOUT_S = 10.0
 FLUSH_TIMEOUT_S = 2.0
 DATAGRAMS = 64
@@ -38,6 +41,12 @@ class Peer(Protocol):
 
     async def aclose(self) -> None:
         """Let go of it; what was written still gets there, unless the machine takes too long. May be called again."""
+
+
+async def dial_console(path: Path, what: str) -> Peer:
+    """Like `dial_socket`, for the socket of a serial port, which says a few bytes at a time."""
+    async with _dialling(what):
+        return _StreamPeer(*await asyncio.open_unix_connection(path, limit=PIECE_BYTES), rest_s=CONSOLE_REST_S)
 
 
 async def dial_socket(path: Path, what: str) -> Peer:
@@ -71,12 +80,20 @@ async def dial_udp(netns: str | None, address: IPv4Address, port: int, what: str
 
 
 class _StreamPeer:
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """With `rest_s` there is so much time between two reads: what comes meanwhile is one piece."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, rest_s: float = 0.0) -> None:
         self._reader = reader
         self._writer = writer
+        self._rest_s = rest_s
+        self._next_read = 0.0
 
     async def read(self) -> bytes:
-        return await self._reader.read(PIECE_BYTES)
+        if self._rest_s:
+            await asyncio.sleep(self._next_read - time.monotonic())  # no time at all when it has been quiet
+        piece = await self._reader.read(PIECE_BYTES)
+        self._next_read = time.monotonic() + self._rest_s
+        return piece
 
     async def write(self, data: bytes) -> None:
         self._writer.write(data)

@@ -11,15 +11,12 @@ from pilvi.providers.aggregation import Endpoint, Handler, refusal
 
 __all__ = ["refused_endpoints"]
 
-_DUMP = "memory dumps are not made; take the guest's own (kdump)"
 _SEV = "no machine has encrypted memory (launchSecurity)"
 _GRAPH = "object graphs are not made; `pilvi why` shows what an object depends on"
 _BACKUP = "backups are not made; back up from inside the guest"
 _PROFILER = "the engine has no profiler"
 
 _REFUSED: tuple[tuple[Literal["GET", "PUT"], str, tuple[str, ...], str], ...] = (
-    ("PUT", "memorydump", ("virtualmachines",), _DUMP),
-    ("PUT", "removememorydump", ("virtualmachines",), _DUMP),
     ("GET", "objectgraph", ("virtualmachines", "virtualmachineinstances"), _GRAPH),
     ("PUT", "backup", ("virtualmachineinstances",), _BACKUP),
     ("PUT", "redefine-checkpoint", ("virtualmachineinstances",), _BACKUP),

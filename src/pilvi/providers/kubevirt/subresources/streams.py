@@ -6,7 +6,7 @@ The machine's end is dialled before the request becomes a web socket: so a refus
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,7 +20,7 @@ from pilvi.providers.kubevirt.instance.network import NoLeg, plan_legs
 from pilvi.providers.kubevirt.instance.scope import Caches
 from pilvi.providers.kubevirt.machines.backend import MachineLeg
 from pilvi.providers.kubevirt.subresources.objects import Objects, key_of, phase_of, refuse_instance
-from pilvi.providers.kubevirt.subresources.peers import Peer, dial_socket, dial_tcp, dial_udp
+from pilvi.providers.kubevirt.subresources.peers import Peer, dial_console, dial_socket, dial_tcp, dial_udp
 from pilvi.providers.kubevirt.subresources.sessions import InUse, Sessions
 from pilvi.providers.kubevirt.subresources.splice import Ending, carry, close, open_stream
 from pilvi.runtime import is_true
@@ -51,14 +51,14 @@ class StreamHandlers:
             raise refuse_instance(Conflict, vmi, "it has failed")
         _check_running(vmi)
         path = self._objects.control_of(vmi).console(_uid(vmi))
-        return await self._take(request, vmi, "console", path)
+        return await self._take(request, vmi, "console", dial_console, path)
 
     async def screen(self, request: web.Request) -> web.StreamResponse:
         """GET vnc: a web socket. The newest connection has it, unless it asks with `preserveSession` not to disturb anybody."""
         vmi = await self._get_screen(request)
         path = self._objects.control_of(vmi).screen(_uid(vmi))
         polite = _read_flag(request, "preserveSession")
-        return await self._take(request, vmi, "screen", path, polite=polite)
+        return await self._take(request, vmi, "screen", dial_socket, path, polite=polite)
 
     async def screenshot(self, request: web.Request) -> web.Response:
         """GET vnc/screenshot: a PNG."""
@@ -89,10 +89,19 @@ class StreamHandlers:
         stream, ending = await _stream(request, dial(leg.netns, leg.address.ip, port, what), asyncio.Event())
         return await close(request, stream, ending)
 
-    async def _take(self, request: web.Request, vmi: JsonObject, what: str, path: Path, *, polite: bool = False) -> web.StreamResponse:
+    async def _take(
+        self,
+        request: web.Request,
+        vmi: JsonObject,
+        what: str,
+        dial: Callable[[Path, str], Awaitable[Peer]],
+        path: Path,
+        *,
+        polite: bool = False,
+    ) -> web.StreamResponse:
         try:
             async with self._sessions.alone((_uid(vmi), what), polite=polite) as replaced:
-                stream, ending = await _stream(request, dial_socket(path, f"the {what} of machine {Key.of(vmi)}"), replaced)
+                stream, ending = await _stream(request, dial(path, f"the {what} of machine {Key.of(vmi)}"), replaced)
         except InUse:
             raise refuse_instance(Conflict, vmi, f"somebody uses its {what}; ask without preserveSession to take over") from None
         # Whoever comes next need not wait for this client's goodbye.

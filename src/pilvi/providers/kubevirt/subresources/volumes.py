@@ -164,6 +164,8 @@ def plan_removal(spec: JsonObject, name: str) -> JsonObject:
         found = next((volume for volume in volumes if (claim := find_claim(volume)) is not None and claim.name == name), None)
     if found is None:
         raise UserError(f"Unable to remove volume [{name}] because it does not exist")
+    if found.get("memoryDump"):
+        raise UserError(f"Unable to remove volume [{found['name']}] because it is a memory dump", hint="virtctl memory-dump remove")
     if not is_hotpluggable(found):
         raise UserError(f"Unable to remove volume [{found['name']}] because it is not hotpluggable")
     left = [volume for volume in volumes if volume is not found]

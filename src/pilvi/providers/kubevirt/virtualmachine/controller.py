@@ -21,6 +21,7 @@ from pilvi.providers.kubevirt.virtualmachine.datavolumes import DataVolumes, Mad
 from pilvi.providers.kubevirt.virtualmachine.disks import look_at_disks
 from pilvi.providers.kubevirt.virtualmachine.instance import find_name_taken, new_instance
 from pilvi.providers.kubevirt.virtualmachine.liveupdate import plan_live_update
+from pilvi.providers.kubevirt.virtualmachine.memorydump import MemoryDumpRequests
 from pilvi.providers.kubevirt.virtualmachine.status import Failure, plan_conditions, plan_status
 from pilvi.providers.kubevirt.virtualmachine.strategy import Keep, RunAlways, Start, Stop, Wait, plan_step
 from pilvi.providers.platform import Platform
@@ -62,6 +63,7 @@ class VirtualMachines:
         self._data_volumes = platform.informers.get(DATA_VOLUMES)
         self._own_disks = DataVolumes(platform)
         self._marks = Marks(platform)
+        self._dumps = MemoryDumpRequests(platform)
 
     async def reconcile(self, key: Key) -> Result:
         """One pass for the machine `key`."""
@@ -81,7 +83,8 @@ class VirtualMachines:
         # What a restore has taken away must not be made anew before its templates are gone too.
         may_start = self._marks.may_start(vm)
         made = await self._own_disks.ensure(vm) if may_start else Made()
-        scope = _Scope(vm, scope.vmi, scope.taken, made)
+        vm, vmi = await self._dumps.advance(vm, scope.vmi)
+        scope = _Scope(vm, vmi, scope.taken, made)
         try:
             step = plan_step(vm, scope.vmi, utc_now())
         except UserError as e:
@@ -213,6 +216,7 @@ class VirtualMachines:
         disks = look_at_disks(scope.vm, self._claims.get, self._data_volumes.get)
         status = plan_status(scope.vm, scope.vmi, failure, now, disks=disks, settled=settled, restart=scope.restart)
         status |= self._marks.of(scope.vm, scope.vmi)
+        status |= self._dumps.status(scope.vm, scope.vmi)
         wanted = plan_conditions(scope.vm, scope.vmi, failure, scope.restart)
         types = {entry["type"] for entry in wanted}
         status["conditions"] = merge_conditions([entry for entry in conditions_of(scope.vm) if entry["type"] in types], wanted, now=now)

@@ -15,6 +15,7 @@ from pilvi.lib.hashing import short_hash
 from pilvi.providers.kubevirt.instancetype.matcher import revision_names
 from pilvi.providers.kubevirt.virtualmachine.headroom import give_headroom
 from pilvi.providers.kubevirt.virtualmachine.interfaces import without_absent
+from pilvi.providers.kubevirt.virtualmachine.memorydump import without_dump
 from pilvi.runtime.owners import is_controlled_by
 
 __all__ = [
@@ -76,7 +77,10 @@ def new_instance(vm: JsonObject, expanded: JsonObject | None = None) -> JsonObje
                 }
             ],
         },
-        "spec": {**give_headroom(without_absent(with_defaults(template.get("spec") or {}, metadata["name"]))), **_start_strategy(vm)},
+        "spec": {
+            **give_headroom(without_absent(with_defaults(without_dump(vm, template.get("spec") or {}), metadata["name"]))),
+            **_start_strategy(vm),
+        },
     }
 
 
@@ -111,7 +115,7 @@ def with_devices(spec: JsonObject) -> JsonObject:
         devices["interfaces"] = [{"name": "default", "bridge": {}}]
     disks = devices.get("disks") or []
     named = {device["name"] for kind in ("disks", "filesystems") for device in devices.get(kind) or []}
-    missing = [volume["name"] for volume in spec.get("volumes") or [] if volume["name"] not in named]
+    missing = [volume["name"] for volume in spec.get("volumes") or [] if volume["name"] not in named and not volume.get("memoryDump")]
     if disks or missing:
         devices["disks"] = [*disks, *({"name": name} for name in missing)]
     return spec

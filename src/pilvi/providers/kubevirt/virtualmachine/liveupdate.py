@@ -22,6 +22,7 @@ from pilvi.providers.kubevirt.machines.qemu.pluggable import check_pluggable
 from pilvi.providers.kubevirt.virtualmachine.headroom import MEMORY_BLOCK
 from pilvi.providers.kubevirt.virtualmachine.instance import GENERATION, TEMPLATE_HASH, template_hash
 from pilvi.providers.kubevirt.virtualmachine.interfaces import changed_interfaces, only_interfaces, plan_live_interfaces
+from pilvi.providers.kubevirt.virtualmachine.memorydump import find_request
 from pilvi.providers.sizing import find_size
 from pilvi.runtime import find_condition
 
@@ -134,14 +135,24 @@ class _Update:
         has, has_disks = _named(self.spec.get("volumes")), _named(_disks(self.spec))
         self.added = [name for name in self.added if name in has and name not in wanted]
         self.settled |= set(self.added)
+        # The memory dump that is asked for comes and goes by itself.
+        dumps = {name for name, volume in has.items() if volume.get("memoryDump")} if find_request(self.vm) is not None else set()
+        self.settled |= dumps
         still_there = {entry["name"] for entry in (self.vmi.get("status") or {}).get("volumeStatus") or []}
-        kept = {name: volume for name, volume in has.items() if self._stays(volume, wanted.get(name), has_disks.get(name), disks.get(name))}
+        kept = {
+            name: volume
+            for name, volume in has.items()
+            if name in dumps or self._stays(volume, wanted.get(name), has_disks.get(name), disks.get(name))
+        }
         for name, volume in wanted.items():
             if not is_hotpluggable(volume) or name in kept:
                 continue
             # One of that name that goes has to be gone before the next one comes.
             if name in has or name in still_there:
                 self.settled.add(name)
+                continue
+            if volume.get("memoryDump"):
+                kept[name] = volume
                 continue
             disk = disks.get(name) or {"name": name}
             try:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pilvi.api import JsonObject
-from pilvi.lib.clock import format_time, utc_now
+from pilvi.lib.clock import format_time, parse_time, utc_now
 from pilvi.providers.claims import BIND_AT_ONCE
 from pilvi.providers.kubevirt.export.kinds import (
     CLAIMS,
@@ -24,7 +24,7 @@ from pilvi.providers.kubevirt.export.kinds import (
     VOLUME_SNAPSHOTS,
     VOLUMES,
 )
-from pilvi.providers.kubevirt.export.plan import find_token, restored_claim, restored_name, secret_name
+from pilvi.providers.kubevirt.export.plan import end_of, find_token, restored_claim, restored_name, secret_name
 from tests.fake_api import FakeApi
 from tests.unit.providers.kubevirt.export.scene import add_disk, make_export, make_secret, make_vm, pod_of, scene, status, told, until_ready
 from tests.unit.providers.stage import Stage
@@ -258,6 +258,13 @@ async def test_it_goes_on_after_any_write_that_fails(fake_api: FakeApi, tmp_path
         made = await stage.until(lambda: stage.find(CLAIMS, "out-disk", "team"))
         add_disk(stage, "out-disk", ownerReferences=made["metadata"]["ownerReferences"])
         await until_ready(stage)
+
+
+@pytest.mark.parametrize(("ttl", "life_s"), [(None, 7200), ("1h30m", 5400), ("1.5s", 1.5), ("0", 0), ("99999999999999h", 2**63 / 1e9)])
+def test_when_it_ends(ttl: str | None, life_s: float) -> None:
+    export = make_export(ttlDuration=ttl)
+    created = parse_time(export["metadata"]["creationTimestamp"])
+    assert (end_of(export) - created).total_seconds() == pytest.approx(life_s)
 
 
 def test_names_fit() -> None:

@@ -267,10 +267,11 @@ async def test_a_guest_without_an_agent(served: Served) -> None:
 
 async def test_what_is_refused_by_name(served: Served) -> None:
     async with served.virtctl() as virtctl:
-        for verb in ("memorydump", "removememorydump"):
-            with pytest.raises(VirtctlError, match=rf"^.*{verb} of virtualmachines is not served by pilvi: .*kdump") as refused:
-                await virtctl._put("virtualmachines", "web", verb)
-            assert refused.value.code == 400
+        with pytest.raises(
+            VirtctlError, match=r"^.*backup of virtualmachineinstances is not served by pilvi: .*inside the guest"
+        ) as refused:
+            await virtctl._put("virtualmachineinstances", "web", "backup")
+        assert refused.value.code == 400
 
 
 @pytest.mark.parametrize("body", ["{", '"text"', '{"graceperiod": 1}', '{"gracePeriod": "1"}', '{"dryRun": ["Some"]}'])

@@ -13,13 +13,14 @@ __all__ = ["NamedClaim", "find_claim"]
 class NamedClaim:
     """A claim by its name. With `ephemeral` it is only read, and what is written goes with the machine.
 
-    `hotpluggable`: its disk can come and go while the machine runs.
+    `hotpluggable`: its disk can come and go while the machine runs. `dump`: it is no disk of the machine, which writes its memory to it.
     """
 
     name: str
     read_only: bool = False
     ephemeral: bool = False
     hotpluggable: bool = False
+    dump: bool = False
 
 
 def find_claim(volume: JsonObject) -> NamedClaim | None:
@@ -30,4 +31,6 @@ def find_claim(volume: JsonObject) -> NamedClaim | None:
         return NamedClaim(source["name"], hotpluggable=bool(source.get("hotpluggable")))
     if source := (volume.get("ephemeral") or {}).get("persistentVolumeClaim"):
         return NamedClaim(source["claimName"], read_only=True, ephemeral=True)
+    if source := volume.get("memoryDump"):
+        return NamedClaim(source["claimName"], hotpluggable=True, dump=True)
     return None

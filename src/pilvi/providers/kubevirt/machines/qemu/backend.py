@@ -18,9 +18,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-import msgspec
-
 from pilvi.errors import MachineRefused, MachineUnreachable, TimedOut, UserError, format_chain
+from pilvi.host.qemu.present import look
 from pilvi.host.qemu.spec import Sockets
 from pilvi.host.qemu.unit import limits, overhead_bytes, qemu_unit
 from pilvi.kit.store import Store
@@ -30,11 +29,12 @@ from pilvi.lib.files import remove_tree
 from pilvi.node import SEED
 from pilvi.providers.kubevirt.machines.backend import MachineBackend, MachineSpec, MachineState
 from pilvi.providers.kubevirt.machines.folder import kept_folder, list_machine_folders, machine_folder
-from pilvi.providers.kubevirt.machines.qemu.changes import Wanted
+from pilvi.providers.kubevirt.machines.qemu.changes import Wanted, as_present
 from pilvi.providers.kubevirt.machines.qemu.changing import Changing, place_drives
 from pilvi.providers.kubevirt.machines.qemu.control import QemuControl
 from pilvi.providers.kubevirt.machines.qemu.domain import cards_of, plan_machine, sockets_of
 from pilvi.providers.kubevirt.machines.qemu.drives import MachineFiles
+from pilvi.providers.kubevirt.machines.qemu.dumps import QemuDumps
 from pilvi.providers.kubevirt.machines.qemu.files import prepare_files
 from pilvi.providers.kubevirt.machines.qemu.guests import Guests
 from pilvi.providers.kubevirt.machines.qemu.moves import QemuMoves
@@ -64,13 +64,14 @@ _ASK_AGAIN_S = 5.0
 
 
 class QemuBackend(MachineBackend):
-    """See `MachineBackend`. `kit` is the folder that holds node images."""
+    """See `MachineBackend`. `kit` is the folder that holds node images. Nodes trust `registry_authority` (PEM) for the cloud's registry."""
 
     name = "qemu"
 
-    def __init__(self, cloud: Cloud, units: Units, kit: Path) -> None:
+    def __init__(self, cloud: Cloud, units: Units, kit: Path, registry_authority: str = "") -> None:
         self._cloud = cloud
         self._kit = kit
+        self._registry_authority = registry_authority
         self._units = units
         self._offers = Offers(cloud)
         self._slots = Slots(cloud)
@@ -81,12 +82,13 @@ class QemuBackend(MachineBackend):
         self._changing = Changing(self._guests)
         self._limits: dict[str, CgroupLimits] = {}
         self.control = QemuControl(cloud, self._guests, self._slots)
+        self.dumps: QemuDumps = QemuDumps(self._guests)
         self.moves: QemuMoves = QemuMoves(cloud, units, self._guests, self._slots, self._start_target)
 
     @classmethod
     def for_platform(cls, platform: Platform) -> QemuBackend:
         """The backend of a cloud."""
-        return cls(platform.cloud, platform.units, Store().root)
+        return cls(platform.cloud, platform.units, Store().root, platform.registry_authority)
 
     @property
     def fidelity(self) -> str:  # type: ignore[override]
@@ -145,15 +147,13 @@ class QemuBackend(MachineBackend):
         offer = await self._offers.get()
         image = await on_disk(find_image, spec, self._kit)
         if image is not None:
-            command_line = await on_disk(write_seed, spec, image, files)
+            await on_disk(write_seed, spec, image, files, self._registry_authority)
             spec = await on_disk(with_node_disk, spec, image)
         machine = plan_machine(self._cloud, spec, files, spec.user, offer)
         if image is not None:
-            machine = plan_node(machine, image, command_line, files)
-        if incoming and (started_with := self.state(spec.uid).memory_at_start_bytes):
-            # What has been added since is beside it, and comes with the guest.
-            memory = msgspec.structs.replace(machine.memory, size_bytes=started_with)
-            machine = msgspec.structs.replace(machine, memory=memory)
+            machine = plan_node(machine, spec, image, files)
+        if incoming:
+            machine = as_present(machine, await look(self._guests.get(spec.uid)))
         return in_slot(self._cloud, machine, spec.uid, slot, incoming=incoming), spec.volumes
 
     async def _learn_type(self, uid: str) -> None:

@@ -10,6 +10,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
+import msgspec
+
 from pilvi.host.qemu.cards import nic_device
 from pilvi.host.qemu.drives import drive_device, node_name
 from pilvi.host.qemu.gear import MORE_MEMORY
@@ -29,11 +31,13 @@ __all__ = [
     "UnplugCard",
     "UnplugDisk",
     "Wanted",
+    "as_present",
     "cards_in",
     "disks_of",
     "plan_changes",
 ]
 
+_PROCESSOR = re.compile(r"cpu-(\d+)-\d+-\d+")
 _NODE = re.compile(r"(d[0-9a-f]{8}-)\d+")
 
 
@@ -127,6 +131,24 @@ def disks_of(present: Present) -> set[str]:
     """The names of the disks that the guest sees."""
     prefix = drive_device("")
     return {device.removeprefix(prefix) for device in present.devices if device.startswith(prefix)}
+
+
+def as_present(machine: QemuSpec, present: Present) -> QemuSpec:
+    """The machine as a second process has to be made to receive the guest that runs with what is `present`.
+
+    What has not come to the guest yet comes after it has moved; memory that came is beside what it was started with, and moves with it.
+    """
+    disks, cards = disks_of(present), cards_in(present)
+    # Devices have as many queues as there were processors at the start, so those that came have to come as devices again.
+    found = {int(match[1]) for device in present.devices if (match := _PROCESSOR.fullmatch(device))}
+    plugged = sum(1 for socket in found if socket < present.sockets)
+    return msgspec.structs.replace(
+        machine,
+        memory=msgspec.structs.replace(machine.memory, size_bytes=present.memory_bytes),
+        cpu=msgspec.structs.replace(machine.cpu, sockets=present.sockets - plugged, plugged_sockets=plugged),
+        drives=tuple(drive for drive in machine.drives if drive.name in disks),
+        nics=tuple(nic for nic in machine.nics if nic.name in cards),
+    )
 
 
 def _disks(wanted: Wanted, present: Present) -> Iterator[Step]:

@@ -14,6 +14,7 @@ from pilvi.api.kubevirt.disks import VOLUME_NAME
 from pilvi.api.resource import JsonObject
 from pilvi.errors import Bug, UserError
 from pilvi.host.qemu.spec import Drive, Layer
+from pilvi.providers.kubevirt.machines.folder import TPM, VARIABLES
 from pilvi.providers.kubevirt.machines.qemu.choices import choose
 from pilvi.providers.kubevirt.machines.volumes import CloudInitDisk, EmptyDisk, FilesDisk, ImageDisk, MachineVolume, NodeDisk, VolumeDisk
 
@@ -68,11 +69,11 @@ class MachineFiles:
 
     def variables(self, *, persistent: bool) -> Path:
         """The variables of its UEFI firmware."""
-        return self._state(persistent) / "uefi-variables.fd"
+        return self._state(persistent) / VARIABLES
 
     def tpm(self, *, persistent: bool) -> Path:
         """The secrets of its TPM."""
-        return self._state(persistent) / "tpm"
+        return self._state(persistent) / TPM
 
     def _state(self, persistent: bool) -> Path:
         return self.kept if persistent and self.kept is not None else self.folder

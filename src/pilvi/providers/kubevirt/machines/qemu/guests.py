@@ -44,6 +44,7 @@ _STATES: dict[str, tuple[MachinePhase, str, str]] = {
     "inmigrate": ("running", "", "the guest is about to arrive"),
     "finish-migrate": ("running", "", "the guest is moving"),
     "postmigrate": ("running", "", "the guest has moved"),
+    "save-vm": ("running", "MemoryDump", "the guest stands still while its memory is written to a claim"),
     "watchdog": ("paused", "PausedByWatchdog", "the guest has stopped to feed its watchdog"),
     "shutdown": ("succeeded", "", "the guest has powered off"),
     "guest-panicked": ("failed", "GuestPanicked", "the guest's kernel has panicked"),

@@ -103,7 +103,8 @@ class QemuMoves(MachineMoves):
         info: dict[str, Any] = await source.execute("query-migrate")
         status = info.get("status")
         if await source.query_status() is GuestStatus.POSTMIGRATE:
-            return _with_figures("completed", await source.execute("query-migrate"))  # what came before may not know how long it stood still
+            # What came before may not know how long it stood still.
+            return _with_figures("completed", await source.execute("query-migrate"))
         if status in _UNDER_WAY:
             return _with_figures("running", info)
         if self._units.state(machine_unit(uid, target)).state == "absent":

@@ -18,7 +18,7 @@ from pilvi.api.resource import JsonObject
 from pilvi.errors import UserError
 from pilvi.host.qemu.spec import DirectKernel, Drive, Layer, QemuSpec
 from pilvi.lib.files import write_atomic
-from pilvi.node import SEED, NodeFacts, NodeImage, find_node_image, node_seed
+from pilvi.node import SEED, NodeFacts, NodeImage, find_node_image, node_command_line, node_seed
 from pilvi.providers.kubevirt.machines.backend import MachineSpec
 from pilvi.providers.kubevirt.machines.qemu.drives import MachineFiles
 from pilvi.providers.kubevirt.machines.volumes import CloudInitDisk, ImageDisk, MachineVolume, NodeDisk
@@ -88,14 +88,30 @@ def _on_virtio(instance: JsonObject, name: str) -> JsonObject:
     return instance
 
 
-def write_seed(spec: MachineSpec, image: NodeImage, files: MachineFiles) -> str:
-    """Write the second disk unless it is there; returns the kernel's command line. Blocking; use `lib.disk`.
+def write_seed(spec: MachineSpec, image: NodeImage, files: MachineFiles, registry_authority: str = "") -> None:
+    """Write the second disk unless it is there. Blocking; use `lib.disk`.
 
     What a machine was made with stays. It may hold a join token, so only root reads it. Raises UserError, naming the key, when the user
     data cannot be carried out.
     """
+    path = files.seed(SEED)
+    if path.exists():
+        return
+    seed = node_seed(_facts(spec, registry_authority), image, spec.leg.mac, spec.leg.gateway)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    write_atomic(path, seed.archive, mode=0o600)
+
+
+def plan_node(machine: QemuSpec, spec: MachineSpec, image: NodeImage, files: MachineFiles) -> QemuSpec:
+    """The machine with the image's kernel and its seed. Pure."""
+    seed = Drive(name=SEED, serial=SEED, layers=(Layer(path=files.seed(SEED)),), read_only=True)
+    kernel = DirectKernel(kernel=image.kernel, initrd=image.initrd, arguments=node_command_line(_facts(spec)))
+    return msgspec.structs.replace(machine, kernel=kernel, drives=(*machine.drives, seed), rng=True)
+
+
+def _facts(spec: MachineSpec, registry_authority: str = "") -> NodeFacts:
     cloud_init = next((volume for volume in spec.volumes if isinstance(volume, CloudInitDisk)), CloudInitDisk(name=""))
-    facts = NodeFacts(
+    return NodeFacts(
         name=spec.name,
         namespace=spec.namespace,
         uid=spec.uid,
@@ -104,20 +120,8 @@ def write_seed(spec: MachineSpec, image: NodeImage, files: MachineFiles) -> str:
         user_data=cloud_init.user_data or _NOTHING_TO_DO,
         meta_data=cloud_init.meta_data,
         mtu=spec.leg.mtu,
+        registry_authority=registry_authority,
     )
-    seed = node_seed(facts, image, spec.leg.mac, spec.leg.gateway)
-    path = files.seed(SEED)
-    if not path.exists():
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        write_atomic(path, seed.archive, mode=0o600)
-    return seed.command_line
-
-
-def plan_node(machine: QemuSpec, image: NodeImage, command_line: str, files: MachineFiles) -> QemuSpec:
-    """The machine with the image's kernel and its seed. Pure."""
-    seed = Drive(name=SEED, serial=SEED, layers=(Layer(path=files.seed(SEED)),), read_only=True)
-    kernel = DirectKernel(kernel=image.kernel, initrd=image.initrd, arguments=command_line)
-    return msgspec.structs.replace(machine, kernel=kernel, drives=(*machine.drives, seed), rng=True)
 
 
 def find_first_boot(files: MachineFiles) -> int | None:

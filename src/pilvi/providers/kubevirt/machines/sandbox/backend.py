@@ -44,17 +44,21 @@ _NOTHING_TO_DO = b"#cloud-config\n"
 
 
 class SandboxBackend(MachineBackend):
-    """See `MachineBackend`. `kit` is the folder that holds node images, `enter` finds the kit's `sandbox-enter` binary."""
+    """See `MachineBackend`. `kit` is the folder that holds node images, `enter` finds the kit's `sandbox-enter` binary.
+
+    Nodes trust `registry_authority` (PEM) for the cloud's own registry.
+    """
 
     name = "sandbox"
     fidelity = "Sandbox"
     fidelity_message = "namespaces of the host's own kernel run the node image: real containerd and kubelet, but no security boundary"
 
-    def __init__(self, cloud: Cloud, units: Units, kit: Path, enter: Callable[[], Path]) -> None:
+    def __init__(self, cloud: Cloud, units: Units, kit: Path, enter: Callable[[], Path], registry_authority: str = "") -> None:
         self._cloud = cloud
         self._units = units
         self._kit = kit
         self._enter = enter
+        self._registry_authority = registry_authority
         self._machines: dict[str, NodeMachine] = {}  # what is known of the machines that run, beside their units
         self.control = SandboxControl()
         self._notes: dict[str, tuple[str, ...]] = {}
@@ -62,7 +66,13 @@ class SandboxBackend(MachineBackend):
     @classmethod
     def for_platform(cls, platform: Platform) -> SandboxBackend:
         """The backend of a cloud, with the node images and the binaries of the kit on this host."""
-        return cls(platform.cloud, platform.units, Store().root, lambda: platform.kit.get_binary("sandbox-enter"))
+        return cls(
+            platform.cloud,
+            platform.units,
+            Store().root,
+            lambda: platform.kit.get_binary("sandbox-enter"),
+            platform.registry_authority,
+        )
 
     def overhead_bytes(self, size: Size) -> int:
         """None: a sandbox has no memory of its own but the guest's."""
@@ -165,6 +175,7 @@ class SandboxBackend(MachineBackend):
             mtu=spec.leg.mtu,
             user_data=await on_disk(_keep_user_data, folder, cloud_init.user_data) or _NOTHING_TO_DO,
             meta_data=cloud_init.meta_data,
+            registry_authority=self._registry_authority,
             stop_grace_s=spec.stop_grace_s,
         )
 
