@@ -338,7 +338,7 @@ def test_snapshots_restores_and_clones(cloud: CloudUnderTest, namespace: str, re
         assert len(killer.kills) >= 12
         machine.delete()
         cloud.kubectl("-n", namespace, "delete", "vmrestores,vmclones,dv", "--all", "--wait=false")
-        kinds = "pvc,volumesnapshots,vmsnapshots,vmsnapshotcontents,vmrestores,vmclones,vms"
+        kinds = "pvc,volumesnapshots,vmsnapshots,vmsnapshotcontents,vmrestores,vmclones,vm"
         wait_until(lambda: not cloud.exists("-n", namespace, kinds), "all to go", 60)
     witness.check()
 
