@@ -59,6 +59,7 @@ class Killer:
         self._lock = threading.Lock()
         self._loop = asyncio.new_event_loop()
         self._over = asyncio.Event()
+        self._failure: BaseException | None = None
         self._watching: Future[None] = Future()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
@@ -68,11 +69,14 @@ class Killer:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None) -> None:
-        self.rest()
-        self._loop.call_soon_threadsafe(self._over.set)
-        self._thread.join(timeout=30)
         if exc is not None:
             exc.add_note(f"the engine was killed at: {self.kills}")
+        try:
+            self.rest()
+        finally:
+            if self._thread.is_alive():
+                self._loop.call_soon_threadsafe(self._over.set)
+            self._thread.join(timeout=30)
 
     def kill_at(self, *numbers: int) -> None:
         """Kill the engine at the events of these numbers, counted from now on."""
@@ -83,6 +87,8 @@ class Killer:
         """No more kills; an engine runs when this returns."""
         with self._lock:
             self._points = []
+            if self._failure is not None:
+                raise RuntimeError("the killer itself has failed") from self._failure
             if not engine_processes(self._cloud):
                 start_engine(self._cloud)
 
@@ -90,9 +96,9 @@ class Killer:
         try:
             self._loop.run_until_complete(self._count_all())
         except BaseException as e:
+            self._failure = e
             if not self._watching.done():
                 self._watching.set_exception(e)
-            raise
         finally:
             self._loop.close()
 
@@ -104,8 +110,11 @@ class Killer:
             for event in ready:
                 await event.wait()
             self._watching.set_result(None)
-            await self._over.wait()
+            over = asyncio.ensure_future(self._over.wait())
+            await asyncio.wait([over, *tasks], return_when=asyncio.FIRST_COMPLETED)
             for task in tasks:
+                if task.done():
+                    task.result()
                 task.cancel()
             await asyncio.wait(tasks)
 

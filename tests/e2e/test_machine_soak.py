@@ -206,15 +206,15 @@ def packed(tmp_path: Path, form: str) -> bytes:
 @pytest.mark.parametrize("form", ["raw", "qcow2", "gz"])
 def test_an_import_goes_on(cloud: CloudUnderTest, namespace: str, web: HttpServer, tmp_path: Path, form: str) -> None:
     """Killed while bytes arrive, and then at each of the events that an import has."""
-    web.files["/disk"] = content = packed(tmp_path, form)
+    web.files["/disk"] = packed(tmp_path, form)
     rng = dice(form)
     for round_ in range(3):
-        name, before, asked = f"bytes-{round_}", web.sent, len(web.requests)
+        name, asked = f"bytes-{round_}", len(web.requests)
         web.pause_s = 0.05
         try:
             cloud.apply(data_volume(namespace, name, http={"url": web.url("/disk")}))
-            for _ in range(3):
-                goal = min(web.sent + rng.randrange(MIB, 4 * MIB), before + len(content) - MIB)
+            for _ in range(2):  # each engine gets further than what is recorded once in two seconds
+                goal = web.sent + rng.randrange(4 * MIB, 6 * MIB)
                 wait_until(lambda goal=goal: web.sent >= goal, "some more of the image", interval_s=0.01)  # type: ignore[misc]
                 kill_engine(cloud, for_good=True)
                 start_engine(cloud)
@@ -338,7 +338,7 @@ def test_snapshots_restores_and_clones(cloud: CloudUnderTest, namespace: str, re
         assert len(killer.kills) >= 12
         machine.delete()
         cloud.kubectl("-n", namespace, "delete", "vmrestores,vmclones,dv", "--all", "--wait=false")
-        kinds = "pvc,volumesnapshots,vmsnapshots,vmsnapshotcontents,vmrestores,vmclones,vms"
+        kinds = "pvc,volumesnapshots,vmsnapshots,vmsnapshotcontents,vmrestores,vmclones,vm"
         wait_until(lambda: not cloud.exists("-n", namespace, kinds), "all to go", 60)
     witness.check()
 
@@ -372,7 +372,7 @@ def test_disks_come_and_go(cloud: CloudUnderTest, namespace: str, registry: Fake
             wait_until(lambda: volume("extra").get("phase") == "Ready", f"the disk to be there, round {number}")
             device = f"/dev/{'sd?' if bus == 'scsi' else 'vdc'}"
             wait_until(lambda device=device: run(f"ls {device} 2>/dev/null"), "the guest to see it")  # type: ignore[misc]
-            assert run(f"head -c 5 {device}") == ("" if number == 0 else f"n{number:04}"), "what was written is there"
+            assert run(f"head -c 5 {device}").strip("\0") == ("" if number == 0 else f"n{number:04}"), "what was written is there"
             run(f"echo n{number + 1:04} >{device.replace('sd?', '$(basename $(ls /dev/sd?))')}; sync")
             killer.rest()
             killer.kill_at(*rng.sample(range(1, 20), 2))
