@@ -201,6 +201,17 @@ def test_pilvi_kubectl_and_clusterctl(first: Workload, cloud: CloudUnderTest) ->
     assert "False" not in described.split()
 
 
+def test_pods_pull_from_the_registry_of_the_cloud(first: Workload, cloud: CloudUnderTest, image: Path) -> None:
+    wait_until(lambda: cloud.units().get("registry"), "the registry to run")
+    wait_until(lambda: cloud.pilvi("image", "push", str(image), "probe:v1", check=False).returncode == 0, "the password to be there")
+    pod = deployment("pulled")
+    pod["spec"]["template"]["spec"]["containers"][0] |= {"image": "pilvi.dev/probe:v1", "imagePullPolicy": "Always"}
+    first.apply(pod)
+    first.wait_for_pods("pulled", 1)
+    first.delete("pulled")
+    cloud.pilvi("image", "delete", "probe:v1", "--yes")
+
+
 def test_clusterctl_move_takes_the_whole_cluster(first: Workload, cloud: CloudUnderTest, tmp_path: Path) -> None:
     namespace, _ = first.cluster.split("/")
     cloud.pilvi("clusterctl", "--", "move", "-n", namespace, "--to-directory", str(tmp_path))
