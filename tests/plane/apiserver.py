@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from pilvi.api.crds import KINDS, all_crds, all_policies
 from pilvi.api.kubeovn import Subnet
+from pilvi.api.kubevirt.migration import VirtualMachineInstanceMigration
 from pilvi.kit import get_binary
 
 USERS = {"admin": "kubernetes-admin", "engine": "system:pilvi:engine"}
@@ -98,15 +99,27 @@ class ApiServer:
             self._create("apiextensions.k8s.io/v1/customresourcedefinitions", crd)
         for policy in all_policies(VERSIONS):
             self._create(f"admissionregistration.k8s.io/v1/{_plural(policy['kind'])}", policy)
+        self.wait_in_force()
+
+    def wait_in_force(self) -> None:
+        """Returns when the kinds are served and the policies that are there are obeyed, which takes the API server up to a second."""
         subnets = f"{Subnet.RESOURCE.path()}?dryRun=All"
         probe = {"apiVersion": Subnet.RESOURCE.api_version, "kind": "Subnet", "metadata": {"name": "probe"}}
+        # The first and the last of the policies by name: they may come into force one after the other.
+        migrations = f"{VirtualMachineInstanceMigration.RESOURCE.path('default')}?dryRun=All"
+        move = {
+            "apiVersion": VirtualMachineInstanceMigration.RESOURCE.api_version,
+            "kind": VirtualMachineInstanceMigration.RESOURCE.kind,
+            "metadata": {"name": "probe"},
+        }
 
         def in_force() -> bool:
             if any(self.request("GET", kind.RESOURCE.path()).status != 200 for kind in KINDS):
                 return False
             refused = self.request("POST", subnets, {**probe, "spec": {"cidrBlock": "none"}})
             warned = self.request("POST", subnets, {**probe, "spec": {"cidrBlock": "10.0.0.0/24", "enableEcmp": True}})
-            return refused.status == 422 and bool(warned.warnings)
+            lost = self.request("POST", migrations, {**move, "spec": {"vmiName": ""}})
+            return (refused.status, lost.status) == (422, 422) and bool(warned.warnings)
 
         deadline = time.monotonic() + 60
         while not in_force():

@@ -117,6 +117,7 @@ def running_plane(home: Path, *more_flags: str) -> Iterator[MachinePlane]:
     try:
         server.start()
         asyncio.run(_install(server))
+        server.wait_in_force()
         server.start_components()
         yield server
     finally:

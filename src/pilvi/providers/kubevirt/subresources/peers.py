@@ -80,7 +80,7 @@ async def dial_udp(netns: str | None, address: IPv4Address, port: int, what: str
 
 
 class _StreamPeer:
-    """With `rest_s` there is so much time between two reads: what comes meanwhile is one piece."""
+    """With `rest_s` there is so much time after a piece that is not full: what comes meanwhile is one piece."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, rest_s: float = 0.0) -> None:
         self._reader = reader
@@ -92,7 +92,8 @@ class _StreamPeer:
         if self._rest_s:
             await asyncio.sleep(self._next_read - time.monotonic())  # no time at all when it has been quiet
         piece = await self._reader.read(PIECE_BYTES)
-        self._next_read = time.monotonic() + self._rest_s
+        if len(piece) < PIECE_BYTES:
+            self._next_read = time.monotonic() + self._rest_s
         return piece
 
     async def write(self, data: bytes) -> None:
