@@ -24,5 +24,5 @@ def make_fio_disk() -> bytes:
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, target)
             target.chmod(0o755)
-        subprocess.run(["mke2fs", "-q", "-F", "-t", "ext4", "-d", tree, image, f"{_SIZE_MIB}m"], check=True, stderr=subprocess.DEVNULL)
+        subprocess.run(["mke2fs", "-q", "-F", "-t", "ext4", "-d", tree, image, f"{_SIZE_MIB}m"], check=True, stdout=subprocess.DEVNULL)
         return image.read_bytes()

@@ -29,8 +29,13 @@ def render(rows: list[Row]) -> str:
 def _number(value: float, unit: str) -> str:
     return {
         "MB": f"{value / 1e6:.0f} MB",
-        "MB/s": f"{value / 1e6:.3g} MB/s",
-        "ms": f"{value * 1e3:.3g} ms",
+        "MB/s": _short(value / 1e6) + " MB/s",
+        "ms": _short(value * 1e3) + " ms",
         "s": f"{value:.2f} s",
         "%": f"{value:.3f} %",
     }[unit]
+
+
+def _short(number: float) -> str:
+    """Three digits, without an exponent."""
+    return f"{number:.0f}" if number >= 100 else f"{number:.3g}"
