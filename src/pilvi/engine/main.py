@@ -32,7 +32,7 @@ from pilvi.plane.network import keep_cloud_network
 from pilvi.plane.platform import platform_control_plane
 from pilvi.plane.progress import Progress
 from pilvi.plane.registry import keep_registry, node_disks
-from pilvi.plane.up import bring_up, finish, keep_certificates, keep_versions
+from pilvi.plane.up import add_machine_types, bring_up, finish, keep_certificates, keep_versions
 from pilvi.providers import capk, cdi, kamaji, kubeovn, kubevirt, loadbalancer, storage
 from pilvi.providers.platform import Platform, Settings
 from pilvi.runtime import Controller, EventRecorder, Informers, Metrics, Supervisor
@@ -77,6 +77,7 @@ async def _run(cloud: Cloud, settings: Settings, progress: Progress, plane_flags
             await finish(client, units, progress)
             progress.ready()
             log.info("cloud %s is ready", cloud.id)
+            await add_machine_types(client)
             supervisor.start("registry", keep_registry(cloud, platform_control_plane(cloud), client, platform.informers, units))
             await asyncio.get_running_loop().create_future()  # until cancelled, with the supervisor
 

@@ -78,10 +78,20 @@ async def bring_up(
 async def finish(client: Client, units: Units, progress: Progress) -> None:
     """Wait for Cluster API's managers and apply what their webhooks check; the controllers run meanwhile."""
     with progress.step("Cluster API"):
-        await machine_types.create_missing(client)  # while the managers start
         for manager in cluster_api.MANAGERS:
             await _wait_ready(units, manager.unit)
         await _create_cluster_class(client)
+
+
+async def add_machine_types(client: Client) -> None:
+    """Make the common instancetypes and preferences that are missing, when the cloud is ready: nothing waits for them.
+
+    A start has no processor to spare. What cannot be made now is made at the next one.
+    """
+    try:
+        await machine_types.create_missing(client)
+    except (ApiError, ApiUnreachable) as e:
+        log.warning("the common instancetypes cannot be made now: %s", e)
 
 
 async def _wait_ready(units: Units, name: str, probe: Probe | None = None) -> None:
