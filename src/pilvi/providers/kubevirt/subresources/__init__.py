@@ -5,6 +5,7 @@ instance.py, guest.py      of a VirtualMachineInstance: pause, reset, freeze; wh
 streams.py                 console, screen, ports: web sockets (splice.py) to sockets of the machine (peers.py)
 volumes.py                 of both: disks that are added and removed
 evacuation.py              of both: an eviction that is taken back
+attempts.py                writes that are planned anew when somebody else was faster
 memorydump.py              of a VirtualMachine: its memory into a claim
 refused.py                 what upstream has and this does not
 """

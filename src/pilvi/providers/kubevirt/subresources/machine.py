@@ -15,6 +15,7 @@ from pilvi.providers.aggregation import refusal
 from pilvi.providers.kubevirt.instancetype.choice import Choices, Unsettled
 from pilvi.providers.kubevirt.kinds import INSTANCES, MACHINES, MIGRATIONS
 from pilvi.providers.kubevirt.migration.queue import find_unfinished
+from pilvi.providers.kubevirt.subresources.attempts import write_planned
 from pilvi.providers.kubevirt.subresources.lifecycle import Change, plan_restart, plan_start, plan_stop
 from pilvi.providers.kubevirt.subresources.objects import Objects, key_of, phase_of
 from pilvi.providers.kubevirt.subresources.options import (
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
 __all__ = ["MachineHandlers"]
 
 # The controllers write statuses too; whoever loses a race looks again.
-ATTEMPTS = 5
 
 
 class MachineHandlers:
@@ -100,19 +100,14 @@ class MachineHandlers:
             raise refusal(BadRequest, format_chain(e)) from e
 
     async def _change(self, key: Key, plan: Callable[[JsonObject, JsonObject | None], Change], *, dry_run: bool) -> web.Response:
-        for attempts_left in reversed(range(ATTEMPTS)):
+        async def planned() -> tuple[JsonObject, JsonObject | None, Change]:
             vm = await self._objects.get_machine(key)
             vmi = await self._objects.find_instance(key)
             if vmi is not None and not is_controlled_by(vmi, vm):
                 vmi = None
-            change = plan(vm, vmi)  # its refusals are final, those of the writes below are not
-            try:
-                await self._write(vm, vmi, change, dry_run=dry_run)
-            except Conflict:
-                if not attempts_left:
-                    raise
-            else:
-                break
+            return vm, vmi, plan(vm, vmi)
+
+        await write_planned(planned, lambda found: self._write(*found, dry_run=dry_run))
         return web.Response(status=HTTPStatus.ACCEPTED)
 
     async def _write(self, vm: JsonObject, vmi: JsonObject | None, change: Change, *, dry_run: bool) -> None:

@@ -17,6 +17,7 @@ from pilvi.providers.kubevirt.instance.memorydump import check_claim
 from pilvi.providers.kubevirt.instance.status import FIDELITY
 from pilvi.providers.kubevirt.instance.volumes.claim import find_claim
 from pilvi.providers.kubevirt.kinds import CLAIMS, MACHINES
+from pilvi.providers.kubevirt.subresources.attempts import write_planned
 from pilvi.providers.kubevirt.subresources.objects import Objects, key_of, phase_of, refuse_instance
 from pilvi.providers.kubevirt.subresources.options import Body, read_options
 from pilvi.providers.kubevirt.virtualmachine.memorydump import find_request
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
 __all__ = ["MemoryDumpHandlers", "MemoryDumpOptions"]
 
-ATTEMPTS = 5
 _FIELD = "memoryDumpRequest"
 
 
@@ -50,40 +50,39 @@ class MemoryDumpHandlers:
         """PUT memorydump: the memory of the machine, which has to run, is written to a claim."""
         options = await read_options(request, MemoryDumpOptions)
         key = key_of(request)
-        for attempts_left in reversed(range(ATTEMPTS)):
+
+        async def plan() -> tuple[JsonObject, JsonObject]:
             vm = await self._objects.get_machine(key)
             name = _choose_claim(vm, options.claim_name)
             await self._check(key, name)
-            if await self._ask(vm, {"claimName": name, "phase": "Associating"}, last=not attempts_left):
-                break
+            return vm, {"claimName": name, "phase": "Associating"}
+
+        await write_planned(plan, self._ask)
         return web.Response(status=HTTPStatus.ACCEPTED)
 
     async def remove(self, request: web.Request) -> web.Response:
         """PUT removememorydump: the machine has no more to do with the claim, which keeps the dump."""
         key = key_of(request)
-        for attempts_left in reversed(range(ATTEMPTS)):
+
+        async def plan() -> tuple[JsonObject, JsonObject]:
             vm = await self._objects.get_machine(key)
             before = find_request(vm)
             if before is None:
                 _refuse(vm, f"can't remove memory dump association for vm {key.name}, no association found")
             if before.get("remove"):
                 _refuse(vm, f"memory dump remove request for pvc [{before['claimName']}] already exists")
-            if await self._ask(vm, {"claimName": before["claimName"], "phase": "Dissociating", "remove": True}, last=not attempts_left):
-                break
+            return vm, {"claimName": before["claimName"], "phase": "Dissociating", "remove": True}
+
+        await write_planned(plan, self._ask)
         return web.Response(status=HTTPStatus.ACCEPTED)
 
-    async def _ask(self, vm: JsonObject, wanted: JsonObject, *, last: bool) -> bool:
-        """Write the request; False when somebody else has written meanwhile."""
+    async def _ask(self, planned: tuple[JsonObject, JsonObject]) -> None:
+        """Write the request. Raises Conflict when somebody else has written meanwhile."""
+        vm, wanted = planned
         forgotten = dict.fromkeys(find_request(vm) or {})
         guard = {"resourceVersion": vm["metadata"]["resourceVersion"]}
-        try:
-            body = {"metadata": guard, "status": {_FIELD: {**forgotten, **wanted}}}
-            await self._client.patch(MACHINES, Key.of(vm), body, subresource="status")
-        except Conflict:
-            if last:
-                raise
-            return False
-        return True
+        body = {"metadata": guard, "status": {_FIELD: {**forgotten, **wanted}}}
+        await self._client.patch(MACHINES, Key.of(vm), body, subresource="status")
 
     async def _check(self, key: Key, name: str) -> None:
         """Raises NotFound without instance or claim, Conflict when the machine cannot write its memory there."""

@@ -45,14 +45,16 @@ class Peer(Protocol):
 
 async def dial_console(path: Path, what: str) -> Peer:
     """Like `dial_socket`, for the socket of a serial port, which says a few bytes at a time."""
-    async with _dialling(what):
-        return _StreamPeer(*await asyncio.open_unix_connection(path, limit=PIECE_BYTES), rest_s=CONSOLE_REST_S)
+    return await dial_socket(path, what, rest_s=CONSOLE_REST_S)
 
 
-async def dial_socket(path: Path, what: str) -> Peer:
-    """A connection to the Unix socket of a machine; `what` is how errors call it. Raises PilviError, TimedOut."""
+async def dial_socket(path: Path, what: str, *, rest_s: float = 0.0) -> Peer:
+    """A connection to the Unix socket of a machine; `what` is how errors call it. Raises PilviError, TimedOut.
+
+    With `rest_s` there is so much time after a piece that is not full: what comes meanwhile is one piece.
+    """
     async with _dialling(what):
-        return _StreamPeer(*await asyncio.open_unix_connection(path, limit=PIECE_BYTES))
+        return _StreamPeer(*await asyncio.open_unix_connection(path, limit=PIECE_BYTES), rest_s=rest_s)
 
 
 async def dial_tcp(netns: str | None, address: IPv4Address, port: int, what: str) -> Peer:
@@ -80,8 +82,6 @@ async def dial_udp(netns: str | None, address: IPv4Address, port: int, what: str
 
 
 class _StreamPeer:
-    """With `rest_s` there is so much time after a piece that is not full: what comes meanwhile is one piece."""
-
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, rest_s: float = 0.0) -> None:
         self._reader = reader
         self._writer = writer

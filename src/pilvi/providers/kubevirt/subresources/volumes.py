@@ -18,6 +18,7 @@ from pilvi.providers.kubevirt.instance.status import FIDELITY
 from pilvi.providers.kubevirt.instance.volumes.claim import find_claim
 from pilvi.providers.kubevirt.kinds import INSTANCES, MACHINES
 from pilvi.providers.kubevirt.machines.qemu.pluggable import check_pluggable
+from pilvi.providers.kubevirt.subresources.attempts import write_planned
 from pilvi.providers.kubevirt.subresources.objects import Objects, key_of, phase_of
 from pilvi.providers.kubevirt.subresources.options import Options, read_options
 from pilvi.providers.kubevirt.virtualmachine.liveupdate import ADDED_VOLUMES, added_volumes, is_hotpluggable
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
 __all__ = ["AddVolumeOptions", "RemoveVolumeOptions", "VolumeHandlers", "plan_addition", "plan_removal"]
 
-ATTEMPTS = 5
 _SOURCES = ("dataVolume", "persistentVolumeClaim")
 
 
@@ -129,16 +129,12 @@ class VolumeHandlers:
         return await self._write(INSTANCES, change, dry_run=dry_run)
 
     async def _write(self, resource: Resource, change: Callable[[], Any], *, dry_run: bool) -> web.Response:
-        for attempts_left in reversed(range(ATTEMPTS)):
-            obj, patch = await change()  # its refusals are final, those of the write are not
+        async def write(planned: tuple[JsonObject, JsonObject]) -> None:
+            obj, patch = planned
             guard = {**patch.get("metadata", {}), "resourceVersion": obj["metadata"]["resourceVersion"]}
-            try:
-                await self._client.patch(resource, Key.of(obj), {**patch, "metadata": guard}, dry_run=dry_run)
-            except Conflict:
-                if not attempts_left:
-                    raise
-            else:
-                break
+            await self._client.patch(resource, Key.of(obj), {**patch, "metadata": guard}, dry_run=dry_run)
+
+        await write_planned(change, write)
         return web.Response(status=HTTPStatus.ACCEPTED)
 
 
