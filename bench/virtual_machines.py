@@ -31,7 +31,6 @@ AT_ONCE_MIB = 64
 OBJECTS = 100
 MEMORY_MIB = 256
 CLONE_GIB = 2
-MACHINES = "/apis/kubevirt.io/v1/virtualmachines"
 MIGRATIONS = "/apis/kubevirt.io/v1/virtualmachineinstancemigrations"
 DATA_VOLUMES = "/apis/cdi.kubevirt.io/v1beta1/datavolumes"
 CLAIMS = "/api/v1/namespaces/default/persistentvolumeclaims"

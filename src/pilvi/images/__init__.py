@@ -17,7 +17,7 @@ push.py         the registry as those see it who write
 from pilvi.images.endpoint import Endpoint
 from pilvi.images.pulls import Pulled, PulledFiles, PullFailed, Pulling, Pulls
 from pilvi.images.reference import Reference, parse_reference
-from pilvi.images.registry import Credentials, Registry, read_docker_config
+from pilvi.images.registry import Credentials, Registry, make_docker_config, read_docker_config
 from pilvi.images.store import ContainerDisk, ImageStore, Policy
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "Pulls",
     "Reference",
     "Registry",
+    "make_docker_config",
     "parse_reference",
     "read_docker_config",
 ]

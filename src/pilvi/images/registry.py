@@ -25,7 +25,7 @@ from pilvi.images.endpoint import Endpoint
 from pilvi.images.manifest import Blob, Index, Manifest, Token, choose_manifest, decode
 from pilvi.images.reference import Reference
 
-__all__ = ["Credentials", "Registry", "read_docker_config"]
+__all__ = ["Credentials", "Registry", "make_docker_config", "read_docker_config"]
 
 _INDEXES = ("application/vnd.oci.image.index.v1+json", "application/vnd.docker.distribution.manifest.list.v2+json")
 _MANIFESTS = ("application/vnd.oci.image.manifest.v1+json", "application/vnd.docker.distribution.manifest.v2+json")
@@ -63,6 +63,12 @@ def read_docker_config(content: bytes) -> dict[str, Credentials]:
     except (ValueError, KeyError, TypeError, AttributeError, binascii.Error) as e:
         hint = "make it with `kubectl create secret docker-registry`"
         raise UserError("the pull secret holds no docker configuration", hint=hint) from e
+
+
+def make_docker_config(credentials: Credentials, *hosts: str) -> dict[str, object]:
+    """The other way round: what `.dockerconfigjson` holds for who has these credentials at the hosts."""
+    entry = {"username": credentials.user, "password": credentials.password, "auth": credentials.basic}
+    return {"auths": dict.fromkeys(hosts, entry)}
 
 
 def _read_auth(entry: dict[str, str]) -> Credentials:

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import shutil
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from pilvi.errors import DriverError, NoSpace, PilviError, Transient
-from pilvi.host.disks import allocated_bytes
+from pilvi.host.disks import allocated_bytes, free_bytes
 from pilvi.images import Credentials, Endpoint, Reference, parse_reference
 from pilvi.images.push import Writer
 from pilvi.images.wrap import open_disk, wrap_files
@@ -101,7 +100,7 @@ class NodeDisks:
         remove_tree(self._scratch)
         self._scratch.mkdir(mode=0o700, parents=True)
         needed = 2 * allocated_bytes(image.disk) + _RESERVE_BYTES
-        free = shutil.disk_usage(self._scratch).free
+        free = free_bytes(self._scratch)
         if free < needed:
             raise NoSpace(
                 f"to store {image.version} of the node image takes {needed >> 20} MB for a while, and {free >> 20} MB are free",

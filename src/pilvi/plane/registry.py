@@ -27,7 +27,7 @@ from pilvi.api.builtin import SECRETS
 from pilvi.api.registry import REGISTRY_HOST, REGISTRY_PORT, REGISTRY_SECRET, REGISTRY_USER
 from pilvi.errors import AlreadyExists, PilviError, UserError, format_chain
 from pilvi.host.units import CgroupLimits, TcpProbe, UnitSpec
-from pilvi.images import Credentials, Endpoint, read_docker_config
+from pilvi.images import Credentials, Endpoint, make_docker_config, read_docker_config
 from pilvi.lib.files import write_atomic
 from pilvi.node.container_disk import NodeDisks
 
@@ -130,8 +130,7 @@ async def keep_registry(cloud: Cloud, plane: ControlPlane, client: Client, infor
 
 def make_secret(password: str) -> JsonObject:
     """The Secret for this password. Pure."""
-    entry = {"username": REGISTRY_USER, "password": password, "auth": Credentials(REGISTRY_USER, password).basic}
-    config = json.dumps({"auths": {REGISTRY_HOST: entry}}).encode()
+    config = json.dumps(make_docker_config(Credentials(REGISTRY_USER, password), REGISTRY_HOST)).encode()
     return SECRETS.new(
         REGISTRY_SECRET,
         type="kubernetes.io/dockerconfigjson",

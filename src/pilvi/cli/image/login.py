@@ -31,13 +31,13 @@ def login(folder: Path, timeout_s: float, home: Path) -> None:
 async def _write(home: Path, folder: Path, timeout_s: float) -> str:
     from pilvi.cli.image.access import find_access
     from pilvi.cli.progress import Waiting
+    from pilvi.images import make_docker_config
     from pilvi.lib.disk import on_disk
     from pilvi.lib.files import write_atomic
 
     with Waiting() as waiting:
         endpoint, credentials = await find_access(home, waiting, timeout_s)
-    entry = {"username": credentials.user, "password": credentials.password, "auth": credentials.basic}
-    config = json.dumps({"auths": {str(endpoint.address): entry, endpoint.host: entry}}, indent=2)
+    config = json.dumps(make_docker_config(credentials, str(endpoint.address), endpoint.host), indent=2)
 
     def write() -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
