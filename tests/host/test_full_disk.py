@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from io import FileIO
@@ -16,8 +14,7 @@ from pilvi.host.qemu.installed import has_qemu
 from pilvi.lib.deadline import wait_for
 from pilvi.providers.kubevirt.machines.qemu import room
 from pilvi.providers.kubevirt.machines.qemu.room import NO_ROOM, has_room
-from tests.host.test_qemu_machine import UID, Lab, lab_at
-from tests.host.test_volumes import mounted
+from tests.host.test_qemu_machine import UID, Lab, small_lab
 from tests.images.bootsector import boot_disk
 
 pytestmark = pytest.mark.skipif(not has_qemu(), reason="needs the Debian package qemu-system-x86")
@@ -25,16 +22,9 @@ pytestmark = pytest.mark.skipif(not has_qemu(), reason="needs the Debian package
 
 @pytest_asyncio.fixture
 async def small(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Lab]:
-    """A cloud whose home has 24 MiB."""
     monkeypatch.setattr(room, "_LOOK_S", 0.1)
-    folder = Path(tempfile.mkdtemp(prefix="pilvi-test-", dir="/var/tmp"))
-    folder.chmod(0o755)
-    try:
-        with mounted(folder, "ext4", 24) as home:
-            async with lab_at(home) as lab:
-                yield lab
-    finally:
-        shutil.rmtree(folder)
+    async with small_lab() as lab:
+        yield lab
 
 
 def fill(path: Path) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -17,8 +15,7 @@ from pilvi.lib.deadline import wait_for
 from pilvi.providers.kubevirt.machines.dumps import MachineDump
 from pilvi.providers.kubevirt.machines.moves import MoveSettings
 from tests.host import test_qemu_machine as machine
-from tests.host.test_qemu_machine import UID, Lab, lab_at
-from tests.host.test_volumes import mounted
+from tests.host.test_qemu_machine import UID, Lab, small_lab
 from tests.images.bootsector import boot_disk
 
 pytestmark = pytest.mark.skipif(not has_qemu(), reason="needs the Debian package qemu-system-x86")
@@ -31,15 +28,8 @@ WORD = "what the guest has in mind"
 
 @pytest_asyncio.fixture
 async def small() -> AsyncIterator[Lab]:
-    """A cloud whose home has 24 MiB."""
-    folder = Path(tempfile.mkdtemp(prefix="pilvi-test-", dir="/var/tmp"))
-    folder.chmod(0o755)
-    try:
-        with mounted(folder, "ext4", 24) as home:
-            async with lab_at(home) as lab:
-                yield lab
-    finally:
-        shutil.rmtree(folder)
+    async with small_lab() as lab:
+        yield lab
 
 
 def claim_disk(lab: Lab) -> Path:

@@ -39,6 +39,7 @@ from pilvi.providers.names import machine_port, machine_unit
 from pilvi.providers.sizing import Size
 from tests.guests import guest_image
 from tests.guests.guest import CMDLINE
+from tests.host.test_volumes import mounted
 from tests.images.bootsector import SIZE, boot_disk
 
 UID = "6a1f0000-1111-2222-3333-444444444444"
@@ -115,6 +116,19 @@ async def lab_at(home: Path) -> AsyncIterator[Lab]:
             await delete_netns(name)
         shutil.rmtree(cloud.run, ignore_errors=True)
         assert await find_leftovers(cloud) == []
+
+
+@asynccontextmanager
+async def small_lab() -> AsyncIterator[Lab]:
+    """A cloud whose home has 24 MiB."""
+    folder = Path(tempfile.mkdtemp(prefix="pilvi-test-", dir="/var/tmp"))
+    folder.chmod(0o755)
+    try:
+        with mounted(folder, "ext4", 24) as home:
+            async with lab_at(home) as lab:
+                yield lab
+    finally:
+        shutil.rmtree(folder)
 
 
 @pytest_asyncio.fixture

@@ -15,7 +15,7 @@ import msgspec
 from pilvi import kit
 from pilvi.api import JsonObject, Key, Resource
 from pilvi.api.builtin import NAMESPACES, SERVICE_ACCOUNTS
-from pilvi.api.crds import KINDS, all_crds, all_policies
+from pilvi.api.crds import all_crds, all_policies
 from pilvi.kube import Client, Kubeconfig, apply_all
 from pilvi.providers.platform import Platform
 from pilvi.runtime import Controller, EventRecorder, Informers
@@ -164,8 +164,6 @@ async def _install(server: MachinePlane) -> None:
             if crd["kind"] == "CustomResourceDefinition" and crd["metadata"]["name"] in UPSTREAM_KINDS
         ]
         await apply_all(client, [*upstream, *all_crds(), *all_policies(["v1.37.2"])], manager="test")
-        for kind in KINDS:
-            await client.list(kind.RESOURCE)
 
 
 def _kubeconfig(port: int) -> JsonObject:
