@@ -31,7 +31,7 @@ def check_ignition(text: str) -> None:
     try:
         config = msgspec.json.decode(text)
     except msgspec.DecodeError as e:
-        raise UserError(f"annotation {IGNITION} is not JSON ({e})", hint=_HINT) from e
+        raise UserError(f"annotation {IGNITION} is not JSON ({e})", hint=_HINT) from None
     found = config.get("ignition") if isinstance(config, dict) else None
     version = found.get("version") if isinstance(found, dict) else None
     if not (isinstance(version, str) and version):
