@@ -9,7 +9,7 @@ import pytest
 
 from pilvi.host.qemu.installed import has_qemu
 from pilvi.lib.deadline import wait_for
-from pilvi.providers.kubevirt.machines.backend import MachineSpec
+from pilvi.providers.kubevirt.machines.backend import MachineSpec, MachineState
 from pilvi.providers.kubevirt.machines.control import MachineRefusal
 from pilvi.providers.kubevirt.machines.moves import Move, MoveSettings
 from pilvi.providers.kubevirt.machines.volumes import ImageDisk, VolumeDisk
@@ -48,15 +48,17 @@ async def run(lab: Lab, command: str) -> str:
 
 async def grow(lab: Lab, spec: MachineSpec) -> None:
     """Until the machine is as wanted: the guest takes its time."""
+    state: MachineState | None = None
 
     async def is_grown() -> bool:
+        nonlocal state
         state = await lab.backend.ensure(spec)
-        assert state.unchanged == {}
         attached = {disk.name for disk in state.disks or () if disk.attached and not disk.detaching}
         names = {volume.name for volume in spec.volumes}
-        return (state.sockets, state.memory_bytes, attached) == (spec.size.sockets, spec.size.memory_bytes, names)
+        found = (state.sockets, state.memory_bytes, attached, state.unchanged)
+        return found == (spec.size.sockets, spec.size.memory_bytes, names, {})
 
-    await wait_for(is_grown, 60, "the machine to have grown", interval_s=0.2)
+    await wait_for(is_grown, 60, lambda: f"the machine to have grown: {state}", interval_s=0.2)
 
 
 async def move(lab: Lab, spec: MachineSpec) -> None:

@@ -19,6 +19,7 @@ from pilvi.host.qemu.monitor import Monitor
 from pilvi.host.qemu.present import list_devices
 from pilvi.host.qemu.processor import processor_id
 from pilvi.host.qemu.spec import Drive, Layer, Nic
+from pilvi.host.qemu.translation import check_room
 from pilvi.lib.disk import on_disk
 
 __all__ = [
@@ -118,11 +119,15 @@ async def unplug_nic(monitor: Monitor, nic: str, *, timeout_s: float = 30.0) -> 
 
 
 async def plug_sockets(monitor: Monitor, sockets: int) -> None:
-    """Have the guest see that many sockets of processors at least, up to its `max_sockets`. Raises as `Monitor.execute`."""
+    """Have the guest see that many sockets of processors at least, up to its `max_sockets`.
+
+    Raises as `Monitor.execute`, and UserError when there is no room for the code of another processor; those before it are plugged in.
+    """
     for place in await monitor.execute("query-hotpluggable-cpus"):
         properties = place["props"]
         if "qom-path" not in place and properties["socket-id"] < sockets:
             id = processor_id(*(properties[part] for part in ("socket-id", "core-id", "thread-id")))
+            await check_room(monitor)
             await monitor.execute("device_add", {"driver": place["type"], "id": id, **properties})
 
 

@@ -7,35 +7,27 @@ from itertools import product
 
 from pilvi.errors import UserError
 from pilvi.host.qemu.spec import QemuSpec
+from pilvi.host.qemu.translation import translation_bytes
 from pilvi.host.qemu.words import Words, json_option, switch
 
-__all__ = ["MEMORY_BLOCK", "memory_backend", "more_bytes", "processor_id", "processor_words", "timezone_of", "translation_bytes"]
+__all__ = ["MEMORY_BLOCK", "memory_backend", "more_bytes", "processor_id", "processor_words", "timezone_of"]
 
 MEMORY_BLOCK = 2 << 20
 """Memory comes to a running machine, and goes from it, in blocks of this size."""
 
-_LEAST_TRANSLATION, _MOST_TRANSLATION = 32 << 20, 256 << 20
-
 _LONGEST_OFFSET_S = 167 * 3600
-
-
-def translation_bytes(memory_bytes: int) -> int:
-    """Translated code that a guest of so much memory has at most, without KVM.
-
-    QEMU's own choice is a gigabyte. A Linux guest of 256 MiB boots as fast with 32 MiB (2 % measured), and code grows with what runs.
-    """
-    return min(max(memory_bytes // 8, _LEAST_TRANSLATION), _MOST_TRANSLATION)
 
 
 def processor_words(spec: QemuSpec) -> Iterator[Words]:
     """Accelerator, processors, memory and clock."""
-    emulated = f"tcg,thread=multi,tb-size={translation_bytes(spec.memory.size_bytes) >> 20}"
+    cpu = spec.cpu
+    per_socket = cpu.cores * cpu.threads
+    most = max(cpu.max_sockets, cpu.sockets) * per_socket
+    emulated = f"tcg,thread=multi,tb-size={translation_bytes(spec.memory.size_bytes, most) >> 20}"
     yield ("-accel", "kvm" if spec.accelerator == "kvm" else emulated)
     yield "-cpu", ",".join(_model(spec))
-    cpu = spec.cpu
     topology = f"sockets={cpu.max_sockets},cores={cpu.cores},threads={cpu.threads}"
-    per_socket = cpu.cores * cpu.threads
-    yield "-smp", f"cpus={cpu.sockets * per_socket},maxcpus={max(cpu.max_sockets, cpu.sockets) * per_socket},{topology}"
+    yield "-smp", f"cpus={cpu.sockets * per_socket},maxcpus={most},{topology}"
     for socket, core, thread in product(range(cpu.sockets, cpu.sockets + cpu.plugged_sockets), range(cpu.cores), range(cpu.threads)):
         place = {"socket-id": socket, "core-id": core, "thread-id": thread}
         yield json_option("-device", {"driver": f"{_model_name(spec)}-x86_64-cpu", "id": processor_id(socket, core, thread), **place})

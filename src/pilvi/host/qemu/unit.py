@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Literal
 
 from pilvi.host.qemu.argv import argv
-from pilvi.host.qemu.processor import timezone_of, translation_bytes
+from pilvi.host.qemu.processor import timezone_of
 from pilvi.host.qemu.spec import QemuSpec
+from pilvi.host.qemu.translation import translation_bytes
 from pilvi.host.units import CgroupLimits, SocketProbe, UnitSpec
 
 __all__ = ["limits", "overhead_bytes", "qemu_unit"]
@@ -22,7 +23,7 @@ def overhead_bytes(memory_bytes: int, vcpus: int, *, accelerator: Literal["kvm",
 
     16 MiB for the flash devices of UEFI come on top, and the translated code of a guest without KVM.
     """  # fmt: skip
-    translation = translation_bytes(memory_bytes) if accelerator == "tcg" else 0
+    translation = translation_bytes(memory_bytes, vcpus) if accelerator == "tcg" else 0
     return (50 + 32 + 16 + 8 * vcpus) * _MIB + memory_bytes // 512 + translation
 
 

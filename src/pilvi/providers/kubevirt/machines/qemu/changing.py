@@ -53,7 +53,7 @@ _TRY_AGAIN_S = 15.0
 
 @dataclass(frozen=True)
 class _Seen:
-    """What was found and done last: `wanted` is None when there is something to do yet."""
+    """What was found and done last: `wanted` is None when there was something left to do."""
 
     present: Present
     drives: tuple[Drive, ...]
@@ -67,28 +67,28 @@ class Changing:
     def __init__(self, guests: Guests) -> None:
         self._guests = guests
         self._seen: dict[str, _Seen] = {}
-        self._unanswered: set[str] = set()
+        # QEMU has not answered about these, or something has happened in them since they were last looked at.
+        self._stale: set[str] = set()
         guests.subscribe(self._look_again)
 
     async def bring(self, uid: str, wanted: Wanted, places: Path) -> None:
         """Have the machine be as wanted, as far as it can now. What QEMU does not answer is left for the next time. Raises OSError."""
         before = self._seen.get(uid)
-        if before is not None and before.wanted == wanted:
+        if before is not None and before.wanted == wanted and uid not in self._stale:
             return
         try:
             await self._bring(uid, wanted, places)
         except (MachineRefused, MachineUnreachable, TimedOut) as e:
             log.debug("machine=%s %s", uid, format_chain(e))
-            self._unanswered.add(uid)
-        else:
-            self._unanswered.discard(uid)
+            self._stale.add(uid)
 
     def add_to(self, uid: str, state: MachineState) -> MachineState:
         """`state` with what is known of the machine's hardware."""
-        again_s = _TRY_AGAIN_S if uid in self._unanswered else None
         seen = self._seen.get(uid)
+        is_over = uid not in self._stale and (seen is None or seen.wanted is not None)
+        state = dataclasses.replace(state, look_again_s=None if is_over else _TRY_AGAIN_S)
         if seen is None:
-            return dataclasses.replace(state, look_again_s=again_s)
+            return state
         return dataclasses.replace(
             state,
             disks=tuple(_disks(seen)),
@@ -97,19 +97,18 @@ class Changing:
             memory_at_start_bytes=seen.present.memory_bytes,
             memory_bytes=seen.present.memory_bytes + seen.present.more_bytes,
             unchanged=dict(seen.failures),
-            look_again_s=_TRY_AGAIN_S if seen.wanted is None else again_s,
         )
 
     def forget(self, uid: str) -> None:
         """The machine is gone."""
         self._seen.pop(uid, None)
-        self._unanswered.discard(uid)
+        self._stale.discard(uid)
 
     async def _bring(self, uid: str, wanted: Wanted, places: Path) -> None:
         monitor = self._guests.get(uid)
         before = self._seen.get(uid)
         links = dict(before.present.links) if before is not None else {}
-        present = dataclasses.replace(await look(monitor), links=links)
+        present = await self._look(uid, links)
         machine = await place_drives(wanted.machine, places, disks_of(present))
         placed = dataclasses.replace(wanted, machine=machine)
         failures: dict[str, str] = {}
@@ -121,14 +120,18 @@ class Changing:
             except (MachineRefused, MachineUnreachable, TimedOut, UserError, OSError) as e:
                 failures[_subject(step)] = format_chain(e)
         if steps:
-            present = dataclasses.replace(await look(monitor), links=links)
+            present = await self._look(uid, links)
         settled = not failures and not plan_changes(placed, present)
         self._seen[uid] = _Seen(present, machine.drives, wanted if settled else None, failures)
 
+    async def _look(self, uid: str, links: dict[str, bool]) -> Present:
+        # Before the first question: what happens while QEMU answers may not be in its answers.
+        self._stale.discard(uid)
+        return dataclasses.replace(await look(self._guests.get(uid)), links=links)
+
     def _look_again(self, uid: str) -> None:
         """Something has happened in the machine: what was found is old."""
-        if (seen := self._seen.get(uid)) is not None:
-            self._seen[uid] = dataclasses.replace(seen, wanted=None)
+        self._stale.add(uid)
 
 
 async def place_drives(machine: QemuSpec, places: Path, kept: set[str] | frozenset[str] = frozenset()) -> QemuSpec:
