@@ -27,7 +27,6 @@ from pilvi.host.units.probes import Probe
 from pilvi.kube import Client, Discovery, apply_all
 from pilvi.lib.deadline import wait_for
 from pilvi.lib.files import write_atomic
-from pilvi.lib.together import together
 from pilvi.pki import kubeconfig_by_file, kubeconfig_inline
 from pilvi.plane import aggregation, cluster_api, default_objects, machine_types
 from pilvi.plane.admission import webhooks
@@ -150,13 +149,12 @@ async def _install_kinds(
     async def apply(objects: list[dict[str, object]]) -> None:
         await apply_all(client, objects, manager=default_objects.MANAGER, discovery=discovery)
 
-    async def start_others() -> None:
-        await _wait_ready(units, plane.unit(API_SERVER))
-        await _ensure_units(units, plane, LATER_COMPONENTS)
-
     with progress.step("kinds and policies"):
-        await together(apply([*cluster_api.manifests(keys), *default_objects.kinds()]), start_others())
-        await asyncio.gather(*(units.ensure(cluster_api.manager_unit(plane, manager)) for manager in cluster_api.MANAGERS))
+        await apply([*cluster_api.manifests(keys), *default_objects.kinds()])
+        await _wait_ready(units, plane.unit(API_SERVER))
+        # After the kinds: the garbage collector looks for new ones every 30 s only, and what goes by its owner would wait for that.
+        managers = [units.ensure(cluster_api.manager_unit(plane, manager)) for manager in cluster_api.MANAGERS]
+        await asyncio.gather(_ensure_units(units, plane, LATER_COMPONENTS), *managers)
         endpoint = aggregation.service_objects(cloud.platform_address.ip)
         policies = default_objects.policies(cloud, versions)
         await apply([*policies, webhooks(keys.webhook_ca.certificate), *default_objects.defaults(), *endpoint])
