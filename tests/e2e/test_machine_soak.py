@@ -367,7 +367,7 @@ def test_disks_come_and_go(cloud: CloudUnderTest, namespace: str, registry: Fake
             bus = rng.choice(("scsi", "virtio"))
             disks = [*template["domain"]["devices"]["disks"], {"name": "extra", "disk": {"bus": bus}}]
             volumes = [*template["volumes"], {"name": "extra", "dataVolume": {"name": "extra", "hotpluggable": True}}]
-            killer.kill_at(*rng.sample(range(1, 20), 2))
+            killer.kill_at(*rng.sample(range(1, 12), 2))
             machine.patch({"template": {"spec": {"domain": {"devices": {"disks": disks}}, "volumes": volumes}}})
             wait_until(lambda: volume("extra").get("phase") == "Ready", f"the disk to be there, round {number}")
             device = f"/dev/{'sd?' if bus == 'scsi' else 'vdc'}"
@@ -375,7 +375,7 @@ def test_disks_come_and_go(cloud: CloudUnderTest, namespace: str, registry: Fake
             assert run(f"head -c 5 {device}").strip("\0") == ("" if number == 0 else f"n{number:04}"), "what was written is there"
             run(f"echo n{number + 1:04} >{device.replace('sd?', '$(basename $(ls /dev/sd?))')}; sync")
             killer.rest()
-            killer.kill_at(*rng.sample(range(1, 20), 2))
+            killer.kill_at(*rng.sample(range(1, 12), 2))
             machine.patch({"template": {"spec": {"domain": {"devices": {"disks": disks[:-1]}}, "volumes": volumes[:-1]}}})
             wait_until(lambda: not volume("extra") and not attachments(), f"the disk to be gone, round {number}")
             assert run(f"ls {device} 2>/dev/null") == ""
