@@ -21,13 +21,11 @@ _LONGEST_OFFSET_S = 167 * 3600
 def processor_words(spec: QemuSpec) -> Iterator[Words]:
     """Accelerator, processors, memory and clock."""
     cpu = spec.cpu
-    per_socket = cpu.cores * cpu.threads
-    most = max(cpu.max_sockets, cpu.sockets) * per_socket
-    emulated = f"tcg,thread=multi,tb-size={translation_bytes(spec.memory.size_bytes, most) >> 20}"
+    emulated = f"tcg,thread=multi,tb-size={translation_bytes(spec.memory.size_bytes, cpu.most_vcpus) >> 20}"
     yield ("-accel", "kvm" if spec.accelerator == "kvm" else emulated)
     yield "-cpu", ",".join(_model(spec))
     topology = f"sockets={cpu.max_sockets},cores={cpu.cores},threads={cpu.threads}"
-    yield "-smp", f"cpus={cpu.sockets * per_socket},maxcpus={most},{topology}"
+    yield "-smp", f"cpus={cpu.sockets * cpu.cores * cpu.threads},maxcpus={cpu.most_vcpus},{topology}"
     for socket, core, thread in product(range(cpu.sockets, cpu.sockets + cpu.plugged_sockets), range(cpu.cores), range(cpu.threads)):
         place = {"socket-id": socket, "core-id": core, "thread-id": thread}
         yield json_option("-device", {"driver": f"{_model_name(spec)}-x86_64-cpu", "id": processor_id(socket, core, thread), **place})

@@ -45,6 +45,11 @@ class Cpu(msgspec.Struct, frozen=True, kw_only=True):
     threads: int = 1
     max_sockets: int = 1
 
+    @property
+    def most_vcpus(self) -> int:
+        """VCPUs that the guest has when all sockets have come that can."""
+        return max(self.max_sockets, self.sockets) * self.cores * self.threads
+
 
 class Memory(msgspec.Struct, frozen=True, kw_only=True):
     """`max_bytes` above `size_bytes` leaves room for memory that is added while the guest runs, in blocks of 2 MiB.

@@ -29,7 +29,7 @@ def overhead_bytes(memory_bytes: int, vcpus: int, *, accelerator: Literal["kvm",
 
 def limits(spec: QemuSpec, memory_bytes: int) -> CgroupLimits:
     """What the machine may use while its guest has that much memory. Pure."""
-    vcpus = max(spec.cpu.sockets, spec.cpu.max_sockets) * spec.cpu.cores * spec.cpu.threads
+    vcpus = spec.cpu.most_vcpus
     return CgroupLimits(
         memory_bytes=memory_bytes + overhead_bytes(memory_bytes, vcpus, accelerator=spec.accelerator),
         cpu_milli=spec.cpu_milli,

@@ -6,18 +6,15 @@ import asyncio
 import gc
 import logging
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
 from pilvi.errors import MachineRefused, MachineUnreachable, TimedOut
 from pilvi.host.qemu import monitor as module
-from pilvi.host.qemu.monitor import Monitor
 from pilvi.host.qemu.status import CONNECTED, DISCONNECTED, Event, GuestStatus
 from pilvi.lib.deadline import wait_for
-from tests.unit.host.qemu.fake_qmp import FakeQemu, listening
+from tests.unit.host.qemu.fake_qmp import FakeQemu, listening, watching
 
 
 @pytest.fixture
@@ -29,21 +26,6 @@ def qemu(tmp_path: Path) -> FakeQemu:
 def _nothing_is_left() -> None:
     """Warnings are errors: tasks and sockets that are left over show when they are collected."""
     gc.collect()
-
-
-@asynccontextmanager
-async def watching(qemu: FakeQemu) -> AsyncIterator[tuple[Monitor, list[Event]]]:
-    events: list[Event] = []
-    monitor = Monitor("vm", qemu.path, events.append)
-    before = asyncio.all_tasks()
-    task = asyncio.create_task(monitor.run())
-    try:
-        yield monitor, events
-    finally:
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        assert {left for left in asyncio.all_tasks() - before if "serve" not in repr(left)} == set()
 
 
 async def test_status_and_commands(qemu: FakeQemu) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +9,8 @@ import pytest
 
 from pilvi.errors import UserError
 from pilvi.host.qemu.hotplug import plug_sockets
-from pilvi.host.qemu.monitor import Monitor
 from pilvi.host.qemu.translation import check_room, free_regions, translation_bytes
-from tests.unit.host.qemu.fake_qmp import FakeQemu, listening
+from tests.unit.host.qemu.fake_qmp import FakeQemu, listening, watching
 
 MIB = 1 << 20
 
@@ -67,18 +65,12 @@ async def test_processors_come_as_long_as_there_is_room(tmp_path: Path, commands
         return {}
 
     qemu.commands |= {"query-kvm": {"enabled": False}, "query-hotpluggable-cpus": lambda _: places, "device_add": plug, **commands}
-    async with listening(qemu):
-        monitor = Monitor("m", qemu.path, lambda _: None)
-        running = asyncio.create_task(monitor.run())
-        try:
-            if reason:
-                with pytest.raises(UserError, match=reason):
-                    await plug_sockets(monitor, 3)
-                with pytest.raises(UserError, match=reason):
-                    await check_room(monitor)
-            else:
+    async with listening(qemu), watching(qemu) as (monitor, _):
+        if reason:
+            with pytest.raises(UserError, match=reason):
                 await plug_sockets(monitor, 3)
-            assert sum("qom-path" in place for place in places) == 1 + plugged
-        finally:
-            running.cancel()
-            await asyncio.wait([running])
+            with pytest.raises(UserError, match=reason):
+                await check_room(monitor)
+        else:
+            await plug_sockets(monitor, 3)
+        assert sum("qom-path" in place for place in places) == 1 + plugged

@@ -37,7 +37,7 @@ from pilvi.providers.kubevirt.virtualmachine.instance import new_instance
 from pilvi.providers.kubevirt.virtualmachine.liveupdate import plan_live_update
 from pilvi.providers.kubevirt.virtualmachine.memorydump import ANNOTATION, DumpStep, plan_dump
 from tests.fake_api import FakeApi, status_response
-from tests.unit.host.qemu.fake_qmp import FakeQemu, listening
+from tests.unit.host.qemu.fake_qmp import FakeQemu, listening, watching
 from tests.unit.providers.kubevirt.hot_machines import HotMachines
 from tests.unit.providers.kubevirt.objects import make_ip, make_subnet, make_vpc
 from tests.unit.providers.stage import Stage, on_stage
@@ -502,11 +502,7 @@ async def test_a_refusal_closes_the_file(lab: Lab) -> None:
 )
 async def test_answers_that_are_none(lab: Lab, answer: Any) -> None:
     lab.qemu.commands["query-dump"] = answer
-    monitor = Monitor("web", lab.qemu.path, lambda _event: None)
-    async with listening(lab.qemu):
-        task = asyncio.create_task(monitor.run())
+    async with listening(lab.qemu), watching(lab.qemu) as (monitor, _):
         with pytest.raises(MachineRefused, match="not understood"):
             await look_at_dump(monitor)
-        task.cancel()
-        await asyncio.wait([task])
     assert Dump("none").written_bytes == 0
