@@ -24,7 +24,6 @@ from pilvi.api.kubevirt import VirtualMachineInstance
 from pilvi.engine.main import PROVIDERS
 from pilvi.engine.serve.admission import serve_admission
 from pilvi.kube import Client
-from pilvi.lib.deadline import wait_for
 from pilvi.pki import Usage, create_ca, issue
 from pilvi.plane.admission import webhooks
 from pilvi.providers import kubevirt
@@ -32,6 +31,7 @@ from pilvi.providers.platform import Platform
 from pilvi.runtime import EventRecorder, Informers
 from pilvi.tenant import TenantClients
 from tests.plane.apiserver import Answer
+from tests.plane.connections import end_serving
 from tests.plane.machine_plane import MachinePlane, running_plane
 from tests.unit.providers.stage import NoKit, NoUnits, make_cloud
 
@@ -82,25 +82,11 @@ class Engine:
                 await informers.wait_synced(TIMEOUT_S)
                 started.set_result(lambda: loop.call_soon_threadsafe(end.set))
                 await end.wait()
-                for task in tasks:
-                    task.cancel()
-                await asyncio.wait(tasks)
-            # A TLS connection ends when the other side has agreed, and a loop that ends before leaves a socket open.
-            await wait_for(lambda: not has_connections(self._port), TIMEOUT_S, "the API server to hang up", interval_s=0.01)
+                await end_serving(tasks, listener)
         except BaseException as e:
             if not started.done():
                 started.set_exception(e)
             raise
-
-
-def has_connections(port: int) -> bool:
-    """Whether a process holds an accepted connection on the loopback's port."""
-    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
-        words = line.split()
-        address, state, inode = words[1], words[3], words[9]
-        if int(address.rpartition(":")[2], 16) == port and state != "0A" and inode != "0":
-            return True
-    return False
 
 
 @pytest.fixture(scope="module")

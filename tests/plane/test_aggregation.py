@@ -21,7 +21,6 @@ from pilvi.api import Key
 from pilvi.api.builtin import API_SERVICES, CLUSTER_ROLES, NAMESPACES, ROLE_BINDINGS
 from pilvi.engine.serve.aggregation import serve_aggregation
 from pilvi.kube import Client, Kubeconfig, apply_all
-from pilvi.lib.deadline import wait_for
 from pilvi.pki import KeyPair, Usage, create_ca, issue
 from pilvi.plane.aggregation import api_services, server_name, service_objects
 from pilvi.plane.default_objects import defaults
@@ -31,8 +30,8 @@ from pilvi.providers.platform import Platform
 from pilvi.runtime import EventRecorder, Informers
 from pilvi.tenant import TenantClients
 from tests.plane.apiserver import NOBODY
+from tests.plane.connections import end_serving
 from tests.plane.machine_plane import MachinePlane, running_plane
-from tests.plane.test_admission import has_connections
 from tests.unit.providers.kubevirt.objects import make_vm, make_vmi
 from tests.unit.providers.kubevirt.subresources.served import FakeControl
 from tests.unit.providers.stage import NoKit, NoUnits, make_cloud
@@ -81,11 +80,7 @@ class Scenery:
                 await until(lambda: all_available(client), "the APIServices to be available")
                 yield
             finally:
-                for task in tasks:
-                    task.cancel()
-                await asyncio.wait(tasks)
-        # A TLS connection ends when the other side has agreed, and a loop that ends before leaves a socket open.
-        await wait_for(lambda: not has_connections(self.port), TIMEOUT_S, "the API server to hang up", interval_s=0.01)
+                await end_serving(tasks, listener)
 
 
 async def all_available(client: Client) -> bool:
