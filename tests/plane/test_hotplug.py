@@ -19,11 +19,12 @@ from pilvi.providers import kubevirt
 from pilvi.providers.claims import VOLUME, volume_file
 from pilvi.providers.kubevirt.instance.attachment import attachment_name
 from pilvi.providers.kubevirt.instance.pod import launcher_name
+from pilvi.providers.kubevirt.instance.volumes.holders import is_held_up
 from pilvi.providers.kubevirt.kinds import INSTANCES, MACHINES
 from pilvi.providers.kubevirt.machines.volumes import EmptyDisk, VolumeDisk
 from pilvi.runtime import find_condition
 from tests.plane.machine_plane import MachinePlane, Scene, on_plane, running_plane
-from tests.plane.test_kubevirt import put_network
+from tests.plane.test_kubevirt import put_address, put_network
 from tests.unit.providers.kubevirt.hot_machines import HotMachines
 
 MIB = 1 << 20
@@ -123,6 +124,32 @@ async def test_a_disk_comes_when_its_claim_is_there_and_goes_when_the_guest_lets
     await scene.until_gone(PODS, pod["metadata"]["name"])
     vm = await scene.client.get(MACHINES, scene.key("web"))
     assert find_condition(vm, "RestartRequired") is None
+
+
+async def test_a_machine_waits_for_a_disk_that_another_one_has(scene: Scene, machines: HotMachines) -> None:
+    await put_claim(scene)
+    first = await run_machine(scene)
+    await change(scene, template(hot=True))
+    await scene.until(INSTANCES, "web", volume("Ready"), "the disk")
+    await put_address(scene, "cold", 6)
+    cold = template(hot=True)
+    cold["volumes"][1] = {"name": "data", "persistentVolumeClaim": {"claimName": "data"}}
+    await scene.put(MACHINES, {"metadata": {"name": "cold"}, "spec": {"runStrategy": "Always", "template": {"spec": cold}}})
+    vmi = await scene.until(INSTANCES, "cold", is_held_up, "the other machine to say that it waits")
+    told = find_condition(vmi, "Ready")
+    assert told is not None
+    assert told["message"].startswith(f"PersistentVolumeClaim {scene.namespace}/data is in use by VirtualMachineInstance web; stop it")
+    assert vmi["metadata"]["uid"] not in machines.specs, "nothing is started that must fail"
+    # Its guest lets go of the disk, and the other one has it at once; then it is the first that waits.
+    await change(scene, template())
+    await scene.until(INSTANCES, "cold", lambda vmi: vmi["status"]["phase"] == "Running", "the other machine to run")
+    await change(scene, template(hot=True))
+    vmi = await scene.until(INSTANCES, "web", is_held_up, "the disk to wait")
+    assert "VirtualMachineInstance cold" in vmi["status"]["volumeStatus"][1]["message"]
+    assert find_condition(vmi, "Ready")["status"] == "True"  # type: ignore[index]
+    await scene.client.delete(MACHINES, scene.key("cold"))
+    await scene.until(INSTANCES, "web", volume("Ready"), "the disk again")
+    assert first["metadata"]["uid"] == (await scene.client.get(INSTANCES, scene.key("web")))["metadata"]["uid"]
 
 
 async def test_with_the_machine_the_pods_of_its_disks_go(scene: Scene, machines: HotMachines) -> None:

@@ -47,22 +47,27 @@ async def put_network(scene: Scene) -> None:
     name = scene.namespace
     await scene.client.create(VPCS, {"metadata": {"name": name}, "spec": {}})
     await scene.client.create(SUBNETS, {"metadata": {"name": name}, "spec": {"cidrBlock": "10.9.0.0/16", "vpc": name}})
+    await put_address(scene, "web", 5)
+
+
+async def put_address(scene: Scene, machine: str, number: int) -> None:
+    name = scene.namespace
     spec = {
         "attachIps": [],
         "attachMacs": [],
         "attachSubnets": [],
         "containerID": "",
-        "ipAddress": "10.9.0.5",
-        "v4IpAddress": "10.9.0.5",
+        "ipAddress": f"10.9.0.{number}",
+        "v4IpAddress": f"10.9.0.{number}",
         "v6IpAddress": "",
-        "macAddress": "02:00:00:00:00:05",
+        "macAddress": f"02:00:00:00:00:{number:02x}",
         "namespace": name,
         "nodeName": "",
-        "podName": "web",
+        "podName": machine,
         "podType": "VirtualMachine",
         "subnet": name,
     }
-    await scene.client.create(IPS, {"metadata": {"name": f"web.{name}"}, "spec": spec})
+    await scene.client.create(IPS, {"metadata": {"name": f"{machine}.{name}"}, "spec": spec})
 
 
 def printable(word: str) -> Any:

@@ -136,6 +136,14 @@ async def test_a_machine_that_does_not_stop(invoke: Invoke, cloud: MachineApi, m
     assert result.exception.hint == "pilvi vm describe shop/web"
 
 
+async def test_a_machine_that_does_not_start_says_why(invoke: Invoke, cloud: MachineApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    ready = {"type": "Ready", "status": "False", "reason": "FailedAttachVolume", "message": "its disk is in use by another"}
+    monkeypatch.setattr(cloud, "_act", lambda _verb: cloud.put(INSTANCE, make_vmi("Scheduled", conditions=[ready])))
+    result = await invoke("vm", "start", "shop/web", "--timeout", "1.4")
+    assert str(result.exception) == "timed out after 1.4 s waiting for machine shop/web to start: its disk is in use by another"
+    assert "… start shop/web: its disk is in use by another (1 s)" in result.stderr
+
+
 @pytest.mark.parametrize("command", ["describe", "start", "stop", "restart", "pause", "unpause", "console", "vnc"])
 async def test_a_machine_that_is_not_there(invoke: Invoke, cloud: MachineApi, command: str) -> None:
     assert str((await invoke("vm", command, "other")).exception) == "there is no virtual machine default/other"

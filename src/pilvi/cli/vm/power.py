@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,6 @@ from pilvi.cli.options import cloud_option, namespace_option, parse_name, run_as
 
 if TYPE_CHECKING:
     from pilvi.api import JsonObject, Key
-    from pilvi.kube import Client
 
 __all__ = ["pause", "restart", "start", "stop", "unpause"]
 
@@ -114,7 +113,8 @@ def unpause(name: str, namespace: str | None, timeout_s: float, home: Path) -> N
     click.echo(f"Machine {key} goes on.")
 
 
-Awaited = Callable[["Client", "Key", "str | None"], Awaitable[bool]]
+Awaited = Callable[["JsonObject | None", "str | None"], bool]
+"""Of the instance as it is now, and the UID of the one that was there before."""
 
 
 async def _machine(home: Path, key: Key, verb: str, body: dict[str, Any], awaited: Awaited | None, timeout_s: float) -> None:
@@ -131,9 +131,17 @@ async def _machine(home: Path, key: Key, verb: str, body: dict[str, Any], awaite
             await client.raw("PUT", subresource_path("virtualmachines", key, verb), body=body, what=what)
             if awaited is None:
                 return
-            waiting.show(what)
-            what, hint = f"machine {key} to {verb}", f"pilvi vm describe {key}"
-            await wait_for(lambda: awaited(client, key, before), timeout_s, what, interval_s=_POLL_S, hint=hint)
+            told = ""
+
+            async def is_done() -> bool:
+                nonlocal told
+                vmi = await client.find(INSTANCES, key)
+                told = _said(vmi)
+                waiting.show(f"{what}{told}", of=what)
+                return awaited(vmi, before)
+
+            hint = f"pilvi vm describe {key}"
+            await wait_for(is_done, timeout_s, lambda: f"machine {key} to {verb}{told}", interval_s=_POLL_S, hint=hint)
 
 
 async def _instance(home: Path, key: Key, verb: str, timeout_s: float) -> None:
@@ -147,24 +155,16 @@ async def _instance(home: Path, key: Key, verb: str, timeout_s: float) -> None:
             await client.raw("PUT", subresource_path("virtualmachineinstances", key, verb), body={}, what=f"{verb} {key}")
 
 
-async def _is_running(client: Client, key: Key, _before: str | None) -> bool:
-    from pilvi.cli.vm.state import INSTANCES
-
-    return _runs(await client.find(INSTANCES, key))
+def _is_running(vmi: JsonObject | None, _before: str | None) -> bool:
+    return ((vmi or {}).get("status") or {}).get("phase") == "Running"
 
 
-async def _is_another(client: Client, key: Key, before: str | None) -> bool:
-    from pilvi.cli.vm.state import INSTANCES
-
-    vmi = await client.find(INSTANCES, key)
-    return _runs(vmi) and _uid(vmi) != before
+def _is_another(vmi: JsonObject | None, before: str | None) -> bool:
+    return _is_running(vmi, before) and _uid(vmi) != before
 
 
-async def _is_off(client: Client, key: Key, before: str | None) -> bool:
+def _is_off(vmi: JsonObject | None, before: str | None) -> bool:
     """Whether the instance that was there is gone; the next one may be there already."""
-    from pilvi.cli.vm.state import INSTANCES
-
-    vmi = await client.find(INSTANCES, key)
     return vmi is None or _uid(vmi) != before
 
 
@@ -172,5 +172,8 @@ def _uid(vmi: JsonObject | None) -> str | None:
     return None if vmi is None else str(vmi["metadata"]["uid"])
 
 
-def _runs(vmi: JsonObject | None) -> bool:
-    return ((vmi or {}).get("status") or {}).get("phase") == "Running"
+def _said(vmi: JsonObject | None) -> str:
+    """What the instance says of why it is not ready, after a colon."""
+    conditions = ((vmi or {}).get("status") or {}).get("conditions") or []
+    found = [entry for entry in conditions if entry["type"] == "Ready" and entry["status"] != "True"]
+    return f": {found[0]['message']}" if found and found[0].get("message") else ""

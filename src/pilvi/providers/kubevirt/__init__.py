@@ -50,6 +50,7 @@ from pilvi.providers.kubevirt.virtualmachine.controller import VirtualMachines
 from pilvi.providers.kubevirt.virtualmachine.disks import data_volume_changed
 from pilvi.providers.kubevirt.wakeups import (
     all_instances,
+    disks_let_go,
     host_failed,
     instance_of_ip,
     instances_of_claim,
@@ -90,6 +91,7 @@ def controllers(platform: Platform, backends: dict[str, MachineBackend] | None =
         instances.reconcile,
         owns=[PODS],
         watches=[
+            Watch(INSTANCES, instances.holders.held_up, disks_let_go),
             Watch(IPS, instance_of_ip, desire_changed),
             Watch(SUBNETS, lambda subnet: instances_of_subnet(platform.informers, subnet), conditions_changed),
             Watch(VPCS, lambda vpc: instances_of_vpc(platform.informers, vpc), conditions_changed),

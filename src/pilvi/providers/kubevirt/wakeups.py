@@ -13,6 +13,7 @@ from pilvi.providers.attachments import split_ip_name
 from pilvi.providers.kubevirt.instance.credentials.credential import secret_names
 from pilvi.providers.kubevirt.instance.volumes.claim import find_claim
 from pilvi.providers.kubevirt.instance.volumes.filesets import named_objects
+from pilvi.providers.kubevirt.instance.volumes.holders import held_claims
 from pilvi.providers.kubevirt.instance.volumes.named import image_references, pull_secrets
 from pilvi.providers.kubevirt.kinds import INSTANCES, IPS, MACHINES, SUBNETS
 from pilvi.providers.kubevirt.machines.backend import MachineBackend
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "all_instances",
+    "disks_let_go",
     "host_failed",
     "instance_of_ip",
     "instances_of_claim",
@@ -54,6 +56,11 @@ def all_instances(informers: Informers) -> list[Key]:
 def host_failed(old: JsonObject, new: JsonObject) -> bool:
     """What a Node says of its pressure and its heartbeat concerns no machine that is there."""
     return is_failed(old) != is_failed(new)
+
+
+def disks_let_go(old: JsonObject, new: JsonObject) -> bool:
+    """Whether an instance has a disk no longer that another may wait for."""
+    return bool(held_claims(old) - held_claims(new))
 
 
 def instances_of_subnet(informers: Informers, subnet: JsonObject) -> list[Key]:

@@ -61,8 +61,9 @@ class Instances:
         self.attendants = Attendants(self._caches, platform.events)
         claims = ClaimDisks(platform.cloud, self._caches)
         attachments, dumps = Attachments(platform, hosts, claims), MemoryDumps(platform.informers, self._caches, claims)
-        self._starting = Starting(platform, hosts, self._caches, self._reporter, pulls, self.attendants, attachments, dumps)
+        self._starting = Starting(platform, hosts, self._caches, self._reporter, pulls, self.attendants, claims, attachments, dumps)
         self._ending = Ending(platform, hosts, self._caches, backends, self._reporter, attachments, dumps)
+        self.holders = claims.holders
         # For whoever moves a machine.
         self.caches, self.reporter, self.starting = self._caches, self._reporter, self._starting
 

@@ -60,6 +60,7 @@ class Starting:
         reporter: Reporter,
         pulls: Pulls,
         attendants: Attendants,
+        claims: ClaimDisks,
         attachments: Attachments,
         dumps: MemoryDumps,
     ) -> None:
@@ -70,7 +71,7 @@ class Starting:
         self._caches = caches
         self._reporter = reporter
         self._attendants = attendants
-        self._claims = ClaimDisks(platform.cloud, caches)
+        self._claims = claims
         self._volumes = Volumes(caches, ContainerDisks(pulls, caches), self._claims, FileDisks(platform.client, caches))
         self._users = MachineUsers(platform, caches)
         self._attachments = attachments

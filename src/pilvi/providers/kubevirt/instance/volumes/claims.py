@@ -9,6 +9,7 @@ from pilvi.errors import UserError
 from pilvi.providers.claims import find_volume, volume_file
 from pilvi.providers.kubevirt.instance.scope import Caches, Scope
 from pilvi.providers.kubevirt.instance.volumes.claim import NamedClaim, find_claim
+from pilvi.providers.kubevirt.instance.volumes.holders import DiskHolders
 from pilvi.providers.kubevirt.instance.volumes.ready import VolumeNotReady
 from pilvi.providers.kubevirt.machines.volumes import VolumeDisk
 
@@ -25,6 +26,7 @@ class ClaimDisks:
         self._cloud = cloud
         self._claims = caches.claims
         self._volumes = caches.volumes
+        self.holders = DiskHolders(caches.instances)
 
     def check(self, scope: Scope) -> None:
         """Raises VolumeNotReady when a claim of the instance does not exist or is not bound; those that do not exist come first."""
@@ -34,7 +36,11 @@ class ClaimDisks:
             self._get_bound(claim)
 
     def resolve(self, scope: Scope, name: str, named: NamedClaim) -> VolumeDisk:
-        """The disk. Raises VolumeNotReady until the claim is bound, which is when its data are whole; UserError for a foreign volume."""
+        """The disk, which is the instance's from now on.
+
+        Raises VolumeNotReady until the claim is bound, which is when its data are whole, and while another instance has it; UserError for
+        a foreign volume.
+        """
         key = Key(scope.key.namespace, named.name)
         claim = self._get(key)
         volume = self._get_bound(claim)
@@ -47,6 +53,8 @@ class ClaimDisks:
             size_bytes = path.stat().st_size
         except FileNotFoundError as e:
             raise UserError(f"the disk of PersistentVolumeClaim {key} is gone from {path.parent}", hint="restore it from a backup") from e
+        if not named.dump:  # what is written to is looked at before each dump
+            self.holders.take(scope.vmi, claim)
         modes = (claim.get("spec") or {}).get("accessModes") or []
         return VolumeDisk(name, path, size_bytes, named.read_only or modes == ["ReadOnlyMany"], named.ephemeral)
 
