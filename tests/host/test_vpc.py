@@ -177,7 +177,7 @@ async def test_an_address_that_moves_to_another_vpc_is_found_there_at_once(lab: 
         # Neighbours would believe what they know for half a minute.
         started = time.monotonic()
         await ask_until(f"{namespace} {client}", lab.outside, address, 80)
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < 20
         await lab.delete(SERVICES, "web", namespace)
     assert address == lab.cloud.range[3]
 

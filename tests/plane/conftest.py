@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.plane.apiserver import ApiServer
+from tests.plane.machine_plane import MachinePlane, running_plane
 
 
 @pytest.fixture(autouse=True)
@@ -28,3 +29,10 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
         yield server
     finally:
         server.stop()
+
+
+@pytest.fixture(scope="module")
+def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MachinePlane]:
+    """A plane whose objects are those of one file: its controllers are not the next file's."""
+    with running_plane(tmp_path_factory.mktemp("plane")) as server:
+        yield server

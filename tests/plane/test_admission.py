@@ -32,7 +32,7 @@ from pilvi.runtime import EventRecorder, Informers
 from pilvi.tenant import TenantClients
 from tests.plane.apiserver import Answer
 from tests.plane.connections import end_serving
-from tests.plane.machine_plane import MachinePlane, running_plane
+from tests.plane.machine_plane import MachinePlane
 from tests.unit.providers.stage import NoKit, NoUnits, make_cloud
 
 TIMEOUT_S = 30.0
@@ -87,12 +87,6 @@ class Engine:
             if not started.done():
                 started.set_exception(e)
             raise
-
-
-@pytest.fixture(scope="module")
-def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MachinePlane]:
-    with running_plane(tmp_path_factory.mktemp("plane")) as server:
-        yield server
 
 
 @pytest.fixture(scope="module")

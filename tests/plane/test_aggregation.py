@@ -274,7 +274,7 @@ async def test_what_a_dead_engine_leaves_behind(scenery: Scenery, tmp_path: Path
         await until(lambda: negate(all_available(client)), "the API server to notice")
         started = time.monotonic()
         assert "Stale" in (await states(client)).values()
-        assert time.monotonic() - started < 1, "discovery does not become slow"
+        assert time.monotonic() - started < 4, "discovery does not become slow"
         await client.delete(NAMESPACES, Key("", "doomed"))
 
         async def waits() -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from pilvi.providers.capk.names import INSTANCES, KUBEVIRT_CLUSTERS, KUBEVIRT_MA
 from pilvi.providers.kubevirt.kinds import IPS
 from pilvi.providers.platform import Platform
 from pilvi.runtime import Controller, is_true
-from tests.plane.machine_plane import MachinePlane, Scene, on_plane, running_plane
+from tests.plane.machine_plane import MachinePlane, Scene, on_plane
 from tests.unit.providers.capk.objects import (
     make_bootstrap_secret,
     make_cluster,
@@ -28,12 +28,6 @@ from tests.unit.providers.capk.objects import (
 from tests.unit.providers.kubevirt.fake_machines import FakeMachines
 
 NAME = "first-md-0-abcde"
-
-
-@pytest.fixture(scope="module")
-def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MachinePlane]:
-    with running_plane(tmp_path_factory.mktemp("plane")) as server:
-        yield server
 
 
 @pytest_asyncio.fixture

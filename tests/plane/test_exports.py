@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -25,19 +25,13 @@ from pilvi.providers.kubevirt.kinds import INSTANCES, MACHINES
 from pilvi.providers.kubevirt.snapshot.kinds import CLAIMS, SNAPSHOTS
 from pilvi.runtime import find_condition, is_controlled_by
 from tests import vmexport
-from tests.plane.machine_plane import MachinePlane, Scene, on_plane, running_plane
+from tests.plane.machine_plane import MachinePlane, Scene, on_plane
 from tests.plane.test_kubevirt import put_network
 from tests.plane.test_snapshots import Machines, put_machine, read, snapshot, status, write
 from tests.plane.test_storage import OURS, is_bound
 
 ELSEWHERE = "https://10.250.0.2:9448"
 BY_KIND: dict[str, Resource] = {kind.kind: kind for kind in (CONFIG_MAPS, SECRETS, MACHINES, DataVolume.RESOURCE)}
-
-
-@pytest.fixture(scope="module")
-def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MachinePlane]:
-    with running_plane(tmp_path_factory.mktemp("plane")) as server:
-        yield server
 
 
 @pytest_asyncio.fixture

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -23,19 +23,13 @@ from pilvi.providers.kubevirt.instance.volumes.holders import is_held_up
 from pilvi.providers.kubevirt.kinds import INSTANCES, MACHINES
 from pilvi.providers.kubevirt.machines.volumes import EmptyDisk, VolumeDisk
 from pilvi.runtime import find_condition
-from tests.plane.machine_plane import MachinePlane, Scene, on_plane, running_plane
+from tests.plane.machine_plane import MachinePlane, Scene, on_plane
 from tests.plane.test_kubevirt import put_address, put_network
 from tests.unit.providers.kubevirt.hot_machines import HotMachines
 
 MIB = 1 << 20
 DISK = {"name": "data", "disk": {"bus": "scsi"}}
 DATA = {"name": "data", "persistentVolumeClaim": {"claimName": "data", "hotpluggable": True}}
-
-
-@pytest.fixture(scope="module")
-def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MachinePlane]:
-    with running_plane(tmp_path_factory.mktemp("plane")) as server:
-        yield server
 
 
 @pytest.fixture

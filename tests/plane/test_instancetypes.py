@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +15,10 @@ from pilvi.plane import machine_types
 from pilvi.providers import kubevirt
 from pilvi.providers.kubevirt.kinds import CLUSTER_INSTANCETYPES, CLUSTER_PREFERENCES, INSTANCES, INSTANCETYPES, MACHINES, REPLICA_SETS
 from pilvi.runtime import find_condition
-from tests.plane.machine_plane import MachinePlane, Scene, on_plane, running_plane
+from tests.plane.machine_plane import MachinePlane, Scene, on_plane
 from tests.unit.providers.kubevirt.fake_machines import FakeMachines
 from tests.unit.providers.kubevirt.objects import make_vm
 from tests.unit.providers.kubevirt.replicaset.test_plan import make_set
-
-
-@pytest.fixture(scope="module")
-def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MachinePlane]:
-    with running_plane(tmp_path_factory.mktemp("plane")) as server:
-        yield server
 
 
 @pytest_asyncio.fixture

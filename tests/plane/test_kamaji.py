@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +21,10 @@ from pilvi.errors import ApiError
 from pilvi.providers import kamaji, loadbalancer
 from pilvi.providers.platform import Platform
 from pilvi.runtime import Controller, is_true
-from tests.plane.machine_plane import MachinePlane, Scene, on_plane, running_plane
+from tests.plane.machine_plane import MachinePlane, Scene, on_plane
 from tests.unit.providers.kamaji.world import FakeKit, FakeUnits, without_host
 
 CONTROL_PLANES, TENANTS, INFRASTRUCTURES = KamajiControlPlane.RESOURCE, TenantControlPlane.RESOURCE, KubevirtCluster.RESOURCE
-
-
-@pytest.fixture(scope="module")
-def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MachinePlane]:
-    with running_plane(tmp_path_factory.mktemp("plane")) as server:
-        yield server
 
 
 @pytest_asyncio.fixture

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,17 +18,11 @@ from pilvi.providers.kubevirt.kinds import INSTANCES, IPS, MACHINES, SUBNETS, VP
 from pilvi.providers.kubevirt.virtualhost.node import node_name
 from pilvi.providers.kubevirt.virtualhost.pressure import DISK_BYTES, Room, read_figures
 from pilvi.runtime import find_condition, is_true
-from tests.plane.machine_plane import MachinePlane, Scene, on_plane, running_plane
+from tests.plane.machine_plane import MachinePlane, Scene, on_plane
 from tests.unit.providers.kubevirt.fake_machines import FakeMachines
 from tests.unit.providers.kubevirt.objects import make_vm
 
 HOST = node_name()
-
-
-@pytest.fixture(scope="module")
-def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MachinePlane]:
-    with running_plane(tmp_path_factory.mktemp("plane")) as server:
-        yield server
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from tests.unit.providers.kubevirt.fake_machines import FakeMachines
 from tests.unit.providers.kubevirt.objects import make_vm
 from tests.unit.providers.kubevirt.test_probes import Control
 
-plane, machines, scene = stage.plane, stage.machines, stage.scene
+machines, scene = stage.machines, stage.scene
 
 
 async def put_vm(scene: Scene, **spec: object) -> None:

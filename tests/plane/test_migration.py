@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +17,11 @@ from pilvi.providers import kubevirt
 from pilvi.providers.kubevirt.kinds import INSTANCES, MIGRATIONS, POLICIES
 from pilvi.providers.kubevirt.virtualhost.node import LEASE_NAMESPACE
 from pilvi.runtime import is_true
-from tests.plane.machine_plane import MachinePlane, Scene, on_plane, running_plane
+from tests.plane.machine_plane import MachinePlane, Scene, on_plane
 from tests.plane.test_kubevirt import HOST, run_machine
 from tests.unit.providers.kubevirt.fake_moves import MovableMachines
 
 OTHER = f"{HOST}-2"
-
-
-@pytest.fixture(scope="module")
-def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MachinePlane]:
-    with running_plane(tmp_path_factory.mktemp("plane")) as server:
-        yield server
 
 
 @pytest_asyncio.fixture

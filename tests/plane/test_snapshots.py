@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from pilvi.providers.kubevirt.machines.folder import TPM, VARIABLES, kept_folder
 from pilvi.providers.kubevirt.snapshot.kinds import CLAIMS, CLONES, CONTENTS, RESTORES, SNAPSHOTS, VOLUME_SNAPSHOTS
 from pilvi.providers.storage.kinds import VOLUMES
 from pilvi.runtime import find_condition, is_true
-from tests.plane.machine_plane import MachinePlane, Scene, on_plane, running_plane
+from tests.plane.machine_plane import MachinePlane, Scene, on_plane
 from tests.plane.test_kubevirt import put_network
 from tests.plane.test_storage import OURS, is_bound, make_claim
 from tests.unit.providers.kubevirt.fake_machines import FakeMachines
@@ -57,12 +57,6 @@ class Machines(FakeMachines):
     def __init__(self) -> None:
         super().__init__()
         self.control = self.guest = FakeGuest()
-
-
-@pytest.fixture(scope="module")
-def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MachinePlane]:
-    with running_plane(tmp_path_factory.mktemp("plane")) as server:
-        yield server
 
 
 @pytest.fixture

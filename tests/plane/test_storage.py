@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +17,11 @@ from pilvi.plane.default_objects import defaults
 from pilvi.providers import storage
 from pilvi.providers.claims import POPULATED, VOLUME, annotations_of, claim_volume, volume_file
 from pilvi.providers.storage.kinds import CLAIMS, CLASSES, CONTENTS, SNAPSHOTS, VOLUMES
-from tests.plane.machine_plane import MachinePlane, Scene, on_plane, running_plane
+from tests.plane.machine_plane import MachinePlane, Scene, on_plane
 
 QUOTAS = Resource("", "v1", "resourcequotas", "ResourceQuota")
 OURS = ("StorageClass", "CSIDriver", "VolumeSnapshotClass")
 MIB = 1 << 20
-
-
-@pytest.fixture(scope="module")
-def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MachinePlane]:
-    with running_plane(tmp_path_factory.mktemp("plane")) as server:
-        yield server
 
 
 @pytest_asyncio.fixture

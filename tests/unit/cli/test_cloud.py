@@ -75,7 +75,7 @@ async def test_the_engines_steps_are_shown_once(cloud: Cloud, capsys: pytest.Cap
     tell(cloud, "starting", Step("network", 1, 3), Step("kinds", 2))
     with Waiting() as waiting:
         following = asyncio.create_task(follow_engine(cloud, waiting, 5))
-        await wait_for(lambda: "network" in capsys.readouterr().err, 5, "the first step")
+        await wait_for(lambda: "network" in capsys.readouterr().err, 30, "the first step")
         tell(cloud, "ready", Step("network", 1, 3), Step("kinds", 2, 2.5))
         await following
     assert capsys.readouterr().err == "  ✓ kinds (0.5 s)\n"
@@ -231,7 +231,7 @@ async def test_a_command_that_ignores_the_signal_is_killed_with_its_children(lab
         await asyncio.wait_for(task, 10)
     assert lab.steps[-1] == "remove"
     for pid in pids.read_text().split():
-        await wait_for(lambda pid=pid: is_dead(pid), 5, f"the end of process {pid}")  # type: ignore[misc]
+        await wait_for(lambda pid=pid: is_dead(pid), 30, f"the end of process {pid}")  # type: ignore[misc]
 
 
 async def test_a_second_signal_waits_no_longer(lab: Lab) -> None:

@@ -87,7 +87,7 @@ async def test_migrate_waits_for_the_end(invoke: Invoke, cloud: FakeApi, words: 
         return [obj for obj in cloud.objects.values() if obj["kind"] == MIGRATIONS.kind]
 
     async def engine() -> JsonObject:
-        await wait_for(migrations, 5, "a migration", interval_s=0.01)
+        await wait_for(migrations, 30, "a migration", interval_s=0.01)
         (made,) = migrations()
         state = {"targetNode": "box-2", **({"failed": True, "failureReason": failure} if failure else {})}
         done = {**made, "status": {"phase": "Failed" if failure else "Succeeded", "migrationState": state}}

@@ -40,4 +40,4 @@ async def serving(folder: Path, serve: Serve, subject: object) -> AsyncIterator[
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-    await wait_for(lambda: listener.fileno() == -1, 5.0, "the listener to close")
+    await wait_for(lambda: listener.fileno() == -1, 30, "the listener to close")

@@ -158,7 +158,7 @@ async def test_the_listener(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cap
         old_key = served.files[1].read_bytes()
         served.renew()
         served.files[1].write_bytes(old_key)
-        await wait_for(lambda: "cannot be read now" in caplog.text, 5, "the half written pair to be met", interval_s=0.01)
+        await wait_for(lambda: "cannot be read now" in caplog.text, 30, "the half written pair to be met", interval_s=0.01)
         assert not (await served.ask(small))["response"]["allowed"], "the old pair is still in use"
         served.renew()
         deadline = asyncio.get_running_loop().time() + 5

@@ -73,7 +73,7 @@ async def test_timeout_also_when_only_a_grandchild_is_left(tmp_path: Path) -> No
 async def test_cancellation_kills_the_whole_group(tmp_path: Path) -> None:
     child = tmp_path / "child"
     task = asyncio.create_task(run(["sh", "-c", f"sleep 1000 & echo $! > {child}; sleep 1000"], timeout_s=100))
-    await wait_for(lambda: child.exists() and child.read_text().strip(), 5, "the child")
+    await wait_for(lambda: child.exists() and child.read_text().strip(), 30, "the child")
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -91,7 +91,7 @@ async def test_cancellation_while_it_is_being_started_kills_the_whole_group(tmp_
     monkeypatch.setattr(asyncio, "create_subprocess_exec", start_slowly)
     child = tmp_path / "child"
     task = asyncio.create_task(run(["sh", "-c", f"sleep 30 & echo $! > {child}; sleep 30"], timeout_s=100))
-    await wait_for(lambda: child.exists() and child.read_text().strip(), 5, "the child")
+    await wait_for(lambda: child.exists() and child.read_text().strip(), 30, "the child")
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -113,5 +113,5 @@ async def _is_dead(pid: int) -> None:
         except (FileNotFoundError, ProcessLookupError):
             return True
 
-    await wait_for(dead, 5, f"the end of process {pid}")
+    await wait_for(dead, 30, f"the end of process {pid}")
     assert pid != os.getpid()

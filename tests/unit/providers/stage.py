@@ -22,6 +22,8 @@ from pilvi.runtime import Controller, EventRecorder, Informers
 from pilvi.tenant import TenantClients
 from tests.fake_api import FakeApi, status_response
 
+PATIENCE_S = 30.0
+
 
 def make_cloud(home: Path) -> Cloud:
     return Cloud(
@@ -63,7 +65,6 @@ class Stage:
     api: FakeApi
     platform: Platform
     units: NoUnits
-    patience_s: float = 5.0
     tasks: list[asyncio.Task[Any]] = field(default_factory=list)
 
     def put(self, resource: Resource, obj: JsonObject) -> JsonObject:
@@ -81,7 +82,7 @@ class Stage:
         return obj
 
     async def until(self, predicate: Callable[[], Any], what: str = "") -> Any:
-        deadline = time.monotonic() + self.patience_s
+        deadline = time.monotonic() + PATIENCE_S
         while not (found := predicate()):
             for task in self.tasks:
                 if task.done():
@@ -92,7 +93,7 @@ class Stage:
 
     async def settled(self, quiet_s: float = 0.15) -> None:
         """Wait until no write has come for a while: whatever the controllers do in circles shows here as a failure."""
-        deadline = time.monotonic() + self.patience_s
+        deadline = time.monotonic() + PATIENCE_S
         seen, since = self._writes(), time.monotonic()
         while time.monotonic() - since < quiet_s:
             assert time.monotonic() < deadline, f"the controllers do not come to rest: {self.api.requests[-6:]}"

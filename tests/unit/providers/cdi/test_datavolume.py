@@ -244,7 +244,6 @@ async def test_a_copy_has_its_sources_data_size_and_mode(fake_api: FakeApi, tmp_
         stage.put(DATA_VOLUMES, copy)
         await stage.until(lambda: told(stage, "Ready", "copy").get("reason") in ("CloneSourceNotFound", "CloneSourceNotReady"))
         await stage.until(lambda: phase(stage) == "Succeeded")
-        stage.patience_s = 12.0
         await stage.until(lambda: phase(stage, "copy") == "Succeeded")
         claim = stage.get(CLAIMS, "copy", "team")
         assert content(stage, storage, "copy") == content(stage, storage)

@@ -115,7 +115,6 @@ async def test_what_arrived_is_taken_up_by_the_next_engine(fake_api: FakeApi, tm
 async def test_what_is_no_image_is_refused_and_can_be_sent_again(fake_api: FakeApi, tmp_path: Path) -> None:
     subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", "/etc/passwd", tmp_path / "q", "4M"], check=True)
     async with upload_scene(fake_api, tmp_path) as (stage, storage, client):
-        stage.patience_s = 12.0
         await ready(stage)
         _, token = await client.token()
         status, text = await client.send(token, (tmp_path / "q").read_bytes())

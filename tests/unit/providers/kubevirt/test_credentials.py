@@ -143,18 +143,18 @@ async def test_an_agent_puts_them_in_place_and_keeps_them_there(monkeypatch: pyt
     try:
         assert look(agent=False) == ("False", "AgentNotConnected")
         assert look() == (None, None), "nothing is known yet"
-        await wait_for(lambda: look() == ("False", "AgentFailed"), 5, "the user who is not there to be told")
+        await wait_for(lambda: look() == ("False", "AgentFailed"), 30, "the user who is not there to be told")
         assert guest.keys["root"] == [A, "first"]
         guest.users.add("debian")
-        await wait_for(lambda: look() == ("True", "Synchronized"), 5, "the user who has come")
+        await wait_for(lambda: look() == ("True", "Synchronized"), 30, "the user who has come")
         assert guest.passwords == [("root", "first"), ("debian", A)], "each once, however often the other one was tried"
         writes = guest.writes
         guest.keys["root"] = ["ssh-rsa FOREIGN"]
-        await wait_for(lambda: guest.keys["root"] == [A, "first"], 5, "the keys to be put right")
+        await wait_for(lambda: guest.keys["root"] == [A, "first"], 30, "the keys to be put right")
         assert guest.writes == writes + 1
         secrets.secret = secret(root="second")
         assert look()[0] is None
-        await wait_for(lambda: look() == ("True", "Synchronized"), 5, "the new Secret")
+        await wait_for(lambda: look() == ("True", "Synchronized"), 30, "the new Secret")
         assert guest.keys["root"] == ["second"]
         assert guest.passwords[-1] == ("root", "second")
         secrets.secret = None
@@ -178,12 +178,12 @@ async def test_tasks_end_with_their_instance() -> None:
     tasks.keep(one, "probe", 1, lambda: work("one"))
     running = asyncio.create_task(tasks.run())
     tasks.keep(two, "probe", 1, lambda: work("two"))
-    await wait_for(lambda: sorted(begun) == ["one", "two"], 5, "both to begin, also the one from before")
+    await wait_for(lambda: sorted(begun) == ["one", "two"], 30, "both to begin, also the one from before")
     tasks.keep(one, "probe", 1, lambda: work("again"))
     tasks.keep(two, "probe", 2, lambda: work("changed"))
-    await wait_for(lambda: begun[-1] == "changed", 5, "the one that is to do something else")
+    await wait_for(lambda: begun[-1] == "changed", 30, "the one that is to do something else")
     tasks.end(one)
-    await wait_for(lambda: ended == ["two", "one"], 5, "both to end")
+    await wait_for(lambda: ended == ["two", "one"], 30, "both to end")
     running.cancel()
     await asyncio.wait([running])
     assert ended == ["two", "one", "changed"]

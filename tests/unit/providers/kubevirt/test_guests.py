@@ -70,7 +70,7 @@ class Lab:
         return self.guests.describe(UID, None)
 
     async def until(self, predicate: Any, what: str) -> None:
-        await wait_for(lambda: predicate(self.state), 5, what)
+        await wait_for(lambda: predicate(self.state), 30, what)
 
 
 @asynccontextmanager
@@ -182,5 +182,5 @@ async def test_a_guest_that_is_thawed_is_not_thawed_again_later(tmp_path: Path) 
         lab.guests.thaw_no_more("a")
         lab.guests.thaw_later("a", frozen, 60.0)  # type: ignore[arg-type]
         lab.guests.thaw_later("a", frozen, 0.0)  # type: ignore[arg-type]
-        await wait_for(lambda: bool(frozen.asked), 5, "the last of them to be carried out")
+        await wait_for(lambda: bool(frozen.asked), 30, "the last of them to be carried out")
         assert frozen.asked == 1

@@ -57,7 +57,6 @@ async def test_a_machine_comes_back_whichever_write_is_refused(fake_api: FakeApi
 
     try:
         async with on_stage(fake_api, tmp_path, build) as stage:
-            stage.patience_s = 20
             stage.put(CLAIMS, make_claim())
             await stage.until(lambda: told(stage, CLAIMS, "disk", "phase") == "Bound")
             file_of(stage, tmp_path, "disk").write_bytes(b"before".ljust(16 << 20))

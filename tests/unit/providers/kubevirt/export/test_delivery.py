@@ -213,7 +213,7 @@ async def test_a_reader_is_cut_off_and_sees_it(fake_api: FakeApi, tmp_path: Path
             await stage.settled()
             with pytest.raises(aiohttp.ClientError):
                 await answer.read()
-        await wait_for(lambda: open_files(file) == 0, 5.0, "the disk to be let go")
+        await wait_for(lambda: open_files(file) == 0, 30, "the disk to be let go")
 
 
 def open_files(file: Path) -> int:
@@ -248,7 +248,7 @@ async def test_no_more_than_so_many_at_a_time(fake_api: FakeApi, tmp_path: Path,
             async with proxy.get("volumes/disk/disk.img") as answer:
                 assert (answer.status, "try again" in await answer.text()) == (503, True)
             assert len(await first.read()) == 24 * MIB
-        await wait_for(lambda: open_files(file) == 0, 5.0, "the first to end")
+        await wait_for(lambda: open_files(file) == 0, 30, "the first to end")
         async with proxy.get("volumes/disk/disk.img", Range="bytes=0-0") as answer:
             assert answer.status == 206
 

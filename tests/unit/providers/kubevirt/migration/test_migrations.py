@@ -269,7 +269,6 @@ async def test_fewer_hosts_are_emptied_first(fake_api: FakeApi, tmp_path: Path) 
     async with on_stage(fake_api, tmp_path, lambda platform: kubevirt.controllers(platform, {"sandbox": machines}), one) as stage:
         node = await stage.until(lambda: stage.get(NODES, OTHER)["spec"].get("unschedulable") and stage.get(NODES, OTHER), "a cordon")
         assert node is not None
-        stage.patience_s = 20
         await stage.until(lambda: "" in pods(stage), "the machine to be stopped, and started again")
         bind(stage, pods(stage)[""], HOST)
         await stage.until(lambda: stage.find(NODES, OTHER) is None, "the host to go when it is empty")
