@@ -295,6 +295,7 @@ async def test_a_renewed_certificate_is_shown_without_a_restart(registry: Served
         _, writer = await asyncio.open_connection("127.0.0.1", registry.endpoint.port, ssl=context, server_hostname="pilvi.dev")  # type: ignore[arg-type]
         found: bytes = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
         writer.close()
+        await writer.wait_closed()
         return found
 
     before = await shown()
@@ -340,6 +341,7 @@ async def test_a_node_image_is_stored_when_it_is_asked_for_and_once(registry: Se
         assert not (tmp_path / "scratch").exists()
     finally:
         task.cancel()
+        await asyncio.wait([task])
 
 
 def _node_image(kit_folder: Path, word: str) -> NodeImage:
