@@ -151,6 +151,7 @@ async def test_a_source_that_dies_takes_the_guest_along_before_it_has_moved_and_
     await lab.backend.moves.begin(UID, SLOW)
     await reach(lab, "running")
     kill(lab, "")
+    await wait_for(lambda: "" not in running(lab), 10, "the source to be gone")
     assert (await lab.backend.ensure(spec)).phase == "failed"
     assert running(lab) == []
     assert (await lab.backend.ensure(spec)).phase == "failed", "it is not started again by itself"

@@ -20,6 +20,7 @@ import pytest
 from pilvi.api import Key
 from pilvi.api.builtin import API_SERVICES, CLUSTER_ROLES, NAMESPACES, ROLE_BINDINGS
 from pilvi.engine.serve.aggregation import serve_aggregation
+from pilvi.errors import ServerBusy
 from pilvi.kube import Client, Kubeconfig, apply_all
 from pilvi.pki import KeyPair, Usage, create_ca, issue
 from pilvi.plane.aggregation import api_services, server_name, service_objects
@@ -39,6 +40,7 @@ from tests.virtctl import Virtctl, VirtctlError
 
 TIMEOUT_S = 120.0
 GROUP = "subresources.kubevirt.io"
+VERSIONS = ("v1", "v1alpha3")
 
 
 @dataclass
@@ -78,6 +80,7 @@ class Scenery:
                 if dies:
                     await apply_all(client, services, manager="pilvi-plane")
                 await until(lambda: all_available(client), "the APIServices to be available")
+                await until(lambda: is_passed_on(client), "the API server to pass requests on")
                 yield
             finally:
                 await end_serving(tasks, listener)
@@ -87,6 +90,13 @@ async def all_available(client: Client) -> bool:
     services = [obj for obj in await client.list(API_SERVICES) if obj["spec"].get("group") == GROUP]
     conditions = [entry for obj in services for entry in (obj.get("status") or {}).get("conditions") or []]
     return len(services) == 2 and [entry["status"] for entry in conditions if entry["type"] == "Available"] == ["True", "True"]
+
+
+async def is_passed_on(client: Client) -> bool:
+    """The API server answers 503 by itself until it has read what it has written about the APIService."""
+    with contextlib.suppress(ServerBusy):
+        return all([await client.raw("GET", f"/apis/{GROUP}/{version}") for version in VERSIONS])
+    return False
 
 
 async def until(predicate: Callable[[], Awaitable[Any]], what: str) -> float:
