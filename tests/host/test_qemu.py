@@ -38,6 +38,7 @@ from pilvi.host.qemu.unit import qemu_unit
 from pilvi.host.units import OpenTap, Units
 from pilvi.lib.deadline import wait_for
 from pilvi.lib.run import run
+from tests.qmp import following
 
 pytestmark = pytest.mark.skipif(shutil.which("qemu-system-x86_64") is None, reason="needs the Debian package qemu-system-x86")
 MIB = 1 << 20
@@ -106,23 +107,10 @@ async def running(cloud: Cloud, spec: QemuSpec) -> AsyncIterator[tuple[Units, Mo
     units = Units(cloud)
     await units.ensure(qemu_unit(spec))
     try:
-        async with watched(spec) as (monitor, events):
+        async with following(spec.title, spec.sockets.monitor) as (monitor, events):
             yield units, monitor, events
     finally:
         await units.stop(spec.name)
-
-
-@asynccontextmanager
-async def watched(spec: QemuSpec) -> AsyncIterator[tuple[Monitor, list[Event]]]:
-    events: list[Event] = []
-    monitor = Monitor(spec.title, spec.sockets.monitor, events.append)
-    task = asyncio.create_task(monitor.run())
-    try:
-        yield monitor, events
-    finally:
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
 
 
 def everything(cloud: Cloud, place: dict[str, Any]) -> QemuSpec:
@@ -216,10 +204,10 @@ async def test_another_engine_takes_over(cloud: Cloud, place: dict[str, Any]) ->
     units = Units(cloud)
     pid = (await units.ensure(qemu_unit(spec))).pid
     try:
-        async with watched(spec) as (first, _):
+        async with following(spec.title, spec.sockets.monitor) as (first, _):
             await first.stop()
         assert (await Units(cloud).ensure(qemu_unit(spec))).pid == pid
-        async with watched(spec) as (second, events):
+        async with following(spec.title, spec.sockets.monitor) as (second, events):
             assert await second.query_status() is GuestStatus.PAUSED
             await second.cont()
             await wait_for(lambda: "RESUME" in [event.name for event in events], 5, "the event")

@@ -174,6 +174,7 @@ def _uid(vmi: JsonObject | None) -> str | None:
 
 def _said(vmi: JsonObject | None) -> str:
     """What the instance says of why it is not ready, after a colon."""
-    conditions = ((vmi or {}).get("status") or {}).get("conditions") or []
-    found = [entry for entry in conditions if entry["type"] == "Ready" and entry["status"] != "True"]
-    return f": {found[0]['message']}" if found and found[0].get("message") else ""
+    from pilvi.runtime import find_condition
+
+    ready = find_condition(vmi or {}, "Ready") or {}
+    return f": {ready['message']}" if ready.get("status") != "True" and ready.get("message") else ""

@@ -9,10 +9,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from pilvi.host.qemu.monitor import Monitor
 from pilvi.host.qemu.status import Event
+from tests.qmp import following
 
 GREETING = {"QMP": {"version": {"qemu": {"major": 7, "minor": 2, "micro": 0}, "package": ""}, "capabilities": []}}
 
@@ -103,14 +102,9 @@ async def listening(qemu: FakeQemu) -> AsyncIterator[None]:
 @asynccontextmanager
 async def watching(qemu: FakeQemu) -> AsyncIterator[tuple[Monitor, list[Event]]]:
     """A monitor of it that runs, and the events that it has heard; it leaves no task behind."""
-    events: list[Event] = []
-    monitor = Monitor("vm", qemu.path, events.append)
     before = asyncio.all_tasks()
-    task = asyncio.create_task(monitor.run())
     try:
-        yield monitor, events
+        async with following("vm", qemu.path) as found:
+            yield found
     finally:
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
         assert {left for left in asyncio.all_tasks() - before if "serve" not in repr(left)} == set()

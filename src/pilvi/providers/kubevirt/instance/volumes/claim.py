@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from pilvi.api.resource import JsonObject
 
-__all__ = ["NamedClaim", "find_claim"]
+__all__ = ["NamedClaim", "find_claim", "is_only_read"]
 
 
 @dataclass(frozen=True)
@@ -34,3 +34,8 @@ def find_claim(volume: JsonObject) -> NamedClaim | None:
     if source := volume.get("memoryDump"):
         return NamedClaim(source["claimName"], hotpluggable=True, dump=True)
     return None
+
+
+def is_only_read(claim: JsonObject) -> bool:
+    """Whether machines may only read the claim, whatever their volumes say."""
+    return (claim.get("spec") or {}).get("accessModes") == ["ReadOnlyMany"]

@@ -8,7 +8,7 @@ from pilvi.api.resource import JsonObject, Key
 from pilvi.errors import UserError
 from pilvi.providers.claims import find_volume, volume_file
 from pilvi.providers.kubevirt.instance.scope import Caches, Scope
-from pilvi.providers.kubevirt.instance.volumes.claim import NamedClaim, find_claim
+from pilvi.providers.kubevirt.instance.volumes.claim import NamedClaim, find_claim, is_only_read
 from pilvi.providers.kubevirt.instance.volumes.holders import DiskHolders
 from pilvi.providers.kubevirt.instance.volumes.ready import VolumeNotReady
 from pilvi.providers.kubevirt.machines.volumes import VolumeDisk
@@ -55,8 +55,7 @@ class ClaimDisks:
             raise UserError(f"the disk of PersistentVolumeClaim {key} is gone from {path.parent}", hint="restore it from a backup") from e
         if not named.dump:  # what is written to is looked at before each dump
             self.holders.take(scope.vmi, claim)
-        modes = (claim.get("spec") or {}).get("accessModes") or []
-        return VolumeDisk(name, path, size_bytes, named.read_only or modes == ["ReadOnlyMany"], named.ephemeral)
+        return VolumeDisk(name, path, size_bytes, named.read_only or is_only_read(claim), named.ephemeral)
 
     def _get(self, key: Key) -> JsonObject:
         claim = self._claims.get(key)

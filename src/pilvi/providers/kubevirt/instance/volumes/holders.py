@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from pilvi.api.resource import JsonObject, Key
 from pilvi.providers.kubevirt.instance.status import FINAL_PHASES, phase_of
-from pilvi.providers.kubevirt.instance.volumes.claim import NamedClaim, find_claim
+from pilvi.providers.kubevirt.instance.volumes.claim import NamedClaim, find_claim, is_only_read
 from pilvi.providers.kubevirt.instance.volumes.ready import VolumeNotReady
 from pilvi.runtime import Informer, find_condition
 
@@ -104,17 +104,16 @@ def _is_there(entry: JsonObject) -> bool:
 
 def _find_use(vmi: JsonObject, claim: JsonObject) -> _Use:
     """How the instance opens the claim; a disk that it shall have no longer counts as its own."""
-    only_read = (claim.get("spec") or {}).get("accessModes") == ["ReadOnlyMany"]
     devices = (vmi["spec"].get("domain") or {}).get("devices") or {}
     disks = {disk["name"]: disk for disk in devices.get("disks") or []}
     found = [(disks.get(name) or {}, named) for name, named in _claims(vmi) if named.name == claim["metadata"]["name"]]
     return _Use(
-        read_only=bool(found) and all(only_read or named.read_only or _is_only_read(disk) for disk, named in found),
+        read_only=bool(found) and all(is_only_read(claim) or named.read_only or _cannot_write(disk) for disk, named in found),
         shareable=bool(found) and all(bool(disk.get("shareable")) for disk, _ in found),
     )
 
 
-def _is_only_read(disk: JsonObject) -> bool:
+def _cannot_write(disk: JsonObject) -> bool:
     return disk.get("cdrom") is not None or any((disk.get(kind) or {}).get("readonly") for kind in ("disk", "lun"))
 
 
