@@ -64,6 +64,9 @@ async def grow(lab: Lab, spec: MachineSpec) -> None:
 async def move(lab: Lab, spec: MachineSpec) -> None:
     moves = lab.backend.moves
     await moves.prepare(spec)
+    assert await moves.must_stand_still(UID) == (lab.backend.fidelity == "Tcg"), "writes to memory that came are not seen without KVM"
+    await moves.pause(UID)
+    assert not await moves.must_stand_still(UID)
     await moves.begin(UID, MoveSettings())
     seen: list[Move] = []
 
@@ -73,7 +76,7 @@ async def move(lab: Lab, spec: MachineSpec) -> None:
 
     await wait_for(is_over, 60, "the guest to have moved", interval_s=0.05)
     assert seen[-1].phase == "completed", seen[-1].message
-    await moves.finish(UID)
+    await moves.finish(UID, resume=True)
 
 
 async def has_agent(lab: Lab) -> bool:

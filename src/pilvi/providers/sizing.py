@@ -37,8 +37,8 @@ def get_size(vmi_spec: JsonObject) -> Size:
     """The size that a VirtualMachineInstanceSpec asks for.
 
     Without a topology the number of sockets is limits.cpu, else requests.cpu, rounded up; without both it is one. Memory is
-    memory.guest, else requests.memory, else limits.memory, else the size of one huge page. Raises UserError when there is none of
-    these, when a number is not positive, or when a guest has more memory than its limit.
+    memory.guest, else requests.memory, else limits.memory, else the size of one huge page; rounded up to whole MiB. Raises UserError
+    when there is none of these, when a number is not positive, or when a guest has more memory than its limit.
     """
     domain = _part(vmi_spec, "domain")
     resources = _part(domain, "resources")
@@ -121,7 +121,7 @@ def _memory(memory: JsonObject, requests: JsonObject, limits: JsonObject) -> int
             raise UserError(
                 f"{path} {value} is more than spec.domain.resources.limits.memory {limit}", hint="raise the limit or leave it out"
             )
-        return size
+        return -(-size // _MIB) * _MIB
     raise UserError(
         "the machine's memory is not given",
         hint="set spec.domain.memory.guest or spec.domain.resources.requests.memory, for example 1536Mi",

@@ -32,6 +32,7 @@ def test_vcpus(domain: dict[str, Any], vcpus: int) -> None:
         ({"resources": {"requests": {"memory": "1Gi"}, "limits": {"memory": "4Gi"}}}, GIB),
         ({"resources": {"limits": {"memory": "4Gi"}}}, 4 * GIB),
         ({"memory": {"hugepages": {"pageSize": "1Gi"}}}, GIB),
+        ({"memory": {"guest": "200M"}}, 191 << 20),
     ],
 )
 def test_memory(domain: dict[str, Any], size: int) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from pilvi.host.qemu.gear import MORE_MEMORY
 from pilvi.host.qemu.monitor import Monitor
+from pilvi.host.qemu.tracking import promised_bytes
 
 __all__ = ["Present", "list_devices", "look"]
 
@@ -48,7 +49,7 @@ async def look(monitor: Monitor) -> Present:
         nodes={node["node-name"]: node["image"]["virtual-size"] for node in nodes},
         files=frozenset(file["opaque"] for files in sets for file in files["fds"] if file.get("opaque")),
         sockets=len({place["props"]["socket-id"] for place in places} - missing),
-        memory_bytes=memory["base-memory"],
+        memory_bytes=promised_bytes(memory["base-memory"]),
         more_bytes=more[0]["size"] if more else 0,
         offered_bytes=more[0]["requested-size"] if more else None,
     )

@@ -7,6 +7,7 @@ from itertools import product
 
 from pilvi.errors import UserError
 from pilvi.host.qemu.spec import QemuSpec
+from pilvi.host.qemu.tracking import ram_bytes
 from pilvi.host.qemu.translation import translation_bytes
 from pilvi.host.qemu.words import Words, json_option, switch
 
@@ -29,12 +30,12 @@ def processor_words(spec: QemuSpec) -> Iterator[Words]:
     for socket, core, thread in product(range(cpu.sockets, cpu.sockets + cpu.plugged_sockets), range(cpu.cores), range(cpu.threads)):
         place = {"socket-id": socket, "core-id": core, "thread-id": thread}
         yield json_option("-device", {"driver": f"{_model_name(spec)}-x86_64-cpu", "id": processor_id(socket, core, thread), **place})
-    memory = spec.memory
-    size = f"size={memory.size_bytes}b"
+    ram = ram_bytes(spec)
+    size = f"size={ram}b"
     if more := more_bytes(spec):
-        size += f",maxmem={memory.size_bytes + more}b"
+        size += f",maxmem={ram + more}b"
     yield "-m", size
-    yield json_option("-object", memory_backend(spec, "ram", memory.size_bytes))
+    yield json_option("-object", memory_backend(spec, "ram", ram))
     yield "-rtc", ",".join(_clock(spec))
     if spec.timers.pit and spec.accelerator == "kvm":
         yield "-global", f"kvm-pit.lost_tick_policy={spec.timers.pit}"

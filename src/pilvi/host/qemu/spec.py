@@ -52,7 +52,7 @@ class Cpu(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Memory(msgspec.Struct, frozen=True, kw_only=True):
-    """`max_bytes` above `size_bytes` leaves room for memory that is added while the guest runs, in blocks of 2 MiB.
+    """`size_bytes` is a whole number of MiB. `max_bytes` above it leaves room for memory that comes while the guest runs, in 2 MiB blocks.
 
     `hugepage_bytes` takes it from the host's huge pages of that size, which must be free. `shared` lets another process of the
     host map it (virtiofs); memory that is not shared may get transparent huge pages.

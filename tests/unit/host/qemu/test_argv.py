@@ -77,8 +77,13 @@ def test_nothing_is_opened_by_its_path() -> None:
             "cpus=12,maxcpus=48,sockets=8,cores=3,threads=2",
         ),
         ({"cpu": Cpu(plugged_sockets=2, max_sockets=4)}, "-smp", "cpus=1,maxcpus=4,sockets=4,cores=1,threads=1"),
-        ({}, "-m", f"size={256 * MIB}b"),
-        ({"memory": Memory(size_bytes=256 * MIB, max_bytes=1024 * MIB)}, "-m", f"size={256 * MIB}b,maxmem={1024 * MIB}b"),
+        ({"accelerator": "kvm"}, "-m", f"size={256 * MIB}b"),
+        ({}, "-m", f"size={256 * MIB + 8192}b"),
+        (
+            {"memory": Memory(size_bytes=256 * MIB, max_bytes=1024 * MIB), "accelerator": "kvm"},
+            "-m",
+            f"size={256 * MIB}b,maxmem={1024 * MIB}b",
+        ),
         ({}, "-rtc", "base=utc,clock=host"),
         ({"clock_offset_s": 5}, "-rtc", "base=localtime,clock=host"),
         ({"timers": Timers(rtc="catchup")}, "-rtc", "base=utc,clock=host,driftfix=slew"),
@@ -170,7 +175,7 @@ def test_the_serial_console_is_kept_also_while_nobody_listens() -> None:
     ],
 )
 def test_where_memory_comes_from(memory: Memory, expected: dict[str, Any]) -> None:
-    (found,) = Told(machine(memory=memory)).objects("-object")
+    (found,) = Told(machine(memory=memory, accelerator="kvm")).objects("-object")
     assert {**expected, "id": "ram", "size": MIB}.items() <= found.items()
 
 

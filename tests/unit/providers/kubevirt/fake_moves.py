@@ -17,11 +17,16 @@ class FakeMoves(MachineMoves):
         self.progress = Move("completed", total_ms=120, downtime_ms=20, copied_bytes=1 << 20)
         self.refusal: Exception | None = None
         self.paused = self.resumed = False
+        self.loses_writes = False
+        self.outcome = Move("completed", total_ms=1)
 
     async def prepare(self, spec: MachineSpec) -> None:
         if self.refusal is not None:
             raise self.refusal
         self.second[spec.uid] = "waits"
+
+    async def must_stand_still(self, uid: str) -> bool:
+        return self.loses_writes and not self.paused
 
     async def begin(self, uid: str, settings: MoveSettings) -> None:
         assert self.second.get(uid), "nobody waits for the guest"
@@ -34,18 +39,19 @@ class FakeMoves(MachineMoves):
         return self.progress if self.second[uid] == "copies" else Move("prepared")
 
     async def pause(self, uid: str) -> None:
-        self.paused = True
-        self.progress = Move("completed", total_ms=1)
+        self.paused, self.resumed = True, False
+        self.progress = self.outcome
 
     async def finish(self, uid: str, *, resume: bool = False) -> None:
         self.resumed = self.resumed or resume
         if self.second.pop(uid, None) is not None:
             self.guest[uid] = "second"
 
-    async def abandon(self, uid: str) -> bool:
+    async def abandon(self, uid: str, *, resume: bool = False) -> bool:
         if self.second.pop(uid, None) == "copies" and self.progress.phase == "completed":
             self.guest[uid] = "second"
             return True
+        self.resumed = self.resumed or resume
         return False
 
 

@@ -45,6 +45,9 @@ class MachineMoves(Protocol):
     async def prepare(self, spec: MachineSpec) -> None:
         """Have a second process wait for the guest of the machine; returns when it does. Raises as `MachineBackend.ensure` too."""
 
+    async def must_stand_still(self, uid: str) -> bool:
+        """Whether the guest runs, and what it writes while its memory is copied would be lost: then `pause` comes before `begin`."""
+
     async def begin(self, uid: str, settings: MoveSettings) -> None:
         """Copy memory from now on, and move the guest as soon as what is left fits into the time that it may stand still."""
 
@@ -57,5 +60,8 @@ class MachineMoves(Protocol):
     async def finish(self, uid: str, *, resume: bool = False) -> None:
         """After `completed`: the machine is the second process from now on, and the first one ends. `resume` ends a `pause`."""
 
-    async def abandon(self, uid: str) -> bool:
-        """Call it off and end the process that has not got the guest. Returns whether the guest has moved nevertheless."""
+    async def abandon(self, uid: str, *, resume: bool = False) -> bool:
+        """Call it off and end the process that has not got the guest. Returns whether the guest has moved nevertheless.
+
+        `resume` ends a `pause` of a guest that has not.
+        """

@@ -234,6 +234,8 @@ class Migrations:
         if now.target is None or is_deleting(now.target):
             return await self._without_target(now)
         try:
+            if _stands_still(now) or await now.moves.must_stand_still(now.scope.uid):
+                now = await self._pause(now)
             await now.moves.begin(now.scope.uid, self._rules(now.scope.vmi)[0].settings)
         except _MACHINE_ERRORS as e:
             return await self._fail(now, f"the machine cannot be moved: {format_chain(e)}")
@@ -266,15 +268,22 @@ class Migrations:
         state = now.scope.vmi["status"]["migrationState"]
         rules = self._rules(now.scope.vmi)[0]
         elapsed_s = (utc_now() - parse_time(state["startTimestamp"])).total_seconds()
-        if not rules.longest_s or elapsed_s < rules.longest_s or state.get("mode") == "Paused":
+        if not rules.longest_s or elapsed_s < rules.longest_s or _stands_still(now):
             return RequeueAfter(_LOOK_S)
         if not rules.may_pause:
             return await self._fail(
                 now, f"the guest has not moved within {rules.longest_s:.0f} s; it writes faster than its memory is copied"
             )
-        await self._write_instance(now.scope.vmi, {"migrationState": {"mode": "Paused"}})
-        await now.moves.pause(now.scope.uid)
+        await self._pause(now)
         return RequeueAfter(_LOOK_S)
+
+    async def _pause(self, now: _Pass) -> _Pass:
+        """Let the guest stand still until the move has ended. Written first, so that the next engine lets it run on."""
+        vmi = now.scope.vmi
+        if not _stands_still(now):
+            vmi = await self._write_instance(vmi, {"migrationState": {"mode": "Paused"}})
+        await now.moves.pause(now.scope.uid)
+        return dataclasses.replace(now, scope=dataclasses.replace(now.scope, vmi=vmi))
 
     async def _succeed(self, now: _Pass, move: Move) -> Result:
         """The guest is the target's. Written first, since nobody could tell it from the processes any more."""
@@ -293,7 +302,7 @@ class Migrations:
                 "Migrated",
                 f"The VirtualMachineInstance migrated to node {state['targetNode']} ({move.downtime_ms} ms standing still).",
             )
-        await now.moves.finish(now.scope.uid, resume=state.get("mode") == "Paused")
+        await now.moves.finish(now.scope.uid, resume=_stands_still(now))
         await self._drop_pod(now.scope.key.namespace, state["sourcePod"])
         return await self._end(migration, "Succeeded", "", vmi)
 
@@ -306,7 +315,7 @@ class Migrations:
 
     async def _fail(self, now: _Pass, why: str, *, aborted: bool = False) -> Result:
         """Leave the guest where it is; unless it has moved meanwhile, which counts."""
-        if await now.moves.abandon(now.scope.uid):
+        if await now.moves.abandon(now.scope.uid, resume=_stands_still(now)):
             return await self._succeed(now, Move("completed"))
         vmi = now.scope.vmi
         if is_of(vmi, now.migration) and not vmi["status"]["migrationState"].get("completed"):
@@ -377,3 +386,9 @@ class Migrations:
         moment = {"phase": phase, "phaseTransitionTimestamp": format_time(utc_now())}
         status = {**old, **more, "phase": phase, "phaseTransitionTimestamps": [*(old.get("phaseTransitionTimestamps") or []), moment]}
         await write_status(self._client, MIGRATIONS, current, status)
+
+
+def _stands_still(now: _Pass) -> bool:
+    """Whether the guest is paused for this move, and not because somebody wants it to be."""
+    vmi = now.scope.vmi
+    return is_of(vmi, now.migration) and vmi["status"]["migrationState"].get("mode") == "Paused"

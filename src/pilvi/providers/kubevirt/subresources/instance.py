@@ -54,6 +54,9 @@ class InstanceHandlers:
             raise refuse_instance(Conflict, vmi, "a snapshot of the machine is being made")
         if not is_true(vmi, "Paused"):
             raise refuse_instance(Conflict, vmi, "it is not paused")
+        move = (vmi.get("status") or {}).get("migrationState") or {}
+        if move.get("mode") == "Paused" and not move.get("completed"):
+            raise refuse_instance(Conflict, vmi, "it stands still until it has arrived on the other host, and then goes on by itself")
         control = self._objects.control_of(vmi)
         if not options.is_dry:
             await control.resume(_uid(vmi))

@@ -195,6 +195,24 @@ async def test_a_guest_that_does_not_arrive_in_time_fails_or_is_paused(stage: St
     assert vmi_of(stage)["status"]["migrationState"]["mode"] == "Paused"
 
 
+@pytest.mark.parametrize("progress", [Move("completed", total_ms=1), Move("failed", "the network is away")])
+async def test_a_guest_whose_writes_would_be_lost_stands_still_from_the_beginning(
+    stage: Stage, machines: MovableMachines, progress: Move
+) -> None:
+    await run_machine(stage)
+    machines.moves.loses_writes = True
+    machines.moves.outcome = progress
+    put_migration(stage)
+    await move(stage)
+    assert phase(stage) == ("Succeeded" if progress.phase == "completed" else "Failed")
+    assert (machines.moves.paused, machines.moves.resumed) == (True, True)
+    assert vmi_of(stage)["status"]["migrationState"]["mode"] == "Paused"
+    machines.moves.loses_writes = machines.moves.paused = machines.moves.resumed = False
+    put_migration(stage, "next")
+    await move(stage, "next", HOST if progress.phase == "completed" else OTHER)
+    assert not machines.moves.resumed, "a pause that is not of this move is left alone"
+
+
 async def test_an_eviction_moves_the_machine(stage: Stage, machines: MovableMachines) -> None:
     await run_machine(stage, evictionStrategy="LiveMigrate")
     request = {"uid": "1", "namespace": "shop", "name": pods(stage)[HOST]["metadata"]["name"]}

@@ -193,6 +193,18 @@ async def test_what_the_state_forbids(
     assert served.control.calls == []
 
 
+async def test_a_guest_that_stands_still_to_arrive_goes_on_by_itself(served: Served) -> None:
+    vmi = served.put_instance(Paused="True")
+    vmi["status"]["migrationState"] = {"mode": "Paused"}
+    async with served.virtctl() as virtctl:
+        with pytest.raises(VirtctlError, match="until it has arrived") as refused:
+            await virtctl.unpause("web")
+        assert refused.value.code == 409
+        vmi["status"]["migrationState"]["completed"] = True
+        await virtctl.unpause("web")
+    assert served.control.calls == [("resume", UID)]
+
+
 async def test_a_probe_by_the_agent_may_be_paused(served: Served) -> None:
     served.put_instance(spec={"livenessProbe": {"guestAgentPing": {}}})
     async with served.virtctl() as virtctl:

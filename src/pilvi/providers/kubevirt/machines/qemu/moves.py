@@ -16,6 +16,7 @@ from weakref import WeakValueDictionary
 from pilvi.errors import MachineRefused, MachineUnreachable, TimedOut, format_chain
 from pilvi.host.qemu.monitor import Monitor
 from pilvi.host.qemu.status import GuestStatus
+from pilvi.host.qemu.tracking import misses_writes
 from pilvi.lib.disk import on_disk
 from pilvi.lib.files import remove_tree
 from pilvi.providers.kubevirt.machines.moves import MachineMoves, Move, MoveSettings
@@ -81,6 +82,11 @@ class QemuMoves(MachineMoves):
                     if "already" not in e.reason:
                         raise
 
+    async def must_stand_still(self, uid: str) -> bool:
+        """See `MachineMoves`."""
+        source = self._guests.get(uid)
+        return await source.query_status() is GuestStatus.RUNNING and await misses_writes(source)
+
     async def begin(self, uid: str, settings: MoveSettings) -> None:
         """See `MachineMoves`."""
         source = self._guests.get(uid)
@@ -131,10 +137,15 @@ class QemuMoves(MachineMoves):
         if resume:
             await self._guests.get(uid).cont()
 
-    async def abandon(self, uid: str) -> bool:
+    async def abandon(self, uid: str, *, resume: bool = False) -> bool:
         """See `MachineMoves`."""
         async with self.held(uid):
-            return await self.settle(uid)
+            has_moved = await self.settle(uid)
+        if resume and not has_moved and self._runs(uid, self._slots.active(uid)):
+            source = self._guests.get(uid)
+            if await source.query_status() is GuestStatus.PAUSED:
+                await source.cont()
+        return has_moved
 
     async def settle(self, uid: str) -> bool:
         """End what is under way, to either side; returns whether the guest has moved. With the lock held."""
