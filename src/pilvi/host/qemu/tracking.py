@@ -1,9 +1,10 @@
-"""What a guest writes while its memory is copied to another process, and what QEMU before 9.0 forgets of it without KVM.
+"""What a guest writes while its memory is copied to another process, and what QEMU forgets of it without KVM.
 
 The pages that were written are looked for again and again. Where a block of memory is a whole number of 64 pages, QEMU looks at 64 at a
-time, and forgets to have the emulation tell of further writes to those that it has found (`cpu_physical_memory_sync_dirty_bitmap`).
-The guest then arrives with old pages, and crashes. In any other block it looks at each page, and forgets nothing; so an emulated guest
-gets two pages more than it was promised.
+time, and before 9.0 forgets to have the emulation tell of further writes to those that it has found
+(`cpu_physical_memory_sync_dirty_bitmap`); by its source, later ones forget it in all blocks but the first. The guest then arrives with old
+pages, and crashes. In any other block QEMU looks at each page, and forgets nothing; so an emulated guest gets two pages more than it was
+promised.
 """
 
 from __future__ import annotations
