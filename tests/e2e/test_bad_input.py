@@ -101,9 +101,12 @@ def test_a_subnet_that_overlaps_the_pods_of_its_cluster(cloud: CloudUnderTest, m
         wait_until(refused, "the webhook to know the Subnet", 30, 0.2)
     finally:
         cloud.kubectl("delete", "subnet", "overlap")
+    # Paused, since its control plane would stand against the Subnet as soon as it is there.
+    manifest["spec"]["paused"] = True
     assert "there is no Subnet overlap; create it" in cloud.kubectl("apply", "-f", "-", manifest=manifest, check=False)
     try:
         cloud.apply(make_subnet("overlap", cidrBlock="10.244.7.0/24"))
+        cloud.kubectl("-n", module_namespace, "patch", "cluster", "overlap", "--type=merge", "-p", '{"spec":{"paused":false}}')
 
         def told() -> bool:
             printed = cloud.pilvi("why", f"cluster/{module_namespace}/overlap", check=False).stdout
