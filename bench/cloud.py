@@ -17,6 +17,7 @@ from pilvi.engine.process import find_engine
 from pilvi.host.cgroups import get_cgroups
 from pilvi.host.cloud import get_cloud
 from pilvi.host.netns import NETNS_DIR
+from pilvi.host.qemu.tracking import promised_bytes
 
 IDLE_S = 60.0
 SETTLE_S = 15.0
@@ -206,14 +207,14 @@ class BenchCloud:
         return sorted(path.name for path in NETNS_DIR.glob(f"{get_cloud(self.home).netns(prefix)}*"))
 
     def beside_guest_bytes(self, unit: str, guest_bytes: int) -> float:
-        """Resident memory of a machine's process without the guest's own, which is its one mapping of that size."""
+        """Resident memory of a machine's process without the guest's own, which is its one mapping of that size but for some pages."""
         (pid,) = (found["pid"] for found in self._units(unit))
         total, size = 0, 0
         for line in Path(f"/proc/{pid}/smaps").read_text().splitlines():
             name, _, rest = line.partition(":")
             if name == "Size":
                 size = int(rest.split()[0]) * 1024
-            elif name == "Rss" and size != guest_bytes:
+            elif name == "Rss" and promised_bytes(size) != guest_bytes:
                 total += int(rest.split()[0]) * 1024
         return float(total)
 
