@@ -11,7 +11,7 @@ from fractions import Fraction
 
 from pilvi.errors import UserError
 
-__all__ = ["format_bytes", "format_milli", "parse_quantity", "quantity_bytes", "quantity_milli"]
+__all__ = ["format_bytes", "format_milli", "parse_quantity", "quantity_bytes", "quantity_milli", "whole_mebibytes"]
 
 _PATTERN = re.compile(
     r"(?P<number>[+-]?(?:\d+(?:\.\d*)?|\.\d+))(?:(?P<binary>[KMGTPE])i|[eE](?P<exponent>[+-]?\d{1,4})|(?P<decimal>[numkMGTPE]))?",
@@ -54,6 +54,11 @@ def quantity_bytes(value: str | float) -> int:
 def quantity_milli(value: str | float) -> int:
     """A quantity of processors in thousandths, rounded up."""
     return math.ceil(parse_quantity(value) * 1000)
+
+
+def whole_mebibytes(size_bytes: int) -> int:
+    """Bytes rounded up to a whole number of MiB."""
+    return -(-size_bytes // _BINARY["M"]) * _BINARY["M"]
 
 
 def format_bytes(size_bytes: int) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from pilvi.api.resource import JsonObject
 from pilvi.errors import UserError
-from pilvi.lib.quantity import parse_quantity, quantity_bytes, quantity_milli
+from pilvi.lib.quantity import parse_quantity, quantity_bytes, quantity_milli, whole_mebibytes
 
 __all__ = ["Size", "find_cpu_limit", "find_hugepage_bytes", "find_size", "get_size"]
 
@@ -121,7 +121,7 @@ def _memory(memory: JsonObject, requests: JsonObject, limits: JsonObject) -> int
             raise UserError(
                 f"{path} {value} is more than spec.domain.resources.limits.memory {limit}", hint="raise the limit or leave it out"
             )
-        return -(-size // _MIB) * _MIB
+        return whole_mebibytes(size)
     raise UserError(
         "the machine's memory is not given",
         hint="set spec.domain.memory.guest or spec.domain.resources.requests.memory, for example 1536Mi",

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pilvi.errors import UserError
-from pilvi.lib.quantity import format_bytes, format_milli, parse_quantity, quantity_bytes, quantity_milli
+from pilvi.lib.quantity import format_bytes, format_milli, parse_quantity, quantity_bytes, quantity_milli, whole_mebibytes
 
 
 @pytest.mark.parametrize(
@@ -34,6 +34,7 @@ def test_rounds_up() -> None:
     assert quantity_bytes("100m") == 1
     assert quantity_milli("0.0001") == 1
     assert quantity_milli("1.5") == 1500
+    assert [whole_mebibytes(size) >> 20 for size in (0, 1, 1 << 20, (1 << 20) + 1)] == [0, 1, 1, 2]
 
 
 @given(st.integers(0, 2**63))

@@ -12,7 +12,7 @@ import msgspec
 
 from pilvi.api import JsonObject, Key
 from pilvi.api.cdi import ClaimPropertySet, DataVolumeSpec
-from pilvi.lib.quantity import format_bytes, quantity_bytes
+from pilvi.lib.quantity import format_bytes, quantity_bytes, whole_mebibytes
 from pilvi.providers.cdi.kinds import CLAIMS, CONTENT_TYPE, CREATED_FOR, PREALLOCATION
 from pilvi.providers.cdi.sources import Disk, Missing
 from pilvi.providers.cdi.storageprofile import choose_properties
@@ -21,7 +21,6 @@ from pilvi.runtime import owner_reference
 
 __all__ = ["ClassFacts", "claim_of", "find_class"]
 
-MEBIBYTE = 1 << 20
 DEFAULT_VIRT = "storageclass.kubevirt.io/is-default-virt-class"
 DEFAULT = "storageclass.kubernetes.io/is-default-class"
 
@@ -108,8 +107,7 @@ def _from_storage(spec: DataVolumeSpec, facts: ClassFacts, copied: Disk | None) 
     if copied is not None and size < copied.size_bytes:
         return _too_small(size, copied)
     if chosen.volume_mode == "Filesystem" and facts.overhead:
-        grown = math.ceil(size / (1 - facts.overhead)) if facts.overhead < 1 else size
-        size = -(-grown // MEBIBYTE) * MEBIBYTE
+        size = whole_mebibytes(math.ceil(size / (1 - facts.overhead)) if facts.overhead < 1 else size)
         given = None
     resources["requests"] = {**resources.get("requests", {}), "storage": given if given is not None else format_bytes(size)}
     return wanted

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pilvi.api import JsonObject, Key
 from pilvi.api.builtin import PERSISTENT_VOLUME_CLAIMS
 from pilvi.errors import UserError
-from pilvi.lib.quantity import format_bytes, quantity_bytes
+from pilvi.lib.quantity import format_bytes, quantity_bytes, whole_mebibytes
 from pilvi.providers.claims import BIND_AT_ONCE, PROVISIONER, VOLUME, annotations_of, claim_volume
 from pilvi.providers.storage.kinds import MODES, PROVISIONED_BY, PROVISIONER_OF_CLAIM, VOLUMES
 
@@ -98,4 +98,4 @@ def volume_of(claim: JsonObject, plan: Plan) -> JsonObject:
 
 def round_up(size_bytes: int) -> int:
     """Whole MiB, at least one, as CDI's sizes are."""
-    return max(1, -(-size_bytes // MEBIBYTE)) * MEBIBYTE
+    return max(MEBIBYTE, whole_mebibytes(size_bytes))
