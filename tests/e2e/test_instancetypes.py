@@ -66,7 +66,9 @@ def memory_mib(words: str) -> int:
     """What the guest was promised; it may have some pages more (`pilvi.host.qemu.tracking`)."""
     found = re.search(r"-m size=(\d+)b", words)
     assert found is not None
-    return promised_bytes(int(found[1])) >> 20
+    ram = int(found[1])
+    assert ram - promised_bytes(ram) in (0, 2 * 4096)
+    return promised_bytes(ram) >> 20
 
 
 def uid_of(cloud: CloudUnderTest, namespace: str) -> str:
