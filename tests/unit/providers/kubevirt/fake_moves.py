@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pilvi.errors import MachineUnreachable
 from pilvi.providers.kubevirt.machines.backend import MachineSpec
 from pilvi.providers.kubevirt.machines.moves import MachineMoves, Move, MoveSettings
 from tests.unit.providers.kubevirt.fake_machines import FakeMachines
@@ -16,6 +17,7 @@ class FakeMoves(MachineMoves):
         self.settings: MoveSettings | None = None
         self.progress = Move("completed", total_ms=120, downtime_ms=20, copied_bytes=1 << 20)
         self.refusal: Exception | None = None
+        self.pause_failures = 0
         self.paused = self.resumed = False
         self.loses_writes = False
         self.outcome = Move("completed", total_ms=1)
@@ -39,6 +41,9 @@ class FakeMoves(MachineMoves):
         return self.progress if self.second[uid] == "copies" else Move("prepared")
 
     async def pause(self, uid: str) -> None:
+        if self.pause_failures:
+            self.pause_failures -= 1
+            raise MachineUnreachable("nobody answers")
         self.paused, self.resumed = True, False
         self.progress = self.outcome
 

@@ -54,7 +54,7 @@ from pilvi.providers.kubevirt.migration.queue import (
     machine_of,
     phase_of_migration,
 )
-from pilvi.providers.kubevirt.migration.state import active_pod, begun, ended, is_of, source_state, with_target
+from pilvi.providers.kubevirt.migration.state import active_pod, begun, ended, is_of, source_state, stands_still, with_target
 from pilvi.providers.kubevirt.migration.target import new_target, target_name
 from pilvi.providers.kubevirt.virtualhost.hosts import Hosts
 from pilvi.providers.platform import Platform
@@ -234,8 +234,10 @@ class Migrations:
         if now.target is None or is_deleting(now.target):
             return await self._without_target(now)
         try:
-            if _stands_still(now) or await now.moves.must_stand_still(now.scope.uid):
-                now = await self._pause(now)
+            if not _stands_still(now) and await now.moves.must_stand_still(now.scope.uid):
+                now = await self._write_pause(now)
+            if _stands_still(now):
+                await now.moves.pause(now.scope.uid)
             await now.moves.begin(now.scope.uid, self._rules(now.scope.vmi)[0].settings)
         except _MACHINE_ERRORS as e:
             return await self._fail(now, f"the machine cannot be moved: {format_chain(e)}")
@@ -268,21 +270,20 @@ class Migrations:
         state = now.scope.vmi["status"]["migrationState"]
         rules = self._rules(now.scope.vmi)[0]
         elapsed_s = (utc_now() - parse_time(state["startTimestamp"])).total_seconds()
-        if not rules.longest_s or elapsed_s < rules.longest_s or _stands_still(now):
-            return RequeueAfter(_LOOK_S)
-        if not rules.may_pause:
-            return await self._fail(
-                now, f"the guest has not moved within {rules.longest_s:.0f} s; it writes faster than its memory is copied"
-            )
-        await self._pause(now)
+        if not _stands_still(now):
+            if not rules.longest_s or elapsed_s < rules.longest_s:
+                return RequeueAfter(_LOOK_S)
+            if not rules.may_pause:
+                return await self._fail(
+                    now, f"the guest has not moved within {rules.longest_s:.0f} s; it writes faster than its memory is copied"
+                )
+            now = await self._write_pause(now)
+        await now.moves.pause(now.scope.uid)  # in each pass: who has written it may have died before it was done
         return RequeueAfter(_LOOK_S)
 
-    async def _pause(self, now: _Pass) -> _Pass:
-        """Let the guest stand still until the move has ended. Written first, so that the next engine lets it run on."""
-        vmi = now.scope.vmi
-        if not _stands_still(now):
-            vmi = await self._write_instance(vmi, {"migrationState": {"mode": "Paused"}})
-        await now.moves.pause(now.scope.uid)
+    async def _write_pause(self, now: _Pass) -> _Pass:
+        """Write that the guest stands still until the move has ended, before it does: so the next engine lets it run on."""
+        vmi = await self._write_instance(now.scope.vmi, {"migrationState": {"mode": "Paused"}})
         return dataclasses.replace(now, scope=dataclasses.replace(now.scope, vmi=vmi))
 
     async def _succeed(self, now: _Pass, move: Move) -> Result:
@@ -390,5 +391,4 @@ class Migrations:
 
 def _stands_still(now: _Pass) -> bool:
     """Whether the guest is paused for this move, and not because somebody wants it to be."""
-    vmi = now.scope.vmi
-    return is_of(vmi, now.migration) and vmi["status"]["migrationState"].get("mode") == "Paused"
+    return is_of(now.scope.vmi, now.migration) and stands_still(now.scope.vmi)

@@ -13,7 +13,7 @@ from pilvi.api.resource import JsonObject
 from pilvi.lib.clock import format_time
 from pilvi.providers.kubevirt.instance.pod import launcher_name
 
-__all__ = ["active_pod", "begun", "ended", "is_of", "is_under_way", "source_state", "with_target"]
+__all__ = ["active_pod", "begun", "ended", "is_of", "is_under_way", "source_state", "stands_still", "with_target"]
 
 # All that a move may have left in the state; what the next one does not say is taken away.
 _FIELDS = (
@@ -43,6 +43,11 @@ def is_under_way(vmi: JsonObject) -> bool:
     """Whether the machine is being moved."""
     state = _state(vmi)
     return bool(state) and not state.get("completed")
+
+
+def stands_still(vmi: JsonObject) -> bool:
+    """Whether the last move is, or was, one with the guest paused."""
+    return bool(_state(vmi).get("mode") == "Paused")
 
 
 def is_of(vmi: JsonObject, migration: JsonObject) -> bool:

@@ -14,6 +14,7 @@ from pilvi.api import JsonObject
 from pilvi.errors import Conflict, Forbidden
 from pilvi.providers.aggregation import refusal
 from pilvi.providers.kubevirt.machines.control import MachineControl
+from pilvi.providers.kubevirt.migration.state import is_under_way, stands_still
 from pilvi.providers.kubevirt.subresources import guest
 from pilvi.providers.kubevirt.subresources.objects import Objects, key_of, phase_of, refuse_instance
 from pilvi.providers.kubevirt.subresources.options import FreezeOptions, PauseOptions, read_options
@@ -54,8 +55,7 @@ class InstanceHandlers:
             raise refuse_instance(Conflict, vmi, "a snapshot of the machine is being made")
         if not is_true(vmi, "Paused"):
             raise refuse_instance(Conflict, vmi, "it is not paused")
-        move = (vmi.get("status") or {}).get("migrationState") or {}
-        if move.get("mode") == "Paused" and not move.get("completed"):
+        if is_under_way(vmi) and stands_still(vmi):
             raise refuse_instance(Conflict, vmi, "it stands still until it has arrived on the other host, and then goes on by itself")
         control = self._objects.control_of(vmi)
         if not options.is_dry:

@@ -195,6 +195,19 @@ async def test_a_guest_that_does_not_arrive_in_time_fails_or_is_paused(stage: St
     assert vmi_of(stage)["status"]["migrationState"]["mode"] == "Paused"
 
 
+async def test_a_pause_that_was_written_and_not_done_is_done_by_who_comes_next(stage: Stage, machines: MovableMachines) -> None:
+    await run_machine(stage)
+    machines.moves.progress = Move("running")
+    machines.moves.pause_failures = 1
+    selectors = {"virtualMachineInstanceSelector": {"app": "web"}}
+    policy = {"metadata": {"name": "p"}, "spec": {"selectors": selectors, "completionTimeoutPerGiB": 1, "allowWorkloadDisruption": True}}
+    await stage.platform.client.create(kubevirt.kinds.POLICIES, policy)
+    put_migration(stage)
+    await move(stage)
+    assert phase(stage) == "Succeeded"
+    assert (machines.moves.pause_failures, machines.moves.paused, machines.moves.resumed) == (0, True, True)
+
+
 @pytest.mark.parametrize("progress", [Move("completed", total_ms=1), Move("failed", "the network is away")])
 async def test_a_guest_whose_writes_would_be_lost_stands_still_from_the_beginning(
     stage: Stage, machines: MovableMachines, progress: Move

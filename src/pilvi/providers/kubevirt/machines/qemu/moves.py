@@ -126,7 +126,9 @@ class QemuMoves(MachineMoves):
 
     async def pause(self, uid: str) -> None:
         """See `MachineMoves`."""
-        await self._guests.get(uid).stop()
+        source = self._guests.get(uid)
+        if await source.query_status() is GuestStatus.RUNNING:  # else QEMU would write its disks out each time
+            await source.stop()
 
     async def finish(self, uid: str, *, resume: bool = False) -> None:
         """See `MachineMoves`."""
